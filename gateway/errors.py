@@ -1,0 +1,247 @@
+"""Every error the gateway can tell a till, a technician or a log, with its stable code.
+
+No I/O here. `api/problem.py` is the only place where one of these becomes HTTP; a code, once
+released, is never renamed, because tills branch on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One thing wrong in a request: where (JSON pointer) and a sentence about it."""
+
+    pointer: str
+    code: str
+    message: str
+
+    def as_json(self) -> dict[str, str]:
+        return {"pointer": self.pointer, "code": self.code, "message": self.message}
+
+
+class GatewayError(Exception):
+    """Root of all expected failures.
+
+    `detail` is a sentence a cashier can act on. `retryable` means: send the same request again,
+    with the same Idempotency-Key, and it may succeed. `retry_after_s` is in seconds.
+    """
+
+    code = "INTERNAL"
+    title = "Internal error"
+    status = 500
+    retryable = False
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        errors: Sequence[FieldError] = (),
+        retry_after_s: int | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.errors = tuple(errors)
+        self.retry_after_s = retry_after_s
+        self.extra = dict(extra or {})
+
+
+# --- what a till sent ---------------------------------------------------------------------------
+
+
+class RequestError(GatewayError):
+    title = "The request cannot be taken"
+    status = 400
+
+
+class BodyNotJson(RequestError):
+    code = "BODY_NOT_JSON"
+    title = "The body is not JSON"
+
+
+class BodyTooLarge(RequestError):
+    code = "BODY_TOO_LARGE"
+    title = "The body is too large"
+    status = 413
+
+
+class UnsupportedBody(RequestError):
+    code = "UNSUPPORTED_MEDIA_TYPE"
+    title = "The body must be application/json"
+    status = 415
+
+
+class NotFound(RequestError):
+    code = "NOT_FOUND"
+    title = "There is nothing at this address"
+    status = 404
+
+
+class MethodNotAllowed(RequestError):
+    code = "METHOD_NOT_ALLOWED"
+    title = "This address does not take that method"
+    status = 405
+
+
+class UnknownTill(RequestError):
+    code = "UNKNOWN_TILL"
+    title = "The till's token is missing or wrong"
+    status = 401
+
+
+class TillForbidden(RequestError):
+    code = "TILL_FORBIDDEN"
+    title = "This belongs to another till"
+    status = 403
+
+
+class InvoiceUnknown(RequestError):
+    code = "INVOICE_UNKNOWN"
+    title = "There is no such invoice"
+    status = 404
+
+
+class KeyMissing(RequestError):
+    code = "IDEMPOTENCY_KEY_MISSING"
+    title = "The Idempotency-Key header is missing"
+
+
+class KeyInvalid(RequestError):
+    code = "IDEMPOTENCY_KEY_INVALID"
+    title = "The Idempotency-Key header cannot be used"
+
+
+class KeyReused(RequestError):
+    code = "IDEMPOTENCY_KEY_REUSED"
+    title = "This key was used for another sale"
+    status = 422
+
+
+class InvoiceInvalid(RequestError):
+    code = "INVOICE_INVALID"
+    title = "The invoice has mistakes"
+    status = 422
+
+
+class CreditNoteInvalid(RequestError):
+    code = "CREDIT_NOTE_INVALID"
+    title = "The credit note cannot be made"
+    status = 422
+
+
+class AlreadyCredited(RequestError):
+    code = "ALREADY_CREDITED"
+    title = "This sale already has a credit note"
+    status = 409
+
+
+class TooManyWaiting(RequestError):
+    code = "TOO_MANY_WAITING"
+    title = "Too many sales are waiting"
+    status = 429
+    retryable = True
+
+
+# --- the control unit and KRA --------------------------------------------------------------------
+
+
+class FiscalError(GatewayError):
+    status = 503
+
+
+class Suspended(FiscalError):
+    code = "SUSPENDED"
+    title = "Selling is suspended: 24 hours without KRA"
+    retryable = True
+
+
+class ClockFault(FiscalError):
+    code = "CLOCK_FAULT"
+    title = "The gateway's clock cannot be trusted"
+    retryable = True
+
+
+class UnitUnavailable(FiscalError):
+    """The control unit certainly did not take the sale: nothing was sent or it refused to listen."""
+
+    code = "UNIT_UNAVAILABLE"
+    title = "The control unit does not answer"
+    retryable = True
+
+
+class UnitNotReady(FiscalError):
+    code = "UNIT_NOT_READY"
+    title = "The control unit cannot sign"
+    retryable = True
+
+
+class UnitRefused(FiscalError):
+    code = "UNIT_REFUSED"
+    title = "The control unit refused the invoice"
+    status = 422
+
+
+class OutcomeUnknown(FiscalError):
+    """The sale may or may not be signed; only the same key may be sent again."""
+
+    code = "OUTCOME_UNKNOWN"
+    title = "It is not known yet whether the sale was signed"
+    retryable = True
+
+
+class StillWaiting(FiscalError):
+    """The sale is in the queue or at the unit; the till has waited long enough for one request."""
+
+    code = "STILL_SIGNING"
+    title = "The sale is still being signed"
+    status = 202
+    retryable = True
+
+
+class ShuttingDown(FiscalError):
+    code = "SHUTTING_DOWN"
+    title = "The gateway is restarting"
+    retryable = True
+
+
+# --- store, configuration -------------------------------------------------------------------------
+
+
+class StoreError(GatewayError):
+    status = 503
+    code = "STORE_UNAVAILABLE"
+    title = "The gateway's store cannot be used"
+    retryable = True
+
+
+class StoreCorrupt(StoreError):
+    code = "STORE_CORRUPT"
+    title = "The gateway's store is damaged"
+    retryable = False
+
+
+class SchemaNewer(StoreError):
+    code = "STORE_NEWER"
+    title = "The store was written by a newer version"
+    retryable = False
+
+
+class DiskFull(StoreError):
+    code = "DISK_FULL"
+    title = "The disk is full"
+
+
+class ConfigError(GatewayError):
+    """Ends the process with exit code 78 (EX_CONFIG), so that systemd does not loop on it."""
+
+    code = "CONFIG_INVALID"
+    title = "The configuration has mistakes"
+    exit_code = 78
+
+
+class IllegalTransition(AssertionError):
+    """A programmer's error: an event that cannot happen in this state."""
