@@ -1,0 +1,220 @@
+"""The store's one writer and its readers: `await db.write(fn)` and `await db.read(fn)`.
+
+A transaction is one synchronous function `fn(conn)`, run whole on the writer's own thread, so that
+two coroutines can never interleave inside one (with awaits between statements they do, and a plain
+INSERT then vanishes with a stranger's ROLLBACK).
+
+Durability is chosen per transaction. `write` returns after an fsync of the WAL. `write_soft`
+commits without one: atomic and visible at once, kept by a crash of the process, and made durable by
+the next `write`, whose fsync covers everything before it. Only facts that nobody has been told yet
+may be soft; this is what lets a sale under load cost one fsync.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import IO, TypeVar
+
+import aiosqlite
+
+from gateway.errors import DiskFull, StoreCorrupt, StoreError
+from gateway.store import migrate
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+FILE_NAME = "gateway.db"
+# Readers give up after this many SQLite VM instructions x1000: a page must never hold a snapshot
+# for long, or the WAL could not be checkpointed.
+READ_PROGRESS_LIMIT = 20_000
+
+
+class Database:
+    """The open store. Made by `open_database`; nobody else ever holds its connections."""
+
+    def __init__(
+        self, path: Path, writer: aiosqlite.Connection, readers: asyncio.Queue[aiosqlite.Connection]
+    ) -> None:
+        self.path = path
+        self._writer = writer
+        self._readers = readers
+        self._soft = False
+        # Commits that waited for an fsync of the WAL; `make bench` divides it by sales.
+        self.durable_commits = 0
+        # Set when an fsync failed. What SQLite believes is then not what the disk holds, and a
+        # second fsync would lie; signing stops until a restart has looked at the file afresh.
+        self.broken: str | None = None
+
+    async def write(self, fn: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `fn` in one transaction; back only when it is on the disk.
+
+        StoreError when the store cannot be written (DiskFull, StoreCorrupt); then nothing of `fn`
+        remains. Cancelled while waiting: unknown, read again by key.
+        """
+        return await self._transact(fn, soft=False)
+
+    async def write_soft(self, fn: Callable[[sqlite3.Connection], T]) -> T:
+        """Like `write`, without waiting for the disk (see the module's text for when)."""
+        return await self._transact(fn, soft=True)
+
+    async def read(self, fn: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `fn` on a read-only connection; sees everything committed before the call."""
+        reader = await self._readers.get()
+        try:
+            return await run_on(reader, lambda conn: _read(conn, fn))
+        finally:
+            self._readers.put_nowait(reader)
+
+    async def _transact(self, fn: Callable[[sqlite3.Connection], T], *, soft: bool) -> T:
+        if self.broken is not None:
+            raise StoreError(f"The store failed and needs a restart: {self.broken}")
+        return await run_on(self._writer, lambda conn: self._run(conn, fn, soft))
+
+    def _run(self, conn: sqlite3.Connection, fn: Callable[[sqlite3.Connection], T], soft: bool) -> T:
+        if self._soft != soft:
+            conn.execute(f"PRAGMA synchronous = {'NORMAL' if soft else 'FULL'}")
+            self._soft = soft
+        try:
+            with transaction(conn):
+                result = fn(conn)
+        except sqlite3.Error as error:
+            raise self._translated(error) from error
+        if not soft:
+            self.durable_commits += 1
+        return result
+
+    def _translated(self, error: sqlite3.Error) -> Exception:
+        name = getattr(error, "sqlite_errorname", "") or ""
+        if name == "SQLITE_FULL":
+            return DiskFull("The disk is full. Free some space; selling goes on by itself then.")
+        if name.startswith("SQLITE_IOERR"):
+            self.broken = f"{name}: {error}"
+            log.critical("store.failed error=%s", self.broken)
+            return StoreError("The disk failed while writing. Call the technician.")
+        if name in ("SQLITE_CORRUPT", "SQLITE_NOTADB") or name.startswith("SQLITE_CORRUPT"):
+            self.broken = f"{name}: {error}"
+            log.critical("store.corrupt error=%s", self.broken)
+            return StoreCorrupt("The store is damaged. Restore a backup; see the status page.")
+        if isinstance(error, sqlite3.IntegrityError):
+            return error
+        return StoreError(f"The store refused: {name or type(error).__name__}.")
+
+
+async def run_on(connection: aiosqlite.Connection, fn: Callable[[sqlite3.Connection], T]) -> T:
+    """Run `fn` whole on the connection's own thread.
+
+    `_execute` is aiosqlite's protected way to do that; its version is pinned for it.
+    """
+    return await connection._execute(lambda: fn(connection._conn))  # type: ignore[no-any-return]  # noqa: SLF001
+
+
+@contextmanager
+def transaction(conn: sqlite3.Connection):  # type: ignore[no-untyped-def]
+    """BEGIN IMMEDIATE .. COMMIT; any error rolls everything back and is passed on."""
+    conn.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        conn.execute("COMMIT")
+    except BaseException:
+        if conn.in_transaction:
+            conn.execute("ROLLBACK")
+        raise
+
+
+def _read(conn: sqlite3.Connection, fn: Callable[[sqlite3.Connection], T]) -> T:
+    steps = 0
+
+    def too_long() -> int:
+        nonlocal steps
+        steps += 1
+        return int(steps > READ_PROGRESS_LIMIT)
+
+    conn.set_progress_handler(too_long, 1000)
+    conn.execute("BEGIN")
+    try:
+        return fn(conn)
+    finally:
+        conn.execute("ROLLBACK")
+        conn.set_progress_handler(None, 0)
+
+
+@asynccontextmanager
+async def open_database(
+    directory: Path, *, readers: int = 2, busy_timeout_ms: int = 5000
+) -> AsyncIterator[Database]:
+    """Open (and where needed create and migrate) the store in `directory`.
+
+    StoreError when another process holds it, SchemaNewer or StoreCorrupt when it must not be used.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / FILE_NAME
+    with _only_instance(directory):
+        writer = await aiosqlite.connect(path, isolation_level=None)
+        pool: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
+        opened = [writer]
+        try:
+            await run_on(writer, lambda conn: _prepare_writer(conn, path, busy_timeout_ms))
+            for _ in range(readers):
+                reader = await aiosqlite.connect(
+                    f"file:{path}?mode=ro", uri=True, isolation_level=None
+                )
+                opened.append(reader)
+                await run_on(reader, lambda conn: _prepare_reader(conn, busy_timeout_ms))
+                pool.put_nowait(reader)
+            yield Database(path, writer, pool)
+        finally:
+            # An aiosqlite connection left open keeps its thread, and the process with it.
+            for connection in reversed(opened):
+                await connection.close()
+
+
+def _prepare_writer(conn: sqlite3.Connection, path: Path, busy_timeout_ms: int) -> None:
+    conn.execute(f"PRAGMA busy_timeout = {busy_timeout_ms}")
+    try:
+        migrate.migrate(conn, path)
+        mode = conn.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        conn.execute("PRAGMA synchronous = FULL")
+        conn.execute("PRAGMA foreign_keys = ON")
+        held = {
+            "journal_mode": mode,
+            "synchronous": conn.execute("PRAGMA synchronous").fetchone()[0],
+            "foreign_keys": conn.execute("PRAGMA foreign_keys").fetchone()[0],
+        }
+    except sqlite3.DatabaseError as error:
+        raise StoreCorrupt(f"{path.name} cannot be read as a database: {error}") from error
+    if held != {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}:
+        raise StoreError(f"SQLite did not take the settings it needs: {held}")
+
+
+def _prepare_reader(conn: sqlite3.Connection, busy_timeout_ms: int) -> None:
+    conn.execute(f"PRAGMA busy_timeout = {busy_timeout_ms}")
+    conn.execute("PRAGMA query_only = 1")
+
+
+@contextmanager
+def _only_instance(directory: Path):  # type: ignore[no-untyped-def]
+    """Two gateways on one directory would be two signers; the kernel's lock forbids it."""
+    handle: IO[str] = (directory / "gateway.lock").open("a+")
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            handle.seek(0)
+            owner = handle.read().strip() or "unknown"
+            raise StoreError(
+                f"Another gateway (process {owner}) already uses {directory}. Stop it first."
+            ) from None
+        handle.seek(0)
+        handle.truncate()
+        handle.write(str(os.getpid()))
+        handle.flush()
+        yield
+    finally:
+        handle.close()
