@@ -51,6 +51,11 @@ class Database:
         # Set when an fsync failed. What SQLite believes is then not what the disk holds, and a
         # second fsync would lie; signing stops until a restart has looked at the file afresh.
         self.broken: str | None = None
+        self._changed = asyncio.Event()
+
+    async def changed(self) -> None:
+        """Wait for the next transaction to be committed; what the event streams wake on."""
+        await self._changed.wait()
 
     async def write(self, fn: Callable[[sqlite3.Connection], T]) -> T:
         """Run `fn` in one transaction; back only when it is on the disk.
@@ -75,7 +80,11 @@ class Database:
     async def _transact(self, fn: Callable[[sqlite3.Connection], T], *, soft: bool) -> T:
         if self.broken is not None:
             raise StoreError(f"The store failed and needs a restart: {self.broken}")
-        return await run_on(self._writer, lambda conn: self._run(conn, fn, soft))
+        result = await run_on(self._writer, lambda conn: self._run(conn, fn, soft))
+        # Everybody waiting now is woken; who comes later waits for the next one.
+        self._changed.set()
+        self._changed = asyncio.Event()
+        return result
 
     def _run(self, conn: sqlite3.Connection, fn: Callable[[sqlite3.Connection], T], soft: bool) -> T:
         if self._soft != soft:

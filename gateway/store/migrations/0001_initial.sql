@@ -43,9 +43,9 @@ CREATE TABLE invoice (
 -- whatever the code does. The index must cover IN_DOUBT too.
 CREATE UNIQUE INDEX invoice_one_open ON invoice ((1)) WHERE state IN ('SIGNING', 'IN_DOUBT');
 CREATE INDEX invoice_by_state ON invoice (state) WHERE state IN ('RECEIVED', 'SIGNING', 'IN_DOUBT');
--- One cancellation per original (TIS 6.16): a rejected attempt does not count.
+-- One cancellation per original (TIS 6.16): an attempt that never reached the unit does not count.
 CREATE UNIQUE INDEX invoice_one_credit ON invoice (original_id)
-    WHERE original_id IS NOT NULL AND state <> 'REJECTED';
+    WHERE original_id IS NOT NULL AND state IN ('SIGNING', 'IN_DOUBT', 'SIGNED');
 
 CREATE TRIGGER invoice_starts_received BEFORE INSERT ON invoice
 WHEN NEW.state <> 'RECEIVED'

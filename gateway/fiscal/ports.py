@@ -1,0 +1,53 @@
+"""What the signer needs from outside, as Protocols it defines itself: the unit, the ceiling, hooks."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from gateway.domain.invoice import Invoice
+from gateway.domain.outcome import SaleOutcome
+from gateway.domain.receipt import Receipt
+from gateway.errors import GatewayError
+from gateway.store.invoices import InvoiceRow
+
+
+class SalesUnit(Protocol):
+    """The control unit as far as a sale goes."""
+
+    async def send_sale(self, body: bytes) -> SaleOutcome:
+        """Hand over one sale, once; never resends by itself, never raises for the wire's faults."""
+        ...
+
+
+class SaleEncoder(Protocol):
+    """Invoice + number + time -> the exact bytes of a saveSales request."""
+
+    def __call__(self, invoice: Invoice, *, invc_no: int, at: datetime) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SignedSale:
+    """One sale at the moment of its commit, as hooks see it."""
+
+    row: InvoiceRow
+    invoice: Invoice
+    receipt: Receipt
+    chain_hash: str
+    at_us: int
+    recovered: bool
+
+
+# Raises the reason why nothing may be signed right now (Suspended, ClockFault), or returns.
+Gate = Callable[[], None]
+# Run inside the committing transaction: outbox, print queue, the ceiling's stopwatch.
+CommitHook = Callable[[sqlite3.Connection, SignedSale], None]
+# Run after it, on the loop: wake whoever drains those queues. Must not raise.
+AfterCommit = Callable[[], None]
+# An error -> (HTTP status, body bytes), the form in which a refusal is stored and replayed.
+RenderProblem = Callable[[GatewayError, str], tuple[int, bytes]]
+# Extra members of a till's answer at the moment of commit (the `ceiling` object).
+AnswerExtras = Callable[[], dict[str, Any]]

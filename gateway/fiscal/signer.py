@@ -1,0 +1,414 @@
+"""The one signer: takes claimed sales in order, one at a time, through the unit and into the store.
+
+Guarantees one sale, one receipt: number and bytes are durable before the first byte leaves; an
+answer is durable before a till hears of it; an outcome that is not known stops the line until the
+resolver or a person has settled it. Under load the commit of one sale and the write-ahead of the
+next share one transaction, so a sale costs one fsync. Run by the supervisor as one task; fed by
+`fiscal/intake.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from gateway.clock import Clock, micros
+from gateway.domain import invoice_json
+from gateway.domain.invoice import Invoice
+from gateway.domain.outcome import Duplicate, NotSent, Refused, SaleOutcome, Signed, Unknown
+from gateway.domain.signing import FINAL_STATES, OPEN_STATES, SigningState
+from gateway.errors import (
+    AlreadyCredited,
+    GatewayError,
+    OutcomeUnknown,
+    StoreError,
+    UnitRefused,
+    UnitUnavailable,
+)
+from gateway.fiscal.commit import Committer
+from gateway.fiscal.ports import AfterCommit, Gate, RenderProblem, SaleEncoder, SalesUnit
+from gateway.fiscal.resolver import Resolver
+from gateway.store import events, invoices, unit
+from gateway.store.database import Database
+from gateway.store.invoices import InvoiceRow
+
+log = logging.getLogger(__name__)
+
+# A store that refuses (disk full) is asked again this often while a signed answer waits in memory
+# for its commit: seconds, because someone may be freeing space right now.
+COMMIT_RETRY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a till gets: HTTP status and exact body bytes."""
+
+    status: int
+    body: bytes
+    replayed: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One invoice that somebody waits for. Ends once, with an Answer or with an error."""
+
+    invoice_id: str
+    done: asyncio.Future[Answer | GatewayError]
+    waiters: int = 0
+    begun: bool = False
+
+    def finish(self, result: Answer | GatewayError) -> None:
+        if not self.done.done():
+            self.done.set_result(result)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A sale that is written ahead: what goes on the wire next."""
+
+    row: InvoiceRow
+    invoice: Invoice
+    body: bytes
+
+
+@dataclass(slots=True)
+class Settlement:
+    """How the sale that was on the wire ended: applied in a transaction, then published."""
+
+    apply: Callable[[sqlite3.Connection], None]
+    publish: Callable[[], None] = field(default=lambda: None)
+
+
+class Signer:
+    """Owns the line of sales waiting for the unit. `run` is its only loop."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        clock: Clock,
+        unit: SalesUnit,
+        encode: SaleEncoder,
+        gate: Gate,
+        committer: Committer,
+        resolver: Resolver,
+        render_problem: RenderProblem,
+        after_commit: Sequence[AfterCommit] = (),
+        queue_max: int = 500,
+    ) -> None:
+        self._db = db
+        self._clock = clock
+        self._unit = unit
+        self._encode = encode
+        self._gate = gate
+        self._committer = committer
+        self._resolver = resolver
+        self._render_problem = render_problem
+        self._after_commit = tuple(after_commit)
+        self._queue_max = queue_max
+        self._line: OrderedDict[str, Job] = OrderedDict()
+        self._jobs: dict[str, Job] = {}
+        self._arrived = asyncio.Event()
+        # Why no new sale can be signed, in a sentence for a cashier; None while all is well.
+        self.blocked: str | None = None
+        self.heartbeat_us = 0
+
+    # --- the line, used by intake on the same loop ------------------------------------------------
+
+    def job(self, invoice_id: str) -> Job | None:
+        return self._jobs.get(invoice_id)
+
+    def enqueue(self, invoice_id: str) -> Job | None:
+        """A place in the line for a RECEIVED invoice; None when the line is full."""
+        if len(self._line) >= self._queue_max:
+            return None
+        job = self._new_job(invoice_id)
+        self._line[invoice_id] = job
+        self._arrived.set()
+        return job
+
+    def withdraw(self, job: Job) -> bool:
+        """Take a job out of the line; False when its bytes may already be on their way."""
+        if job.begun or self._line.pop(job.invoice_id, None) is None:
+            return False
+        self._jobs.pop(job.invoice_id, None)
+        return True
+
+    @property
+    def waiting(self) -> int:
+        return len(self._line)
+
+    def _new_job(self, invoice_id: str) -> Job:
+        job = Job(invoice_id, asyncio.get_running_loop().create_future())
+        self._jobs[invoice_id] = job
+        return job
+
+    def _end(self, job: Job, result: Answer | GatewayError) -> None:
+        self._jobs.pop(job.invoice_id, None)
+        job.finish(result)
+
+    # --- the loop -----------------------------------------------------------------------------------
+
+    async def recover(self) -> InvoiceRow | None:
+        """The sale that was in hand when the process ended, as IN_DOUBT; None if there was none.
+
+        Called once before `run`. Nothing is sent here.
+        """
+
+        def doubt(conn: sqlite3.Connection) -> InvoiceRow | None:
+            row = invoices.open_row(conn)
+            if row is not None and row.state is SigningState.SIGNING:
+                at = self._now()
+                invoices.fall_into_doubt(conn, row, unit_answer=None, at=at)
+                self._story(conn, row, "invoice.in_doubt", {"reason": "the gateway ended meanwhile"})
+                row = invoices.open_row(conn)
+            return row
+
+        return await self._db.write(doubt)
+
+    async def run(self) -> None:
+        """Sign for ever. Cancelled between sales it leaves nothing open but what the store shows."""
+        row = await self._db.read(invoices.open_row)
+        if row is not None:
+            job = self._new_job(row.id)
+            job.begun = True
+            await self._clear_doubt(row, job)
+        settlement: Settlement | None = None
+        while True:
+            self.heartbeat_us = self._now()
+            job = await self._next_job(wait=settlement is None)
+            if job is None:
+                assert settlement is not None
+                await self._commit(settlement)
+                settlement = None
+                continue
+            begun = await self._begin_after(settlement, job)
+            settlement = None
+            if begun is not None:
+                settlement = await self._sign(begun, job)
+
+    async def _next_job(self, *, wait: bool) -> Job | None:
+        while not self._line:
+            if not wait:
+                return None
+            self._arrived.clear()
+            await self._arrived.wait()
+        _, job = self._line.popitem(last=False)
+        job.begun = True
+        return job
+
+    async def _begin_after(self, settlement: Settlement | None, job: Job) -> Begun | None:
+        """Commit the sale before and write this one ahead, in one transaction where both can be."""
+        try:
+            self._gate()
+        except GatewayError as refusal:
+            self._end(job, refusal)
+            if settlement is not None:
+                await self._commit(settlement)
+            return None
+
+        def both(conn: sqlite3.Connection) -> Begun | Answer | GatewayError:
+            if settlement is not None:
+                settlement.apply(conn)
+            return self._write_ahead(conn, job)
+
+        try:
+            result = await self._db.write(both)
+        except (StoreError, sqlite3.Error, ValueError) as error:
+            # The new sale must not cost the signed one its commit: each on its own from here.
+            log.error("sale.write_ahead_failed invoice=%s error=%s", job.invoice_id, error)
+            if settlement is not None:
+                await self._commit(settlement)
+            refusal = error if isinstance(error, GatewayError) else StoreError("Try again.")
+            self._end(job, refusal)
+            return None
+        if settlement is not None:
+            self._publish(settlement)
+        if isinstance(result, Begun):
+            return result
+        self._end(job, result)
+        return None
+
+    def _write_ahead(self, conn: sqlite3.Connection, job: Job) -> Begun | Answer | GatewayError:
+        row = invoices.by_id(conn, job.invoice_id)
+        assert row is not None
+        if row.state in FINAL_STATES:
+            assert row.answer is not None and row.answer_status is not None
+            return Answer(row.answer_status, row.answer, replayed=True)
+        if row.state in OPEN_STATES:
+            raise AssertionError(f"{row.id} is open outside the signer")
+        if row.original_id is not None:
+            other = invoices.credit_note_of(conn, row.original_id)
+            if other is not None:
+                return AlreadyCredited(
+                    "This sale already has a credit note. A sale can be cancelled once.",
+                    extra={"creditNoteId": other.id},
+                )
+        invoice = invoice_json.from_json(row.document)
+        number = unit.next_invc_no(conn)
+        body = self._encode(invoice, invc_no=number, at=self._clock.now())
+        at = self._now()
+        invoices.write_ahead(conn, row, invc_no=number, unit_request=body, at=at)
+        self._story(conn, row, "invoice.signing", {"invcNo": number})
+        fresh = invoices.by_id(conn, row.id)
+        assert fresh is not None
+        return Begun(fresh, invoice, body)
+
+    async def _sign(self, begun: Begun, job: Job) -> Settlement | None:
+        """Put the bytes on the wire and plan what their answer means. None: settled already."""
+        try:
+            # The fsync may have taken its time; the ceiling is asked again right before the wire.
+            self._gate()
+        except GatewayError as refusal:
+            return self._not_taken(begun, job, refusal, "stopped before the wire")
+        outcome = await self._unit.send_sale(begun.body)
+        settlement = self._plan(begun, job, outcome)
+        if settlement is not None:
+            return settlement
+        await self._fall_into_doubt(begun, outcome)
+        await self._clear_doubt(begun.row, job)
+        return None
+
+    def _plan(self, begun: Begun, job: Job, outcome: SaleOutcome) -> Settlement | None:
+        match outcome:
+            case Signed(data=data, raw=raw):
+                plan = self._committer.plan(begun.row, begun.invoice, data, raw, recovered=False)
+                return Settlement(
+                    plan.apply, lambda: self._end(job, Answer(plan.status, plan.body))
+                )
+            case Refused():
+                return self._rejected(begun, job, outcome)
+            case NotSent(reason=reason):
+                refusal = UnitUnavailable(
+                    "The control unit does not answer, so this sale is not signed. Try again.",
+                    retry_after_s=5,
+                    extra={"signed": "no", "reason": reason},
+                )
+                return self._not_taken(begun, job, refusal, reason)
+            case Duplicate() | Unknown():
+                return None
+
+    def _rejected(self, begun: Begun, job: Job, refused: Refused) -> Settlement:
+        row = begun.row
+        error = UnitRefused(
+            f"The control unit refused this invoice: {refused.message or refused.code}. "
+            "Correct it and send it as a new sale.",
+            extra={"unitCode": refused.code, "unitMessage": refused.message, "signed": "no"},
+        )
+        status, body = self._render_problem(error, row.id)
+
+        def apply(conn: sqlite3.Connection) -> None:
+            at = self._now()
+            invoices.settle_rejected(
+                conn, row, unit_answer=refused.raw, answer_status=status, answer=body, at=at
+            )
+            self._story(
+                conn, row, "invoice.rejected", {"code": refused.code, "message": refused.message}
+            )
+
+        log.warning("invoice.rejected invoice=%s code=%s", row.id, refused.code)
+        return Settlement(apply, lambda: self._end(job, Answer(status, body)))
+
+    def _not_taken(
+        self, begun: Begun, job: Job, refusal: GatewayError, reason: str
+    ) -> Settlement:
+        def apply(conn: sqlite3.Connection) -> None:
+            invoices.found_unsigned(conn, begun.row, at=self._now())
+            self._story(conn, begun.row, "invoice.not_sent", {"reason": reason})
+
+        log.warning("invoice.not_sent invoice=%s reason=%s", begun.row.id, reason)
+        return Settlement(apply, lambda: self._end(job, refusal))
+
+    # --- doubt -----------------------------------------------------------------------------------
+
+    async def _fall_into_doubt(self, begun: Begun, outcome: SaleOutcome) -> None:
+        raw = getattr(outcome, "raw", None)
+        code = getattr(outcome, "code", None)
+        reason = getattr(outcome, "reason", None) or getattr(outcome, "message", "")
+        row = begun.row
+
+        def apply(conn: sqlite3.Connection) -> None:
+            invoices.fall_into_doubt(conn, row, unit_answer=raw, at=self._now())
+            self._story(conn, row, "invoice.in_doubt", {"reason": reason, "code": code})
+
+        log.error("invoice.in_doubt invoice=%s code=%s reason=%s", row.id, code, reason)
+        await self._commit(Settlement(apply))
+
+    async def _clear_doubt(self, row: InvoiceRow, job: Job) -> None:
+        """Stay here until evidence or a person has settled the open sale."""
+        self.blocked = "An earlier sale is being cleared up with the control unit."
+        try:
+            result = await self._resolver.settle(row.id, self._tell_waiters(job))
+        finally:
+            self.blocked = None
+        for hook in self._after_commit:
+            hook()
+        if isinstance(result, GatewayError):
+            self._end(job, result)
+        else:
+            self._end(job, Answer(result.answer_status or 500, result.answer or b""))
+
+    def _tell_waiters(self, job: Job) -> Callable[[str], None]:
+        """What the resolver calls when it may take longer: everybody in the line is told now."""
+
+        def tell(sentence: str) -> None:
+            self.blocked = sentence
+            for other in list(self._line.values()):
+                if self.withdraw(other):
+                    other.finish(
+                        UnitUnavailable(
+                            f"{sentence} This sale is not signed.",
+                            retry_after_s=10,
+                            extra={"signed": "no"},
+                        )
+                    )
+            current = Job(job.invoice_id, asyncio.get_running_loop().create_future(), begun=True)
+            del current
+            if not job.done.done():
+                job.done.set_result(
+                    OutcomeUnknown(
+                        f"{sentence} Do not ring this sale up again: send it with the same key.",
+                        retry_after_s=10,
+                        extra={"signed": "unknown"},
+                    )
+                )
+
+        return tell
+
+    # --- the store ---------------------------------------------------------------------------------
+
+    async def _commit(self, settlement: Settlement) -> None:
+        """Write a settlement; a full disk is waited out, because the unit has already signed."""
+        while True:
+            try:
+                await self._db.write(settlement.apply)
+                break
+            except StoreError as error:
+                if self._db.broken is not None:
+                    self.blocked = error.detail
+                    raise
+                if self.blocked is None:
+                    log.critical("sale.commit_waits error=%s", error.detail)
+                self.blocked = error.detail
+                await self._clock.sleep(COMMIT_RETRY_S)
+        self.blocked = None
+        self._publish(settlement)
+
+    def _publish(self, settlement: Settlement) -> None:
+        settlement.publish()
+        for hook in self._after_commit:
+            hook()
+
+    def _story(
+        self, conn: sqlite3.Connection, row: InvoiceRow, kind: str, data: dict[str, object]
+    ) -> None:
+        events.record(
+            conn, at=self._now(), kind=kind, subject=row.id, till_id=row.till_id, data=data
+        )
+
+    def _now(self) -> int:
+        return micros(self._clock.now())

@@ -1,0 +1,205 @@
+"""Invoice rows: the claim that is the lock, the write-ahead, and the moves of the signing state.
+
+Every function here is (part of) one transaction on the writer's connection; names say the fact
+they record. Called by `fiscal/` only.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+
+from gateway.domain.signing import SigningEvent, SigningState, transition
+
+_COLUMNS = """
+    seq, id, till_id, idem_key, body_digest, label, original_id, till_receipt_no, total_cents,
+    document, printer, state, invc_no, unit_request, attempts, answer_status, answer,
+    created_at, updated_at"""
+_INSERT = """
+    INSERT INTO invoice (id, till_id, idem_key, body_digest, label, original_id, till_receipt_no,
+                         total_cents, request, document, printer, created_at, updated_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (till_id, idem_key) DO NOTHING"""
+_BY_KEY = f"SELECT {_COLUMNS} FROM invoice WHERE till_id = ? AND idem_key = ?"
+_BY_ID = f"SELECT {_COLUMNS} FROM invoice WHERE id = ?"
+_CREDIT = f"""
+    SELECT {_COLUMNS} FROM invoice
+    WHERE original_id = ? AND state IN ('SIGNING', 'IN_DOUBT', 'SIGNED')"""
+_OPEN = f"SELECT {_COLUMNS} FROM invoice WHERE state IN ('SIGNING', 'IN_DOUBT')"
+_WRITE_AHEAD = """
+    UPDATE invoice SET state = ?, invc_no = ?, unit_request = ?, attempts = attempts + 1,
+                       updated_at = ? WHERE id = ?"""
+_SETTLE = """
+    UPDATE invoice SET state = ?, invc_no = ?, unit_answer = ?, answer_status = ?, answer = ?,
+                       updated_at = ? WHERE id = ?"""
+_DOUBT = "UPDATE invoice SET state = ?, unit_answer = ?, updated_at = ? WHERE id = ?"
+_UNSIGNED = """
+    UPDATE invoice SET state = ?, invc_no = NULL, unit_request = NULL, updated_at = ?
+    WHERE id = ?"""
+
+
+@dataclass(frozen=True, slots=True)
+class NewInvoice:
+    """What a claim inserts. `request` is the till's body as it came, `document` the valid invoice."""
+
+    id: str
+    till_id: str
+    idem_key: str
+    body_digest: str
+    label: str
+    original_id: str | None
+    till_receipt_no: str
+    total_cents: int
+    request: bytes
+    document: bytes
+    printer: str | None
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class InvoiceRow:
+    """One stored invoice; instants are UTC microseconds."""
+
+    seq: int
+    id: str
+    till_id: str
+    idem_key: str
+    body_digest: str
+    label: str
+    original_id: str | None
+    till_receipt_no: str
+    total_cents: int
+    document: bytes
+    printer: str | None
+    state: SigningState
+    invc_no: int | None
+    unit_request: bytes | None
+    attempts: int
+    answer_status: int | None
+    answer: bytes | None
+    created_at: int
+    updated_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """`won` is true for exactly one caller per key, whatever the number of processes and restarts."""
+
+    won: bool
+    row: InvoiceRow
+
+
+def claim(conn: sqlite3.Connection, new: NewInvoice) -> Claim:
+    """Insert the sale, or find the row that has its key: the INSERT decides, nothing is asked first."""
+    inserted = conn.execute(
+        _INSERT,
+        (
+            new.id,
+            new.till_id,
+            new.idem_key,
+            new.body_digest,
+            new.label,
+            new.original_id,
+            new.till_receipt_no,
+            new.total_cents,
+            new.request,
+            new.document,
+            new.printer,
+            new.at,
+            new.at,
+        ),
+    ).rowcount
+    row = by_key(conn, new.till_id, new.idem_key)
+    assert row is not None
+    return Claim(inserted == 1, row)
+
+
+def by_key(conn: sqlite3.Connection, till_id: str, idem_key: str) -> InvoiceRow | None:
+    return _one(conn.execute(_BY_KEY, (till_id, idem_key)).fetchone())
+
+
+def by_id(conn: sqlite3.Connection, invoice_id: str) -> InvoiceRow | None:
+    return _one(conn.execute(_BY_ID, (invoice_id,)).fetchone())
+
+
+def credit_note_of(conn: sqlite3.Connection, original_id: str) -> InvoiceRow | None:
+    """The credit note that took this sale's one cancellation (TIS 6.16), signed or on its way."""
+    return _one(conn.execute(_CREDIT, (original_id,)).fetchone())
+
+
+def open_row(conn: sqlite3.Connection) -> InvoiceRow | None:
+    """The one row in SIGNING or IN_DOUBT, if any; an index allows no second."""
+    return _one(conn.execute(_OPEN).fetchone())
+
+
+def write_ahead(
+    conn: sqlite3.Connection, row: InvoiceRow, *, invc_no: int, unit_request: bytes, at: int
+) -> None:
+    """Number and exact bytes, before the first byte leaves (etims.md 8.3)."""
+    state = transition(row.state, SigningEvent.WRITTEN_AHEAD)
+    _changed(conn.execute(_WRITE_AHEAD, (state, invc_no, unit_request, at, row.id)))
+
+
+def settle_signed(
+    conn: sqlite3.Connection,
+    row: InvoiceRow,
+    *,
+    event: SigningEvent,
+    unit_answer: bytes,
+    answer_status: int,
+    answer: bytes,
+    at: int,
+) -> None:
+    """The unit's answer and what the till is told, for ever."""
+    state = transition(row.state, event)
+    assert state is SigningState.SIGNED
+    values = (state, row.invc_no, unit_answer, answer_status, answer, at, row.id)
+    _changed(conn.execute(_SETTLE, values))
+
+
+def settle_rejected(
+    conn: sqlite3.Connection,
+    row: InvoiceRow,
+    *,
+    unit_answer: bytes,
+    answer_status: int,
+    answer: bytes,
+    at: int,
+) -> None:
+    """The unit certainly did not take it; its number is free again."""
+    state = transition(row.state, SigningEvent.REFUSED)
+    _changed(conn.execute(_SETTLE, (state, None, unit_answer, answer_status, answer, at, row.id)))
+
+
+def fall_into_doubt(
+    conn: sqlite3.Connection, row: InvoiceRow, *, unit_answer: bytes | None, at: int
+) -> None:
+    """The bytes may have been taken; what came back, if anything, is kept as evidence."""
+    state = transition(row.state, SigningEvent.OUTCOME_LOST)
+    _changed(conn.execute(_DOUBT, (state, unit_answer, at, row.id)))
+
+
+def found_unsigned(conn: sqlite3.Connection, row: InvoiceRow, *, at: int) -> None:
+    """Evidence says the unit does not hold it: back to RECEIVED, without number or bytes.
+
+    A row still in SIGNING passes through IN_DOUBT in the same transaction.
+    """
+    state = row.state
+    if state is SigningState.SIGNING:
+        state = transition(state, SigningEvent.OUTCOME_LOST)
+        _changed(conn.execute(_DOUBT, (state, None, at, row.id)))
+    state = transition(state, SigningEvent.FOUND_UNSIGNED)
+    _changed(conn.execute(_UNSIGNED, (state, at, row.id)))
+
+
+def _changed(cursor: sqlite3.Cursor) -> None:
+    if cursor.rowcount != 1:
+        raise AssertionError(f"{cursor.rowcount} invoices changed instead of one")
+
+
+def _one(row: tuple[object, ...] | None) -> InvoiceRow | None:
+    if row is None:
+        return None
+    values = list(row)
+    values[11] = SigningState(str(row[11]))
+    return InvoiceRow(*values)  # type: ignore[arg-type]

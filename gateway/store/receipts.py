@@ -1,0 +1,144 @@
+"""Signed receipts, append-only, chained by hash in the order in which the gateway stored them.
+
+The chain's rule is plain, so that an inspector can check it with a short script: hash =
+SHA-256(previous + "\\n" + the receipt's canonical JSON), and the first `previous` is 64 zeros.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from gateway.clock import compact, from_compact
+from gateway.domain.receipt import Receipt
+from gateway.ids import canonical
+
+GENESIS = "0" * 64
+_COLUMNS = """
+    seq, invoice_id, label, invc_no, rcpt_no, tot_rcpt_no, sdc_id, mrc_no, intrl_data, rcpt_sign,
+    scu_time, total_cents, how, signed_at, previous, hash"""
+_INSERT = """
+    INSERT INTO receipt (invoice_id, label, invc_no, rcpt_no, tot_rcpt_no, sdc_id, mrc_no,
+                         intrl_data, rcpt_sign, scu_time, total_cents, how, signed_at, previous,
+                         hash)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_LAST_HASH = "SELECT hash FROM receipt ORDER BY seq DESC LIMIT 1"
+_BY_INVOICE = f"SELECT {_COLUMNS} FROM receipt WHERE invoice_id = ?"
+_RECENT = f"SELECT {_COLUMNS} FROM receipt ORDER BY seq DESC LIMIT ?"
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptRow:
+    seq: int
+    invoice_id: str
+    label: str
+    invc_no: int
+    rcpt_no: int
+    tot_rcpt_no: int
+    sdc_id: str
+    mrc_no: str | None
+    intrl_data: str
+    rcpt_sign: str
+    scu_time: str
+    total_cents: int
+    how: str
+    signed_at: int
+    previous: str
+    hash: str
+
+    @property
+    def receipt(self) -> Receipt:
+        return Receipt(
+            label=self.label,
+            invc_no=self.invc_no,
+            rcpt_no=self.rcpt_no,
+            tot_rcpt_no=self.tot_rcpt_no,
+            sdc_id=self.sdc_id,
+            mrc_no=self.mrc_no,
+            intrl_data=self.intrl_data,
+            rcpt_sign=self.rcpt_sign,
+            scu_time=from_compact(self.scu_time),
+        )
+
+
+def chained_fields(
+    invoice_id: str, receipt: Receipt, total_cents: int, how: str, signed_at: int
+) -> dict[str, Any]:
+    """What the chain covers, in the field's own names."""
+    return {
+        "invoiceId": invoice_id,
+        "label": receipt.label,
+        "invcNo": receipt.invc_no,
+        "rcptNo": receipt.rcpt_no,
+        "totRcptNo": receipt.tot_rcpt_no,
+        "sdcId": receipt.sdc_id,
+        "mrcNo": receipt.mrc_no,
+        "intrlData": receipt.intrl_data,
+        "rcptSign": receipt.rcpt_sign,
+        "scuTime": compact(receipt.scu_time),
+        "totalCents": total_cents,
+        "how": how,
+        "signedAt": signed_at,
+    }
+
+
+def chain(previous: str, fields: dict[str, Any]) -> str:
+    return hashlib.sha256(previous.encode() + b"\n" + canonical(fields)).hexdigest()
+
+
+def append(
+    conn: sqlite3.Connection,
+    *,
+    invoice_id: str,
+    receipt: Receipt,
+    total_cents: int,
+    how: str,
+    at: int,
+) -> str:
+    """Add one receipt to the journal; its hash. `how` is ANSWER or RECOVERED."""
+    last = conn.execute(_LAST_HASH).fetchone()
+    previous = last[0] if last else GENESIS
+    digest = chain(previous, chained_fields(invoice_id, receipt, total_cents, how, at))
+    conn.execute(
+        _INSERT,
+        (
+            invoice_id,
+            receipt.label,
+            receipt.invc_no,
+            receipt.rcpt_no,
+            receipt.tot_rcpt_no,
+            receipt.sdc_id,
+            receipt.mrc_no,
+            receipt.intrl_data,
+            receipt.rcpt_sign,
+            compact(receipt.scu_time),
+            total_cents,
+            how,
+            at,
+            previous,
+            digest,
+        ),
+    )
+    return digest
+
+
+def by_invoice(conn: sqlite3.Connection, invoice_id: str) -> ReceiptRow | None:
+    row = conn.execute(_BY_INVOICE, (invoice_id,)).fetchone()
+    return ReceiptRow(*row) if row else None
+
+
+def recent(conn: sqlite3.Connection, limit: int) -> list[ReceiptRow]:
+    """The newest receipts, newest first."""
+    return [ReceiptRow(*row) for row in conn.execute(_RECENT, (limit,))]
+
+
+def last(conn: sqlite3.Connection) -> ReceiptRow | None:
+    rows = recent(conn, 1)
+    return rows[0] if rows else None
+
+
+def scu_time_of(row: ReceiptRow) -> datetime:
+    return from_compact(row.scu_time)
