@@ -25,6 +25,7 @@ from gateway.errors import (
     AlreadyCredited,
     GatewayError,
     OutcomeUnknown,
+    ShuttingDown,
     StoreError,
     UnitRefused,
     UnitUnavailable,
@@ -116,6 +117,7 @@ class Signer:
         # Why no new sale can be signed, in a sentence for a cashier; None while all is well.
         self.blocked: str | None = None
         self.heartbeat_us = 0
+        self._stopping = False
 
     # --- the line, used by intake on the same loop ------------------------------------------------
 
@@ -124,7 +126,7 @@ class Signer:
 
     def enqueue(self, invoice_id: str) -> Job | None:
         """A place in the line for a RECEIVED invoice; None when the line is full."""
-        if len(self._line) >= self._queue_max:
+        if len(self._line) >= self._queue_max or self._stopping:
             return None
         job = self._new_job(invoice_id)
         self._line[invoice_id] = job
@@ -151,6 +153,20 @@ class Signer:
         self._jobs.pop(job.invoice_id, None)
         job.finish(result)
 
+    def stop(self) -> None:
+        """No further sale is begun; `run` ends when the one in hand is settled."""
+        self._stopping = True
+        for job in list(self._line.values()):
+            if self.withdraw(job):
+                job.finish(
+                    ShuttingDown(
+                        "The gateway is restarting; this sale is not signed. Try again.",
+                        retry_after_s=5,
+                        extra={"signed": "no"},
+                    )
+                )
+        self._arrived.set()
+
     # --- the loop -----------------------------------------------------------------------------------
 
     async def recover(self) -> InvoiceRow | None:
@@ -171,7 +187,7 @@ class Signer:
         return await self._db.write(doubt)
 
     async def run(self) -> None:
-        """Sign for ever. Cancelled between sales it leaves nothing open but what the store shows."""
+        """Sign until `stop`. Whatever ends it, the store shows what is open."""
         row = await self._db.read(invoices.open_row)
         if row is not None:
             job = self._new_job(row.id)
@@ -182,9 +198,11 @@ class Signer:
             self.heartbeat_us = self._now()
             job = await self._next_job(wait=settlement is None)
             if job is None:
-                assert settlement is not None
-                await self._commit(settlement)
-                settlement = None
+                if settlement is not None:
+                    await self._commit(settlement)
+                    settlement = None
+                elif self._stopping:
+                    return
                 continue
             begun = await self._begin_after(settlement, job)
             settlement = None
@@ -193,7 +211,7 @@ class Signer:
 
     async def _next_job(self, *, wait: bool) -> Job | None:
         while not self._line:
-            if not wait:
+            if not wait or self._stopping:
                 return None
             self._arrived.clear()
             await self._arrived.wait()
@@ -366,16 +384,14 @@ class Signer:
                             extra={"signed": "no"},
                         )
                     )
-            current = Job(job.invoice_id, asyncio.get_running_loop().create_future(), begun=True)
-            del current
-            if not job.done.done():
-                job.done.set_result(
-                    OutcomeUnknown(
-                        f"{sentence} Do not ring this sale up again: send it with the same key.",
-                        retry_after_s=10,
-                        extra={"signed": "unknown"},
-                    )
+            # The job keeps its place: whoever asks with this key until the end gets the same word.
+            job.finish(
+                OutcomeUnknown(
+                    f"{sentence} Do not ring this sale up again: send it with the same key.",
+                    retry_after_s=10,
+                    extra={"signed": "unknown", "invoiceId": job.invoice_id},
                 )
+            )
 
         return tell
 

@@ -1,0 +1,262 @@
+"""From what a till sent to a valid Invoice, or to every mistake in it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from gateway.api.schemas import CreditNoteIn, InvoiceIn, LineIn, PaymentIn, field_errors, pointer
+from gateway.domain.invoice import (
+    Buyer,
+    Cashier,
+    Invoice,
+    InvoiceLine,
+    Payment,
+    ReceiptType,
+    SalesType,
+    make_line,
+)
+from gateway.domain.tax import LETTERS, RateTable
+from gateway.errors import CreditNoteInvalid, FieldError, InvoiceInvalid
+from gateway.money import ZERO, parse_amount, parse_quantity, text
+
+M = TypeVar("M", bound=BaseModel)
+CASH = "01"
+# Code class 07 as KRA's own lists have it (etims.md 5.3).
+PAYMENT_CODES = {
+    "CASH": CASH,
+    "CREDIT": "02",
+    "CASH_CREDIT": "03",
+    "BANK_CHECK": "04",
+    "CARD": "05",
+    "MOBILE_MONEY": "06",
+    "OTHER": "07",
+}
+_TYPES = {
+    "NORMAL": SalesType.NORMAL,
+    "TRAINING": SalesType.TRAINING,
+    "PROFORMA": SalesType.PROFORMA,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What a till need not say: from settings and the till's own row."""
+
+    cashier: Cashier
+    item_class: str
+    package_unit: str
+    quantity_unit: str
+    max_lines: int
+
+
+def parse_model(model: type[M], value: Any) -> M:
+    """The body as a model. InvoiceInvalid with every mistake's place."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise InvoiceInvalid(
+            "The till sent an invoice with mistakes. Nothing was signed.",
+            errors=field_errors(error),
+        ) from None
+
+
+class _Findings:
+    """Collects mistakes, so that a till's programmer sees all of them in one answer."""
+
+    def __init__(self) -> None:
+        self.errors: list[FieldError] = []
+
+    def add(self, code: str, message: str, *path: str | int) -> None:
+        self.errors.append(FieldError(pointer(*path), code, message))
+
+    def number(
+        self, parse: Callable[[str], Decimal], raw: str, *path: str | int
+    ) -> Decimal | None:
+        try:
+            return parse(raw)
+        except ValueError as error:
+            self.add("AMOUNT_INVALID", f"{path[-1]} {error}.", *path)
+            return None
+
+    def refuse(self) -> None:
+        if self.errors:
+            raise InvoiceInvalid(
+                "The till sent an invoice with mistakes. Nothing was signed.", errors=self.errors
+            )
+
+
+def build_invoice(body: InvoiceIn, rates: RateTable, defaults: Defaults) -> Invoice:
+    """A sale ready to be claimed. InvoiceInvalid with every field's pointer otherwise."""
+    found = _Findings()
+    if len(body.lines) > defaults.max_lines:
+        found.add("TOO_MANY", f"lines takes at most {defaults.max_lines}.", "lines")
+    lines = [
+        _line(found, line, at, rates, defaults) for at, line in enumerate(body.lines[:9999])
+    ]
+    total = found.number(parse_amount, body.total, "total")
+    good = [line for line in lines if line is not None]
+    payments: tuple[Payment, ...] = ()
+    change = ZERO
+    if len(good) == len(lines) and total is not None:
+        summed = sum((line.total for line in good), ZERO)
+        if total != summed:
+            found.add("TOTAL_DRIFTS", f"total is {text(total)}, the lines make {text(summed)}.", "total")
+        _check_tax(found, body, good)
+        payments, change = _payments(found, body.payments, summed)
+    found.refuse()
+    return Invoice(
+        sales_type=_TYPES[body.type],
+        receipt_type=ReceiptType.SALE,
+        till_receipt_no=body.tillReceiptNo,
+        cashier=_cashier(body, defaults),
+        buyer=Buyer(body.buyer.pin, body.buyer.name, body.buyer.phone) if body.buyer else Buyer(),
+        lines=tuple(good),
+        payments=payments,
+        change=change,
+        rates=tuple((letter, rates[letter].percent) for letter in LETTERS),
+        remark=body.remark,
+    )
+
+
+def build_credit_note(
+    body: CreditNoteIn,
+    original: Invoice,
+    *,
+    original_invc_no: int,
+    original_cu_invoice_no: str,
+    defaults: Defaults,
+) -> Invoice:
+    """The whole of `original` taken back, at the rates it was sold at. CreditNoteInvalid otherwise."""
+    if original.receipt_type is not ReceiptType.SALE:
+        raise CreditNoteInvalid("A credit note cannot be credited; make a new sale instead.")
+    if original.sales_type is SalesType.PROFORMA:
+        raise CreditNoteInvalid("A proforma is not a sale and cannot be credited.")
+    found = _Findings()
+    if body.payments is None:
+        payments, change = original.payments, original.change
+    else:
+        payments, change = _payments(found, body.payments, original.total)
+        if change:
+            found.add("PAYMENTS_DRIFT", "payments must make the sale's total.", "payments")
+    found.refuse()
+    return Invoice(
+        sales_type=original.sales_type,
+        receipt_type=ReceiptType.REFUND,
+        till_receipt_no=body.tillReceiptNo,
+        cashier=_cashier(body, defaults),
+        buyer=original.buyer,
+        lines=original.lines,
+        payments=payments,
+        change=change,
+        rates=original.rates,
+        remark=body.remark,
+        original_invc_no=original_invc_no,
+        original_cu_invoice_no=original_cu_invoice_no,
+        refund_reason=body.reason,
+    )
+
+
+def _cashier(body: InvoiceIn | CreditNoteIn, defaults: Defaults) -> Cashier:
+    if body.cashier is None:
+        return defaults.cashier
+    return Cashier(body.cashier.id, body.cashier.name or body.cashier.id)
+
+
+def _line(
+    found: _Findings, line: LineIn, at: int, rates: RateTable, defaults: Defaults
+) -> InvoiceLine | None:
+    before = len(found.errors)
+    quantity = found.number(parse_quantity, line.quantity, "lines", at, "quantity")
+    price = found.number(parse_amount, line.unitPrice, "lines", at, "unitPrice")
+    packages = Decimal(1)
+    if line.packageCount is not None:
+        packages = (
+            found.number(parse_quantity, line.packageCount, "lines", at, "packageCount") or packages
+        )
+    discount = None
+    if line.discountAmount is not None:
+        discount = found.number(parse_amount, line.discountAmount, "lines", at, "discountAmount")
+        if line.discountPercent:
+            found.add(
+                "DISCOUNT_TWICE",
+                "Give discountPercent or discountAmount, not both.",
+                *("lines", at, "discountAmount"),
+            )
+    if line.taxCode not in rates or line.taxCode not in LETTERS:
+        found.add(
+            "TAX_CODE_UNKNOWN",
+            f"taxCode must be one of {', '.join(LETTERS)}; see GET /v1/status for today's rates.",
+            *("lines", at, "taxCode"),
+        )
+    if len(found.errors) > before or quantity is None or price is None:
+        return None
+    try:
+        made = make_line(
+            seq=at + 1,
+            item_code=line.itemCode,
+            item_class=line.itemClass or defaults.item_class,
+            name=line.name,
+            quantity=quantity,
+            unit_price=price,
+            tax_letter=line.taxCode,
+            rates=rates,
+            package_unit=line.packageUnit or defaults.package_unit,
+            package_count=packages,
+            quantity_unit=line.quantityUnit or defaults.quantity_unit,
+            discount_percent=Decimal(line.discountPercent or 0),
+            discount=discount,
+            barcode=line.barcode,
+        )
+    except ValueError as error:
+        found.add("DISCOUNT_TOO_LARGE", f"On this line {error}.", "lines", at, "discountAmount")
+        return None
+    if line.total is not None:
+        total = found.number(parse_amount, line.total, "lines", at, "total")
+        if total is not None and total != made.total:
+            found.add(
+                "LINE_TOTAL_DRIFTS",
+                f"total is {text(total)}, quantity x unitPrice less discount is {text(made.total)}.",
+                *("lines", at, "total"),
+            )
+            return None
+    return made
+
+
+def _check_tax(found: _Findings, body: InvoiceIn, lines: list[InvoiceLine]) -> None:
+    if body.totalTax is None:
+        return
+    tax = found.number(parse_amount, body.totalTax, "totalTax")
+    summed = sum((line.tax for line in lines), ZERO)
+    if tax is not None and tax != summed:
+        found.add(
+            "TAX_DRIFTS",
+            f"totalTax is {text(tax)}, the lines make {text(summed)} (rounded per line, half up).",
+            "totalTax",
+        )
+
+
+def _payments(
+    found: _Findings, given: list[PaymentIn] | None, total: Decimal
+) -> tuple[tuple[Payment, ...], Decimal]:
+    if not given:
+        return (Payment(CASH, total),), ZERO
+    payments = []
+    for at, item in enumerate(given):
+        amount = found.number(parse_amount, item.amount, "payments", at, "amount")
+        payments.append(Payment(PAYMENT_CODES[item.method], amount or ZERO, item.reference))
+    paid = sum((payment.amount for payment in payments), ZERO)
+    change = paid - total
+    if change < 0:
+        found.add("PAYMENTS_SHORT", f"payments make {text(paid)} of {text(total)}.", "payments")
+    elif change > sum((p.amount for p in payments if p.code == CASH), ZERO):
+        found.add(
+            "PAYMENTS_DRIFT",
+            f"payments make {text(paid)} for {text(total)}, and change is only given on cash.",
+            "payments",
+        )
+    return tuple(payments), max(change, ZERO)

@@ -1,0 +1,87 @@
+"""`GET /v1/events`: what happened, as server-sent events, resumable with Last-Event-ID."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from aiohttp import web
+
+from gateway.api.server import Services, services, till_of
+from gateway.clock import from_micros, iso
+from gateway.errors import FieldError, RequestError, TooManyWaiting
+from gateway.store import events
+
+# One read takes at most this many rows: a till that was away for a week must not fill the memory.
+PAGE_ROWS = 200
+# A comment line this often (seconds) keeps proxies and the till's own timeout quiet.
+HEARTBEAT_S = 15.0
+
+_OPEN_STREAMS: web.AppKey[list[int]] = web.AppKey("open_streams", list)
+
+
+def register(app: web.Application) -> None:
+    app[_OPEN_STREAMS] = [0]
+    app.router.add_get("/v1/events", get_events)
+
+
+async def get_events(request: web.Request) -> web.StreamResponse:
+    """The till's own events and everybody's. Without Last-Event-ID: from now on."""
+    parts, till = services(request), till_of(request)
+    last = _last_id(request)
+    return await stream(request, parts, till_id=till.id, last=last)
+
+
+async def stream(
+    request: web.Request, parts: Services, *, till_id: str | None, last: int | None
+) -> web.StreamResponse:
+    """Send events newer than `last` until the client or the gateway goes."""
+    streams = request.app[_OPEN_STREAMS]
+    if streams[0] >= parts.event_streams_max:
+        raise TooManyWaiting("Too many screens are listening. Close some.", retry_after_s=30)
+    streams[0] += 1
+    try:
+        response = web.StreamResponse(
+            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
+        )
+        await response.prepare(request)
+        at = last if last is not None else await parts.db.read(events.newest_id)
+        await response.write(b"retry: 1000\n\n")
+        while not parts.stop_streams():
+            changed = asyncio.ensure_future(parts.db.changed())
+            try:
+                rows = await parts.db.read(
+                    lambda conn, since=at: events.after(conn, since, till_id, PAGE_ROWS)
+                )
+                for row in rows:
+                    await response.write(_frame(row))
+                    at = row.id
+                if not rows:
+                    await asyncio.wait({changed}, timeout=HEARTBEAT_S)
+                    if not changed.done():
+                        await response.write(b": still here\n\n")
+            finally:
+                changed.cancel()
+        return response
+    except ConnectionError:
+        return response
+    finally:
+        streams[0] -= 1
+
+
+def _frame(row: events.Event) -> bytes:
+    data = {"at": iso(from_micros(row.at)), "subject": row.subject, **row.data}
+    body = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
+    return f"id: {row.id}\nevent: {row.kind}\ndata: {body}\n\n".encode()
+
+
+def _last_id(request: web.Request) -> int | None:
+    text = request.headers.get("Last-Event-ID") or request.query.get("after")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise RequestError(
+            "Last-Event-ID must be the number of an event.",
+            errors=[FieldError("/Last-Event-ID", "NOT_ALLOWED", "Not an event's number.")],
+        )
+    return int(text)

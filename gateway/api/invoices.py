@@ -1,0 +1,173 @@
+"""`/v1/invoices`: submit a sale, read it back, take it back."""
+
+from __future__ import annotations
+
+import json
+
+from aiohttp import web
+
+from gateway import ids
+from gateway.api.body import read_json
+from gateway.api.build import build_credit_note, build_invoice, parse_model
+from gateway.api.schemas import CreditNoteIn, InvoiceIn
+from gateway.api.server import Services, services, till_of
+from gateway.clock import from_micros, iso
+from gateway.domain import invoice_json
+from gateway.domain.signing import FINAL_STATES, SigningState
+from gateway.errors import (
+    CreditNoteInvalid,
+    FieldError,
+    InvoiceInvalid,
+    InvoiceUnknown,
+    KeyInvalid,
+    KeyMissing,
+)
+from gateway.fiscal.intake import Submission
+from gateway.fiscal.signer import Answer
+from gateway.money import from_cents, text
+from gateway.store import invoices, receipts
+from gateway.store.invoices import InvoiceRow
+
+# A till may write this for "sign it, print nothing".
+NO_PRINTER = "none"
+
+
+def register(app: web.Application) -> None:
+    app.router.add_post("/v1/invoices", post_invoice)
+    app.router.add_get("/v1/invoices/{id}", get_invoice)
+    app.router.add_post("/v1/invoices/{id}/credit-notes", post_credit_note)
+    app.router.add_post("/v1/invoices/{id}/copies", post_copy)
+
+
+async def post_invoice(request: web.Request) -> web.Response:
+    """One sale in, its fiscal receipt out; the same key again gives the same bytes again."""
+    parts, till = services(request), till_of(request)
+    key = idempotency_key(request)
+    raw, value = await read_json(request)
+    body = parse_model(InvoiceIn, value)
+    invoice = build_invoice(body, parts.rates(), parts.defaults)
+    answer = await parts.intake.submit(
+        Submission(
+            till_id=till.id,
+            idem_key=key,
+            body_digest=ids.digest(value),
+            request=raw,
+            invoice=invoice,
+            printer=printer_for(parts, body.printer, till.printer),
+        )
+    )
+    return respond(answer)
+
+
+async def post_credit_note(request: web.Request) -> web.Response:
+    """The whole of a signed sale taken back, once (TIS 6.16)."""
+    parts, till = services(request), till_of(request)
+    key = idempotency_key(request)
+    original = await find(request)
+    raw, value = await read_json(request)
+    body = parse_model(CreditNoteIn, value)
+    receipt = await parts.db.read(lambda conn: receipts.by_invoice(conn, original.id))
+    if original.state is not SigningState.SIGNED or receipt is None:
+        raise CreditNoteInvalid("This sale was not signed, so there is nothing to take back.")
+    invoice = build_credit_note(
+        body,
+        invoice_json.from_json(original.document),
+        original_invc_no=receipt.invc_no,
+        original_cu_invoice_no=receipt.receipt.cu_invoice_no,
+        defaults=parts.defaults,
+    )
+    answer = await parts.intake.submit(
+        Submission(
+            till_id=till.id,
+            idem_key=key,
+            body_digest=ids.digest([original.id, value]),
+            request=raw,
+            invoice=invoice,
+            printer=printer_for(parts, body.printer, till.printer),
+            original_id=original.id,
+        )
+    )
+    return respond(answer)
+
+
+async def get_invoice(request: web.Request) -> web.Response:
+    """The stored answer, byte for byte, once there is one; before that, the state."""
+    till_of(request)
+    row = await find(request)
+    if row.state in FINAL_STATES:
+        assert row.answer is not None and row.answer_status is not None
+        if row.state is SigningState.SIGNED:
+            return web.Response(body=row.answer, content_type="application/json")
+    value = {
+        "invoiceId": row.id,
+        "state": row.state,
+        "till": row.till_id,
+        "tillReceiptNo": row.till_receipt_no,
+        "total": text(from_cents(row.total_cents)),
+        "receivedAt": iso(from_micros(row.created_at)),
+        "problem": json.loads(row.answer) if row.answer else None,
+    }
+    return web.json_response(value)
+
+
+async def post_copy(request: web.Request) -> web.Response:
+    """Print a copy (CS, CC) of a signed receipt; never a second original (TIS 6.17)."""
+    parts, till = services(request), till_of(request)
+    row = await find(request)
+    if row.state is not SigningState.SIGNED:
+        raise CreditNoteInvalid("This sale was not signed, so there is no receipt to copy.")
+    printer = row.printer or till.printer
+    if printer is None:
+        raise InvoiceInvalid("This till has no printer, so no copy can be printed.")
+    job = await parts.copy(row.id, printer)
+    return web.json_response({"invoiceId": row.id, "printJob": job, "printer": printer}, status=202)
+
+
+async def find(request: web.Request) -> InvoiceRow:
+    """The invoice named in the path. InvoiceUnknown for anything else."""
+    invoice_id = request.match_info["id"]
+    row = None
+    if ids.is_id(invoice_id):
+        row = await services(request).db.read(lambda conn: invoices.by_id(conn, invoice_id))
+    if row is None:
+        raise InvoiceUnknown("There is no invoice with this id.")
+    return row
+
+
+def idempotency_key(request: web.Request) -> str:
+    """The till's key. KeyMissing, or KeyInvalid for one that is too long or not plain ASCII."""
+    keys = request.headers.getall("Idempotency-Key", [])
+    if not keys:
+        raise KeyMissing(
+            "The till sent no Idempotency-Key. It must send one key per sale and the same key "
+            "again when it tries the same sale again."
+        )
+    if len(keys) > 1 or not ids.is_key(keys[0]):
+        raise KeyInvalid(
+            f"Idempotency-Key must be one key of 1 to {ids.KEY_LENGTH_MAX} plain characters.",
+            errors=[FieldError("/Idempotency-Key", "KEY_INVALID", "Not a usable key.")],
+        )
+    return keys[0]
+
+
+def printer_for(parts: Services, asked: str | None, usual: str | None) -> str | None:
+    if asked is None:
+        return usual
+    if asked == NO_PRINTER:
+        return None
+    if asked not in parts.printers:
+        known = ", ".join(sorted(parts.printers)) or "none is set up"
+        raise InvoiceInvalid(
+            "There is no such printer. Nothing was signed.",
+            errors=[FieldError("/printer", "PRINTER_UNKNOWN", f"Known printers: {known}.")],
+        )
+    return asked
+
+
+def respond(answer: Answer) -> web.Response:
+    """Status and body as stored; a header says whether this is a replay."""
+    kind = "application/json" if answer.status < 400 else "application/problem+json"
+    headers = {"Idempotent-Replayed": "true"} if answer.replayed else {}
+    return web.Response(
+        status=answer.status, body=answer.body, content_type=kind, headers=headers
+    )

@@ -1,0 +1,143 @@
+"""What a till may send, as models: the only place where the API's JSON names live."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from gateway.errors import FieldError
+
+PIN_PATTERN = r"^[A-Z][0-9]{9}[A-Z]$"
+
+
+def _no_control(text: str) -> str:
+    # A control character in a name would be a command to the printer that prints it.
+    if any(ord(char) < 0x20 or 0x7F <= ord(char) < 0xA0 for char in text):
+        raise ValueError("has a control character in it")
+    if text != text.strip() or not text:
+        raise ValueError("must not be empty or have spaces around it")
+    return text
+
+
+Text20 = Annotated[str, Field(max_length=20), AfterValidator(_no_control)]
+Text50 = Annotated[str, Field(max_length=50), AfterValidator(_no_control)]
+Text60 = Annotated[str, Field(max_length=60), AfterValidator(_no_control)]
+Text200 = Annotated[str, Field(max_length=200), AfterValidator(_no_control)]
+Text400 = Annotated[str, Field(max_length=400), AfterValidator(_no_control)]
+Amount = Annotated[str, Field(max_length=24)]
+UnitCode = Annotated[str, Field(pattern=r"^[A-Z0-9]{1,5}$")]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class CashierIn(_Model):
+    id: Text20
+    name: Text60 | None = None
+
+
+class BuyerIn(_Model):
+    pin: Annotated[str, Field(pattern=PIN_PATTERN)] | None = None
+    name: Text60 | None = None
+    phone: Text20 | None = None
+
+
+class PaymentIn(_Model):
+    method: Literal[
+        "CASH", "CREDIT", "CASH_CREDIT", "BANK_CHECK", "CARD", "MOBILE_MONEY", "OTHER"
+    ]
+    amount: Amount
+    reference: Text50 | None = None
+
+
+class LineIn(_Model):
+    itemCode: Text20
+    name: Text200
+    quantity: Amount
+    unitPrice: Amount
+    taxCode: Annotated[str, Field(max_length=5)]
+    itemClass: Annotated[str, Field(pattern=r"^[0-9]{1,10}$")] | None = None
+    discountPercent: Annotated[int, Field(ge=0, le=100)] | None = None
+    discountAmount: Amount | None = None
+    packageUnit: UnitCode | None = None
+    packageCount: Amount | None = None
+    quantityUnit: UnitCode | None = None
+    barcode: Text20 | None = None
+    total: Amount | None = None
+
+
+class InvoiceIn(_Model):
+    """`POST /v1/invoices`."""
+
+    tillReceiptNo: Text50
+    lines: Annotated[list[LineIn], Field(min_length=1)]
+    total: Amount
+    type: Literal["NORMAL", "TRAINING", "PROFORMA"] = "NORMAL"
+    cashier: CashierIn | None = None
+    buyer: BuyerIn | None = None
+    payments: Annotated[list[PaymentIn], Field(max_length=20)] | None = None
+    totalTax: Amount | None = None
+    remark: Text400 | None = None
+    printer: Text60 | None = None
+
+
+class CreditNoteIn(_Model):
+    """`POST /v1/invoices/{id}/credit-notes`: the whole sale is cancelled, once (TIS 6.16)."""
+
+    tillReceiptNo: Text50
+    reason: Annotated[str, Field(pattern=r"^(0[1-9]|1[0-3])$")]
+    cashier: CashierIn | None = None
+    payments: Annotated[list[PaymentIn], Field(max_length=20)] | None = None
+    remark: Text400 | None = None
+    printer: Text60 | None = None
+
+
+_SENTENCES = {
+    "missing": ("MISSING", "is required"),
+    "extra_forbidden": ("UNKNOWN_FIELD", "is not a field of this request"),
+    "string_type": ("WRONG_TYPE", 'must be text in quotes, amounts too ("116.00")'),
+    "int_type": ("WRONG_TYPE", "must be a whole number"),
+    "list_type": ("WRONG_TYPE", "must be a list"),
+    "model_type": ("WRONG_TYPE", "must be an object"),
+    "model_attributes_type": ("WRONG_TYPE", "must be an object"),
+    "bool_type": ("WRONG_TYPE", "must be true or false"),
+    "string_too_long": ("TOO_LONG", "is longer than {max_length} characters"),
+    "too_short": ("TOO_FEW", "needs at least {min_length}"),
+    "too_long": ("TOO_MANY", "takes at most {max_length}"),
+    "literal_error": ("NOT_ALLOWED", "must be one of {expected}"),
+    "greater_than_equal": ("OUT_OF_RANGE", "must be at least {ge}"),
+    "less_than_equal": ("OUT_OF_RANGE", "must be at most {le}"),
+}
+_PATTERNS = {
+    "pin": ("PIN_INVALID", "is not a KRA PIN: a letter, nine digits, a letter (A123456789Z)"),
+    "reason": ("REASON_UNKNOWN", "must be a refund reason of KRA's list, 01 to 13"),
+    "itemClass": ("ITEM_CLASS_INVALID", "must be up to ten digits"),
+    "packageUnit": ("UNIT_INVALID", "must be a unit code such as NT"),
+    "quantityUnit": ("UNIT_INVALID", "must be a unit code such as U or KG"),
+}
+
+
+def field_errors(error: ValidationError) -> list[FieldError]:
+    """pydantic's findings as (pointer, stable code, sentence); at most 50, for a phone's screen."""
+    return [_field_error(item) for item in error.errors(include_url=False)[:50]]
+
+
+def pointer(*path: str | int) -> str:
+    """A JSON pointer (RFC 6901)."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+
+
+def _field_error(item: Any) -> FieldError:
+    path = item["loc"]
+    kind, context = item["type"], item.get("ctx", {})
+    name = str(path[-1]) if path else "the body"
+    if kind == "string_pattern_mismatch":
+        code, sentence = _PATTERNS.get(name, ("NOT_ALLOWED", "is not in the form expected"))
+    elif kind == "value_error":
+        code, sentence = "TEXT_INVALID", str(context.get("error", "cannot be taken"))
+    else:
+        code, sentence = _SENTENCES.get(kind, ("NOT_ALLOWED", "cannot be taken"))
+        sentence = sentence.format_map(context) if context else sentence
+    return FieldError(pointer(*path), code, f"{name} {sentence}.")

@@ -1,0 +1,59 @@
+"""The aiohttp application: what every route shares, and the table of routes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from gateway.api.auth import Till, Tills
+from gateway.api.build import Defaults
+from gateway.api.problem import problems
+from gateway.clock import Clock
+from gateway.domain.tax import RateTable
+from gateway.fiscal.intake import Intake
+from gateway.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the routes work with; made by `app.py`, tests make their own of real parts."""
+
+    db: Database
+    clock: Clock
+    intake: Intake
+    tills: Tills
+    printers: frozenset[str]
+    rates: Callable[[], RateTable]
+    defaults: Defaults
+    status: Callable[[], Awaitable[Mapping[str, Any]]]
+    stop_streams: Callable[[], bool]
+    copy: Callable[[str, str], Awaitable[int]]
+    event_streams_max: int = 64
+
+
+SERVICES: web.AppKey[Services] = web.AppKey("services", Services)
+
+
+def services(request: web.Request) -> Services:
+    return request.app[SERVICES]
+
+
+def till_of(request: web.Request) -> Till:
+    return services(request).tills.authenticate(request)
+
+
+def make_app(parts: Services, *, body_limit_bytes: int) -> web.Application:
+    """The application; `app.py` gives it a runner. No route is open without a till's token but the
+    read-only status ones."""
+    # Imported here because the route modules import this one for `services`.
+    from gateway.api import events, invoices, status  # noqa: PLC0415
+    from gateway.status import pages  # noqa: PLC0415
+
+    app = web.Application(middlewares=[problems], client_max_size=body_limit_bytes)
+    app[SERVICES] = parts
+    for module in (invoices, events, status, pages):
+        module.register(app)
+    return app

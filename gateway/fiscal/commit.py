@@ -1,0 +1,173 @@
+"""Turns a signed answer into the one transaction that makes it a receipt, for ever.
+
+Receipt row with its hash-chain link, the invoice's final state, the till's answer, the outbox
+record, the print job and the ceiling's stopwatch are committed together or not at all.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from gateway.clock import Clock, compact, from_compact, micros
+from gateway.domain.invoice import Invoice
+from gateway.domain.outcome import SignedData
+from gateway.domain.receipt import Receipt
+from gateway.domain.signing import SigningEvent
+from gateway.fiscal.answer import qr_of, signed_body
+from gateway.fiscal.ports import AnswerExtras, CommitHook, SignedSale
+from gateway.store import events, invoices, receipts, unit
+from gateway.store.invoices import InvoiceRow
+
+log = logging.getLogger(__name__)
+
+STATUS_CREATED = 201
+# Printed and stored when neither the answer nor the init told the unit's id (etims.md 12, item 9).
+SDC_ID_UNKNOWN = "UNKNOWN"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose receipts these are: what the QR needs."""
+
+    pin: str
+    branch_id: str
+    portal: str
+
+
+@dataclass(slots=True)
+class CommitPlan:
+    """A commit that has not happened yet; `body` is the till's answer once `apply` has run."""
+
+    apply_to: "Committer"
+    row: InvoiceRow
+    invoice: Invoice
+    data: SignedData
+    raw: bytes
+    recovered: bool
+    status: int = STATUS_CREATED
+    body: bytes = field(default=b"")
+
+    def apply(self, conn: sqlite3.Connection) -> None:
+        self.body = self.apply_to.commit(conn, self)
+
+
+class Committer:
+    """Knows everything that belongs to the commit of a signed sale."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        identity: Identity,
+        hooks: Sequence[CommitHook] = (),
+        extras: AnswerExtras = dict,
+    ) -> None:
+        self._clock = clock
+        self._identity = identity
+        self._hooks = tuple(hooks)
+        self._extras = extras
+
+    def plan(
+        self, row: InvoiceRow, invoice: Invoice, data: SignedData, raw: bytes, *, recovered: bool
+    ) -> CommitPlan:
+        return CommitPlan(self, row, invoice, data, raw, recovered)
+
+    def commit(self, conn: sqlite3.Connection, plan: CommitPlan) -> bytes:
+        """Everything of one signed sale, inside the caller's transaction; the till's body."""
+        row, data = plan.row, plan.data
+        assert row.invc_no is not None
+        at = micros(self._clock.now())
+        device = unit.device(conn)
+        receipt = Receipt(
+            label=row.label,
+            invc_no=row.invc_no,
+            rcpt_no=data.rcpt_no,
+            tot_rcpt_no=data.tot_rcpt_no,
+            sdc_id=data.sdc_id or device["sdc_id"] or SDC_ID_UNKNOWN,
+            mrc_no=data.mrc_no or device["mrc_no"],
+            intrl_data=data.intrl_data,
+            rcpt_sign=data.rcpt_sign,
+            scu_time=data.scu_time,
+        )
+        self._note_oddities(conn, row, receipt, at)
+        chain_hash = receipts.append(
+            conn,
+            invoice_id=row.id,
+            receipt=receipt,
+            total_cents=row.total_cents,
+            how="RECOVERED" if plan.recovered else "ANSWER",
+            at=at,
+        )
+        who = self._identity
+        body = signed_body(
+            invoice_id=row.id,
+            till_id=row.till_id,
+            invoice=plan.invoice,
+            receipt=receipt,
+            qr=qr_of(receipt, pin=who.pin, branch_id=who.branch_id, base=who.portal),
+            chain_hash=chain_hash,
+            printer=row.printer,
+            recovered=plan.recovered,
+            extras=self._extras(),
+        )
+        invoices.settle_signed(
+            conn,
+            row,
+            event=SigningEvent.FOUND_SIGNED if plan.recovered else SigningEvent.ANSWERED,
+            unit_answer=plan.raw,
+            answer_status=plan.status,
+            answer=body,
+            at=at,
+        )
+        unit.use_up(conn, row.invc_no, at=at)
+        unit.remember_device(conn, sdc_id=data.sdc_id, mrc_no=data.mrc_no, at=at)
+        events.record(
+            conn,
+            at=at,
+            kind="receipt.signed",
+            subject=row.id,
+            till_id=row.till_id,
+            data={
+                "cuInvoiceNo": receipt.cu_invoice_no,
+                "counter": receipt.counter,
+                "invcNo": receipt.invc_no,
+                "recovered": plan.recovered,
+            },
+        )
+        sale = SignedSale(row, plan.invoice, receipt, chain_hash, at, plan.recovered)
+        for hook in self._hooks:
+            hook(conn, sale)
+        return body
+
+    def _note_oddities(
+        self, conn: sqlite3.Connection, row: InvoiceRow, receipt: Receipt, at: int
+    ) -> None:
+        """A gap in the unit's counter or a step back of its clock is signed all the same, but told."""
+        before = receipts.last(conn)
+        if before is None or before.sdc_id != receipt.sdc_id:
+            return
+        if receipt.tot_rcpt_no != before.tot_rcpt_no + 1:
+            self._odd(
+                conn,
+                row,
+                at,
+                "unit.counter_gap",
+                {"after": before.tot_rcpt_no, "got": receipt.tot_rcpt_no},
+            )
+        if receipt.scu_time < from_compact(before.scu_time):
+            self._odd(
+                conn,
+                row,
+                at,
+                "unit.time_went_back",
+                {"after": before.scu_time, "got": compact(receipt.scu_time)},
+            )
+
+    def _odd(
+        self, conn: sqlite3.Connection, row: InvoiceRow, at: int, kind: str, data: dict[str, object]
+    ) -> None:
+        log.error("%s invoice=%s %s", kind, row.id, data)
+        events.record(conn, at=at, kind=kind, subject=row.id, data=data)

@@ -1,0 +1,130 @@
+"""Where the truth about a lost answer can be found: one small class per source.
+
+Each says HoldsIt (with the receipt), HoldsItNot, or CannotTell. A source that cannot tell costs
+time; a source that guesses costs a second fiscal receipt. So every doubt ends in CannotTell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from gateway.domain.invoice import Invoice
+from gateway.domain.outcome import (
+    Duplicate,
+    NotSent,
+    Refused,
+    SaleOutcome,
+    Signed,
+    SignedData,
+    Unknown,
+)
+from gateway.errors import GatewayError, UnitRefused
+from gateway.store.invoices import InvoiceRow
+
+
+@dataclass(frozen=True, slots=True)
+class HoldsIt:
+    """The unit holds this sale's receipt, and here it is."""
+
+    data: SignedData
+    raw: bytes
+    reason: str
+
+    def story(self) -> dict[str, Any]:
+        return {"reason": self.reason, "rcptNo": self.data.rcpt_no}
+
+
+@dataclass(frozen=True, slots=True)
+class HoldsItNot:
+    """The unit certainly does not hold it. `error` is told to the till where there is one."""
+
+    reason: str
+    error: GatewayError | None = None
+
+    def story(self) -> dict[str, Any]:
+        return {"reason": self.reason}
+
+
+@dataclass(frozen=True, slots=True)
+class CannotTell:
+    """No end. `needs_person`: asking again will not change it."""
+
+    reason: str
+    needs_person: bool = False
+
+    def story(self) -> dict[str, Any]:
+        return {"reason": self.reason, "needsPerson": self.needs_person}
+
+
+Finding = HoldsIt | HoldsItNot | CannotTell
+
+
+class Evidence(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    async def examine(self, row: InvoiceRow, invoice: Invoice) -> Finding: ...
+
+
+class ResendingUnit(Protocol):
+    async def send_sale(self, body: bytes) -> SaleOutcome: ...
+
+    async def healthy(self) -> str | None:
+        """None when the unit answers a protocol probe well; else why it does not."""
+        ...
+
+
+class Resend:
+    """One deliberate resend of the same bytes under the same invcNo (etims.md 8.3, step a).
+
+    It leans on the unit's own duplicate guard, so it is made only to a unit that has just answered
+    a probe, and once it has been answered it is not repeated: a duplicate answer says that the unit
+    knows the number, not that it holds this sale's receipt, and a full disk answers 899 too.
+    """
+
+    name = "resend"
+
+    def __init__(self, unit: ResendingUnit, gate: Callable[[], None]) -> None:
+        self._unit = unit
+        self._gate = gate
+        self._answered: dict[str, CannotTell] = {}
+
+    async def examine(self, row: InvoiceRow, invoice: Invoice) -> Finding:
+        if row.id in self._answered:
+            return self._answered[row.id]
+        try:
+            self._gate()
+        except GatewayError as error:
+            return CannotTell(f"nothing may be signed now ({error.code})")
+        problem = await self._unit.healthy()
+        if problem is not None:
+            return CannotTell(f"the unit does not answer well: {problem}")
+        assert row.unit_request is not None
+        outcome = await self._unit.send_sale(row.unit_request)
+        match outcome:
+            case Signed(data=data, raw=raw):
+                return HoldsIt(data, raw, "answered when sent again")
+            case Refused(code=code, message=message):
+                return HoldsItNot(
+                    f"refused when sent again: {code} {message}",
+                    UnitRefused(
+                        f"The control unit refused this invoice: {message or code}.",
+                        extra={"unitCode": code, "unitMessage": message, "signed": "no"},
+                    ),
+                )
+            case Duplicate(code=code, message=message):
+                return self._remember(row, f"answered {code} {message}: the number is known to it")
+            case Unknown(code=code, reason=reason) if code is not None:
+                problem = await self._unit.healthy()
+                if problem is not None:
+                    return CannotTell(f"answered {code}, and then: {problem}")
+                return self._remember(row, f"answered {code} ({reason}) though it is healthy")
+            case Unknown(reason=reason) | NotSent(reason=reason):
+                return CannotTell(f"no answer again: {reason}")
+
+    def _remember(self, row: InvoiceRow, reason: str) -> CannotTell:
+        # One doubt at a time: what an earlier sale's resend said is of no more use.
+        self._answered = {row.id: CannotTell(reason, needs_person=True)}
+        return self._answered[row.id]

@@ -1,0 +1,163 @@
+"""Where a till's sale enters: claim by INSERT, wait for the signer, replay what was answered.
+
+A request never signs. It claims its key, takes a place in the line and waits; the till hanging up
+cancels only the waiting. Called by `api/` and by every other way in (serial till, capture).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from gateway import ids
+from gateway.clock import Clock, micros
+from gateway.domain import invoice_json
+from gateway.domain.invoice import Invoice
+from gateway.domain.signing import FINAL_STATES, SigningState
+from gateway.errors import (
+    GatewayError,
+    KeyReused,
+    StillWaiting,
+    TooManyWaiting,
+    UnitUnavailable,
+)
+from gateway.fiscal.signer import Answer, Job, Signer
+from gateway.money import cents
+from gateway.store import events, invoices
+from gateway.store.database import Database
+from gateway.store.invoices import Claim, InvoiceRow, NewInvoice
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One validated sale from one till. `request` is its body as it came, kept as evidence."""
+
+    till_id: str
+    idem_key: str
+    body_digest: str
+    request: bytes
+    invoice: Invoice
+    printer: str | None
+    original_id: str | None = None
+
+
+class Intake:
+    """The only caller of `claim`."""
+
+    def __init__(self, *, db: Database, clock: Clock, signer: Signer, wait_s: float) -> None:
+        self._db = db
+        self._clock = clock
+        self._signer = signer
+        self._wait_s = wait_s
+
+    async def submit(self, sale: Submission) -> Answer:
+        """The committed answer, new or replayed.
+
+        KeyReused for another body under the same key; StillWaiting (202) when the outcome is not
+        known in time; otherwise the reason why it is not signed.
+        """
+        new = self._row_of(sale)
+
+        def record(conn):  # type: ignore[no-untyped-def]
+            claimed = invoices.claim(conn, new)
+            if claimed.won:
+                events.record(
+                    conn,
+                    at=new.at,
+                    kind="invoice.received",
+                    subject=new.id,
+                    till_id=new.till_id,
+                    data={"label": new.label, "tillReceiptNo": new.till_receipt_no},
+                )
+            return claimed
+
+        # Soft: nobody has been told anything yet, and the write-ahead's fsync covers it.
+        claimed: Claim = await self._db.write_soft(record)
+        row = claimed.row
+        if not claimed.won and row.body_digest != sale.body_digest:
+            raise KeyReused(
+                "This key was already used for a different sale. Send the sale with a new key.",
+                extra={"invoiceId": row.id},
+            )
+        return await self._outcome(row)
+
+    def _row_of(self, sale: Submission) -> NewInvoice:
+        at = micros(self._clock.now())
+        return NewInvoice(
+            id=ids.new_id(at),
+            till_id=sale.till_id,
+            idem_key=sale.idem_key,
+            body_digest=sale.body_digest,
+            label=sale.invoice.label,
+            original_id=sale.original_id,
+            till_receipt_no=sale.invoice.till_receipt_no,
+            total_cents=cents(sale.invoice.total),
+            request=sale.request,
+            document=invoice_json.to_json(sale.invoice),
+            printer=sale.printer,
+            at=at,
+        )
+
+    async def _outcome(self, row: InvoiceRow) -> Answer:
+        while True:
+            if row.state in FINAL_STATES:
+                assert row.answer is not None and row.answer_status is not None
+                return Answer(row.answer_status, row.answer, replayed=True)
+            job = self._signer.job(row.id)
+            if job is not None:
+                return await self._wait(row, job)
+            fresh = await self._db.read(lambda conn, wanted=row.id: invoices.by_id(conn, wanted))
+            assert fresh is not None
+            job = self._signer.job(row.id)
+            if job is None and fresh.state is SigningState.RECEIVED:
+                return await self._wait(row, self._place_in_line(row))
+            if job is None and fresh.state == row.state:
+                # Open in the store but in nobody's hands: the signer has ended (store failure).
+                raise StillWaiting(
+                    "The sale is in hand; ask again with the same key.", retry_after_s=5
+                )
+            row = fresh
+
+    def _place_in_line(self, row: InvoiceRow) -> Job:
+        if self._signer.blocked is not None:
+            raise UnitUnavailable(
+                f"{self._signer.blocked} This sale is not signed.",
+                retry_after_s=10,
+                extra={"signed": "no", "invoiceId": row.id},
+            )
+        job = self._signer.enqueue(row.id)
+        if job is None:
+            raise TooManyWaiting(
+                "Too many sales are waiting. This sale is not signed; try again in a moment.",
+                retry_after_s=5,
+                extra={"signed": "no", "invoiceId": row.id},
+            )
+        return job
+
+    async def _wait(self, row: InvoiceRow, job: Job) -> Answer:
+        job.waiters += 1
+        try:
+            await asyncio.wait({job.done}, timeout=self._wait_s)
+        finally:
+            job.waiters -= 1
+        if job.done.done():
+            result = job.done.result()
+            if isinstance(result, GatewayError):
+                raise result
+            return result
+        if job.waiters == 0 and self._signer.withdraw(job):
+            raise UnitUnavailable(
+                "The control unit is busy, so this sale is not signed. Try again.",
+                retry_after_s=2,
+                extra={"signed": "no", "invoiceId": row.id},
+            )
+        # "Being signed" is a promise that the claim is there when the till asks again.
+        await self._db.write(lambda conn: None)
+        raise StillWaiting(
+            "The sale is still being signed. Ask again with the same key; do not ring it up again.",
+            retry_after_s=2,
+            extra={"signed": "unknown", "invoiceId": row.id},
+        )

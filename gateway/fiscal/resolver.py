@@ -1,0 +1,182 @@
+"""Settles a sale whose outcome is not known, from evidence, in the order of etims.md 8.3.
+
+It never renumbers, never signs the sale as if new, and never gives a lost receipt to the wrong
+sale. What no evidence settles waits for a person. Called by the signer, which signs nothing else
+meanwhile; each look is stored as an event, so the page can tell the story.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gateway.clock import Clock, micros
+from gateway.domain import invoice_json
+from gateway.domain.invoice import Invoice
+from gateway.domain.signing import SigningState
+from gateway.errors import GatewayError, StoreError, UnitUnavailable
+from gateway.fiscal.commit import Committer
+from gateway.fiscal.evidence import CannotTell, Evidence, Finding, HoldsIt, HoldsItNot
+from gateway.store import events, invoices
+from gateway.store.database import Database
+from gateway.store.invoices import InvoiceRow
+
+log = logging.getLogger(__name__)
+
+# The first looks follow quickly, because most lost answers are one dropped connection; then slower,
+# because a unit that is down for an hour must not be hammered. Seconds.
+FIRST_PAUSE_S = 0.2
+LAST_PAUSE_S = 15.0
+# After this many rounds without an end everybody waiting is told, rather than left to time out.
+ROUNDS_BEFORE_TELLING = 4
+
+
+class Resolver:
+    """One open sale at a time (an index in the store allows no second)."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        clock: Clock,
+        committer: Committer,
+        evidence: Sequence[Evidence],
+    ) -> None:
+        self._db = db
+        self._clock = clock
+        self._committer = committer
+        self._evidence = tuple(evidence)
+        self._decided = asyncio.Event()
+        self._told: dict[str, str] = {}
+        # The sentence shown while a sale is open; None while none is.
+        self.sentence: str | None = None
+
+    async def settle(
+        self, invoice_id: str, tell: Callable[[str], None]
+    ) -> InvoiceRow | GatewayError:
+        """Back when the sale is SIGNED (its row) or certainly not signed (the error to tell)."""
+        pause = FIRST_PAUSE_S
+        rounds = 0
+        self._told.clear()
+        try:
+            while True:
+                self._decided.clear()
+                row = await self._row(invoice_id)
+                if row.state is not SigningState.IN_DOUBT:
+                    return self._ended(row)
+                finding = await self._look(row)
+                ended = await self._act(row, finding)
+                if ended is not None:
+                    return ended
+                rounds += 1
+                person = isinstance(finding, CannotTell) and finding.needs_person
+                if person or rounds >= ROUNDS_BEFORE_TELLING:
+                    self.sentence = (
+                        "A sale must be cleared up by a person: see the gateway's status page."
+                        if person
+                        else "The control unit has not said whether an earlier sale was signed."
+                    )
+                    tell(self.sentence)
+                await self._pause(pause)
+                pause = min(pause * 2, LAST_PAUSE_S)
+        finally:
+            self.sentence = None
+
+    def wake(self) -> None:
+        """A person has decided, or the unit is back: look again now."""
+        self._decided.set()
+
+    async def _row(self, invoice_id: str) -> InvoiceRow:
+        row = await self._db.read(lambda conn: invoices.by_id(conn, invoice_id))
+        assert row is not None
+        return row
+
+    def _ended(self, row: InvoiceRow) -> InvoiceRow | GatewayError:
+        if row.state is SigningState.SIGNED:
+            return row
+        return UnitUnavailable(
+            "The sale was not signed. Send it again with the same key.",
+            retry_after_s=1,
+            extra={"signed": "no", "invoiceId": row.id},
+        )
+
+    async def _look(self, row: InvoiceRow) -> Finding:
+        """The first conclusive finding, or the last reason why there is none."""
+        invoice = invoice_json.from_json(row.document)
+        needs_person = False
+        reasons = []
+        for source in self._evidence:
+            finding = await source.examine(row, invoice)
+            await self._note(row, source.name, finding)
+            if not isinstance(finding, CannotTell):
+                return finding
+            needs_person = needs_person or finding.needs_person
+            reasons.append(f"{source.name}: {finding.reason}")
+        return CannotTell("; ".join(reasons) or "no evidence is to be had", needs_person)
+
+    async def _act(self, row: InvoiceRow, finding: Finding) -> InvoiceRow | GatewayError | None:
+        invoice = invoice_json.from_json(row.document)
+        try:
+            match finding:
+                case HoldsIt():
+                    await self._db.write(lambda conn: self._attach(conn, row, invoice, finding))
+                case HoldsItNot():
+                    await self._db.write(lambda conn: self._release(conn, row, finding))
+                case CannotTell():
+                    return None
+        except StoreError as error:
+            if self._db.broken is not None:
+                raise
+            log.error("doubt.commit_waits invoice=%s error=%s", row.id, error.detail)
+            return None
+        if isinstance(finding, HoldsItNot) and finding.error is not None:
+            return finding.error
+        return self._ended(await self._row(row.id))
+
+    def _attach(
+        self, conn: sqlite3.Connection, row: InvoiceRow, invoice: Invoice, found: HoldsIt
+    ) -> None:
+        current = invoices.by_id(conn, row.id)
+        if current is None or current.state is not SigningState.IN_DOUBT:
+            return  # a person was quicker
+        self._committer.plan(current, invoice, found.data, found.raw, recovered=True).apply(conn)
+
+    def _release(self, conn: sqlite3.Connection, row: InvoiceRow, found: HoldsItNot) -> None:
+        current = invoices.by_id(conn, row.id)
+        if current is None or current.state is not SigningState.IN_DOUBT:
+            return
+        at = micros(self._clock.now())
+        invoices.found_unsigned(conn, current, at=at)
+        events.record(
+            conn,
+            at=at,
+            kind="invoice.found_unsigned",
+            subject=row.id,
+            till_id=row.till_id,
+            data={"reason": found.reason},
+        )
+
+    async def _note(self, row: InvoiceRow, source: str, finding: Finding) -> None:
+        data: dict[str, Any] = {"source": source, "finding": type(finding).__name__}
+        data.update(finding.story())
+        if self._told.get(source) == str(data):
+            return  # the same look with the same result is one line of the story, not hundreds
+        self._told[source] = str(data)
+        log.warning("doubt.examined invoice=%s %s", row.id, data)
+        at = micros(self._clock.now())
+        await self._db.write_soft(
+            lambda conn: events.record(conn, at=at, kind="doubt.examined", subject=row.id, data=data)
+        )
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but not a moment longer than until somebody calls `wake`."""
+        wake = asyncio.ensure_future(self._decided.wait())
+        nap = asyncio.ensure_future(self._clock.sleep(seconds))
+        try:
+            await asyncio.wait({wake, nap}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            wake.cancel()
+            nap.cancel()

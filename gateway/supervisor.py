@@ -1,0 +1,85 @@
+"""Owns every task of the daemon: start order, readiness, restart policy, reverse drain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from gateway.clock import Clock
+
+log = logging.getLogger(__name__)
+
+RESTART_FIRST_S = 1.0
+RESTART_LAST_S = 60.0
+# A loop gets this long to end by itself when the daemon stops.
+DRAIN_EACH_S = 5.0
+
+
+class Restart(Enum):
+    """What to do when a loop dies: take the daemon down (systemd restarts it), or try again."""
+
+    NEVER = "never"
+    BACKOFF = "backoff"
+
+
+@dataclass(frozen=True, slots=True)
+class _Loop:
+    name: str
+    task: asyncio.Task[None]
+
+
+class Supervisor:
+    """Loops started here are the daemon's only tasks besides its HTTP server's own."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._loops: list[_Loop] = []
+        self._failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def start(
+        self, name: str, run: Callable[[], Awaitable[None]], restart: Restart = Restart.NEVER
+    ) -> None:
+        """Run a loop under this name until it returns, or the daemon drains."""
+        task = asyncio.create_task(self._watch(name, run, restart), name=name)
+        self._loops.append(_Loop(name, task))
+
+    async def failed(self) -> str:
+        """Waits until a loop that must not die has died; its name and reason."""
+        return await asyncio.shield(self._failed)  # many may wait; one death serves them all
+
+    async def drain(self) -> None:
+        """Cancel the loops in reverse order of start, each waited for."""
+        for loop in reversed(self._loops):
+            loop.task.cancel()
+            await asyncio.wait({loop.task}, timeout=DRAIN_EACH_S)
+            if not loop.task.done():
+                log.error("loop.hangs name=%s", loop.name)
+        self._loops.clear()
+
+    async def finish(self, name: str, timeout_s: float) -> None:
+        """Wait for one loop to end by itself; it is cancelled by `drain` if it does not."""
+        tasks = {loop.task for loop in self._loops if loop.name == name}
+        if tasks:
+            await asyncio.wait(tasks, timeout=timeout_s)
+
+    async def _watch(
+        self, name: str, run: Callable[[], Awaitable[None]], restart: Restart
+    ) -> None:
+        pause = RESTART_FIRST_S
+        while True:
+            try:
+                await run()
+                return
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # the supervisor is where every loop's death must end
+                log.exception("loop.died name=%s", name)
+                if restart is Restart.NEVER:
+                    if not self._failed.done():
+                        self._failed.set_result(f"{name}: {error}")
+                    return
+            await self._clock.sleep(pause)
+            pause = min(pause * 2, RESTART_LAST_S)
