@@ -37,7 +37,8 @@ class Supervisor:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._loops: list[_Loop] = []
-        self._failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._failure: str | None = None
+        self._failed = asyncio.Event()
 
     def start(
         self, name: str, run: Callable[[], Awaitable[None]], restart: Restart = Restart.NEVER
@@ -48,7 +49,8 @@ class Supervisor:
 
     async def failed(self) -> str:
         """Waits until a loop that must not die has died; its name and reason."""
-        return await asyncio.shield(self._failed)  # many may wait; one death serves them all
+        await self._failed.wait()
+        return self._failure or "unknown"
 
     async def drain(self) -> None:
         """Cancel the loops in reverse order of start, each waited for."""
@@ -78,8 +80,8 @@ class Supervisor:
             except Exception as error:  # the supervisor is where every loop's death must end
                 log.exception("loop.died name=%s", name)
                 if restart is Restart.NEVER:
-                    if not self._failed.done():
-                        self._failed.set_result(f"{name}: {error}")
+                    self._failure = self._failure or f"{name}: {error}"
+                    self._failed.set()
                     return
             await self._clock.sleep(pause)
             pause = min(pause * 2, RESTART_LAST_S)

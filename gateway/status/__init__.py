@@ -1,0 +1,1 @@
+"""The status pages: server-rendered, no CDN, readable on a phone, live through SSE."""

@@ -1,0 +1,30 @@
+// Keeps the page true: every event asks for the changing part again, at most once a second.
+"use strict";
+(function () {
+  const live = document.getElementById("live");
+  const link = document.getElementById("link");
+  let asked = false;
+  async function refresh() {
+    if (asked) return;
+    asked = true;
+    try {
+      const answer = await fetch("/fragment", { cache: "no-store" });
+      if (!answer.ok) throw new Error(String(answer.status));
+      live.innerHTML = await answer.text();
+      link.textContent = "live · " + new Date().toLocaleTimeString();
+    } catch (problem) {
+      link.textContent = "The gateway does not answer. What you see may be old.";
+    }
+    setTimeout(function () { asked = false; }, 1000);
+  }
+  const source = new EventSource("/live");
+  source.onmessage = refresh;
+  ["receipt.signed", "invoice.received", "invoice.in_doubt", "invoice.rejected", "ceiling.changed",
+    "print.queued", "print.printed", "print.blocked", "print.unconfirmed", "doubt.examined",
+    "outbox.stored", "outbox.parked", "unit.changed"].forEach(function (kind) {
+    source.addEventListener(kind, refresh);
+  });
+  source.onopen = refresh;
+  source.onerror = function () { link.textContent = "The gateway does not answer. What you see may be old."; };
+  setInterval(refresh, 10000);
+})();
