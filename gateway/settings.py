@@ -1,0 +1,424 @@
+"""Every setting of the gateway, with its safe default, read once at start from one TOML file.
+
+Sources, first wins: environment (`GATEWAY_SECTION__KEY`), systemd credentials (secrets only), the
+TOML file. A secret in the TOML file is refused. `load` says every problem at once.
+Defaults that stand on conflicting sources about the control unit name the section of the field
+notes that they settle (etims.md).
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+PREFIX = "GATEWAY_"
+# Secrets come from the environment or from $CREDENTIALS_DIRECTORY, never from the file.
+SECRETS = ("till_tokens", "cloud_token")
+CREDENTIALS_ENV = "CREDENTIALS_DIRECTORY"
+
+Seconds = Annotated[float, Field(gt=0)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BranchSettings(_Section):
+    """Whose receipts these are."""
+
+    pin: Annotated[str, Field(pattern=r"^[A-Z][0-9]{9}[A-Z]$")]
+    trade_name: Annotated[str, Field(min_length=1, max_length=60)]
+    branch_id: Annotated[str, Field(pattern=r"^[0-9]{2}$")] = "00"
+    address: Annotated[str, Field(max_length=200)] = ""
+    city: Annotated[str, Field(max_length=60)] = ""
+    # Sandbox receipts only resolve on KRA's sandbox portal (etims.md 4.3).
+    environment: Literal["sandbox", "production"] = "sandbox"
+    qr_base_url: str | None = None
+
+
+class UnitSettings(_Section):
+    """The control unit (VSCU) and what differs between its builds."""
+
+    serial: Annotated[str, Field(min_length=1, max_length=100)]
+    host: Literal["in-process", "external"] = "in-process"
+    jar: Path | None = None
+    directory: Path | None = None
+    port: Port = 8088
+    url: str | None = None
+    java_home: Path | None = None
+    heap_mb: Annotated[int, Field(ge=32, le=4096)] = 64
+    jvm_options: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+    answer_timeout_s: Seconds = 30
+    probe_timeout_s: Seconds = 3
+    start_timeout_s: Seconds = 60
+    # etims.md 5.6: live Kenyan integrations send taxblAmt without the tax; RRA's samples with it.
+    taxable_amount: Literal["exclusive", "inclusive"] = "exclusive"
+    # etims.md 2.3: null is accepted by most; one live note says A000000000D was needed.
+    walk_in_pin: str | None = None
+    walk_in_name: str | None = None
+    # etims.md 5.7: 02 (Odoo KE) or 05 (RRA).
+    credit_note_status: Literal["02", "05"] = "02"
+    success_codes: tuple[str, ...] = ("000", "0", "00", "0000")
+    duplicate_codes: tuple[str, ...] = ("924", "994")
+    package_unit: Annotated[str, Field(pattern=r"^[A-Z0-9]{1,5}$")] = "NT"
+    quantity_unit: Annotated[str, Field(pattern=r"^[A-Z0-9]{1,5}$")] = "U"
+    item_class: Annotated[str, Field(pattern=r"^[0-9]{1,10}$")] = "42294957"
+    first_invoice_no: Annotated[int, Field(ge=1)] = 1
+    cashier_id: Annotated[str, Field(min_length=1, max_length=20)] = "gateway"
+    cashier_name: Annotated[str, Field(min_length=1, max_length=60)] = "POS gateway"
+    # Local path names differ between builds of the same code base (etims.md 2.1).
+    paths: dict[str, str] = Field(default_factory=dict)
+    read_back: bool = False
+
+    @property
+    def base_url(self) -> str:
+        return (self.url or f"http://127.0.0.1:{self.port}").rstrip("/")
+
+
+class ApiSettings(_Section):
+    """The tills' side."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    body_limit_bytes: Annotated[int, Field(ge=1024, le=16_777_216)] = 1_048_576
+    # Longer than the unit's answer (about 2 s live), shorter than a till's patience.
+    wait_s: Seconds = 25
+    # itemSeq has three digits (etims.md 8.2).
+    max_lines: Annotated[int, Field(ge=1, le=999)] = 999
+    queue_max: Annotated[int, Field(ge=1)] = 500
+    event_streams_max: Annotated[int, Field(ge=1)] = 64
+
+
+class TillSettings(_Section):
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,40}$")]
+    name: str = ""
+    printer: str | None = None
+
+
+class StoreSettings(_Section):
+    directory: Path
+    readers: Annotated[int, Field(ge=1, le=8)] = 2
+    busy_timeout_ms: Annotated[int, Field(ge=0)] = 5000
+
+
+class PrinterSettings(_Section):
+    """One receipt printer. `port`: a serial device by id, or socket://host:9100."""
+
+    port: str
+    baud: Literal[1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200] = 9600
+    profile: str = "default"
+    paper_mm: Literal[58, 80] = 80
+    columns: Annotated[int, Field(ge=24, le=64)] | None = None
+    cut: bool = True
+
+
+class ReceiptSettings(_Section):
+    commercial_message: Annotated[str, Field(max_length=60)] = "Welcome to our shop"
+    footer_lines: tuple[str, ...] = ("THANK YOU", "WE LOOK FORWARD TO SERVE YOU AGAIN")
+    language: Literal["en", "sw"] = "en"
+    # Not required by KRA's texts, expected by many shops (etims.md 4.4).
+    legal_end_line: bool = True
+
+
+class CeilingSettings(_Section):
+    """How long receipts may be signed without KRA (VSCU spec 2.2: 24 hours, never more)."""
+
+    limit_hours: float = 24
+    last_contact_reading: bool = True
+    oldest_unsent_reading: bool = True
+    warn_percent: tuple[int, ...] = (75, 90, 98)
+    contact_interval_s: Seconds = 300
+    max_clock_ahead_s: Seconds = 600
+
+
+class CloudSettings(_Section):
+    url: str | None = None
+    gateway_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] | None = None
+    batch_records: Annotated[int, Field(ge=1, le=1000)] = 100
+    batch_bytes: Annotated[int, Field(ge=10_000)] = 1_000_000
+    interval_s: Seconds = 5
+    backoff_max_s: Seconds = 300
+    timeout_s: Seconds = 15
+    ca_file: Path | None = None
+
+
+class LogSettings(_Section):
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    format: Literal["text", "json"] = "text"
+
+
+class Settings(BaseSettings):
+    """The whole; each part of the gateway is given its own section only."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    branch: BranchSettings
+    unit: UnitSettings
+    store: StoreSettings
+    tills: tuple[TillSettings, ...]
+    api: ApiSettings = ApiSettings()
+    printers: dict[str, PrinterSettings] = Field(default_factory=dict)
+    receipt: ReceiptSettings = ReceiptSettings()
+    ceiling: CeilingSettings = CeilingSettings()
+    cloud: CloudSettings = CloudSettings()
+    log: LogSettings = LogSettings()
+    till_tokens: dict[str, SecretStr] = Field(default_factory=dict)
+    cloud_token: SecretStr | None = None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # The environment and the file are merged by `load`, which knows where each value is from;
+        # a Settings made in a program takes exactly what it is given.
+        return (init_settings,)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong: the key as written in the file (`unit.port`), and a sentence about it."""
+
+    key: str
+    message: str
+
+
+class SettingsError(Exception):
+    """The configuration cannot be used; `problems` holds every reason."""
+
+    exit_code = 78  # EX_CONFIG: systemd does not try again
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("; ".join(f"{item.key}: {item.message}" for item in problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings, and for each key that was given where it came from."""
+
+    settings: Settings
+    sources: dict[str, str]
+
+
+def load(path: Path, env: Mapping[str, str] | None = None) -> Loaded:
+    """Read, merge, validate. SettingsError with all problems at once."""
+    env = os.environ if env is None else env
+    problems: list[Problem] = []
+    sources: dict[str, str] = {}
+    data = _read_file(path, problems)
+    for name in SECRETS:
+        if name in data:
+            del data[name]
+            problems.append(
+                Problem(name, f"is a secret; put it in the environment or a systemd credential, not in {path.name}")
+            )
+    _note(data, str(path), sources)
+    _absolute(data, path.parent)
+    for name, value in _credentials(env, problems).items():
+        data[name] = value
+        sources[name] = "credential"
+    _environment(env, data, sources, problems)
+    settings = None
+    try:
+        settings = Settings(**data)
+    except ValidationError as error:
+        problems += [_problem(item) for item in error.errors(include_url=False)]
+    if settings is not None:
+        problems += cross_checks(settings)
+    if problems or settings is None:
+        raise SettingsError(problems)
+    return Loaded(settings, sources)
+
+
+def _read_file(path: Path, problems: list[Problem]) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        problems.append(Problem("(file)", f"{path} does not exist"))
+    except (OSError, UnicodeDecodeError) as error:
+        problems.append(Problem("(file)", f"{path} cannot be read: {error}"))
+    except tomllib.TOMLDecodeError as error:
+        problems.append(Problem("(file)", f"{path} is not TOML: {error}"))
+    return {}
+
+
+def _note(value: Any, source: str, sources: dict[str, str], at: str = "") -> None:
+    if isinstance(value, dict) and value:
+        for name, member in value.items():
+            _note(member, source, sources, f"{at}.{name}" if at else name)
+    elif at:
+        sources[at] = source
+
+
+def _absolute(data: dict[str, Any], base: Path) -> None:
+    """Paths of the file are relative to the file; the gateway changes its directory later."""
+    places = (
+        ("unit", "jar"),
+        ("unit", "directory"),
+        ("unit", "java_home"),
+        ("store", "directory"),
+        ("cloud", "ca_file"),
+    )
+    for section, key in places:
+        part = data.get(section)
+        if isinstance(part, dict) and isinstance(part.get(key), str):
+            part[key] = str((base / part[key]).resolve())
+
+
+def _credentials(env: Mapping[str, str], problems: list[Problem]) -> dict[str, Any]:
+    folder = env.get(CREDENTIALS_ENV)
+    found: dict[str, Any] = {}
+    if not folder:
+        return found
+    for name in SECRETS:
+        file = Path(folder) / f"{PREFIX.lower()}{name}"
+        try:
+            text = file.read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            continue
+        except (OSError, UnicodeDecodeError) as error:
+            problems.append(Problem(name, f"credential cannot be read: {type(error).__name__}"))
+            continue
+        found[name] = _tokens(text, name, problems) if name == "till_tokens" else text
+    return found
+
+
+def _tokens(text: str, name: str, problems: list[Problem]) -> dict[str, str]:
+    """Lines `till-id = token` (comments with #): what a technician can write without quoting."""
+    tokens: dict[str, str] = {}
+    for number, line in enumerate(text.replace(",", "\n").splitlines(), start=1):
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        till, equals, token = line.partition("=")
+        if not equals:
+            problems.append(Problem(name, f"line {number} is not of the form till = token"))
+            continue
+        tokens[till.strip()] = token.strip()
+    return tokens
+
+
+def _environment(
+    env: Mapping[str, str],
+    data: dict[str, Any],
+    sources: dict[str, str],
+    problems: list[Problem],
+) -> None:
+    for variable, value in sorted(env.items()):
+        if not variable.startswith(PREFIX):
+            continue
+        path = variable[len(PREFIX) :].lower().split("__")
+        if path == ["till_tokens"]:
+            data["till_tokens"] = _tokens(value, variable, problems)
+        elif len(path) == 1 and path[0] in SECRETS:
+            data[path[0]] = value
+        elif len(path) == 2 and _is_key(path):
+            part = data.setdefault(path[0], {})
+            if isinstance(part, dict):
+                part[path[1]] = value
+        else:
+            problems.append(Problem(variable, "is not a setting of the gateway; is it misspelt?"))
+            continue
+        sources[".".join(path)] = f"environment {variable}"
+
+
+def _is_key(path: list[str]) -> bool:
+    section = Settings.model_fields.get(path[0])
+    kind = section.annotation if section else None
+    return isinstance(kind, type) and issubclass(kind, BaseModel) and path[1] in kind.model_fields
+
+
+def _problem(item: Any) -> Problem:
+    key = ".".join(str(part) for part in item["loc"]) or "(file)"
+    kind = item["type"]
+    if kind == "missing":
+        return Problem(key, "is required and has no default")
+    if kind == "extra_forbidden":
+        return Problem(key, "is not a setting of the gateway; is it misspelt?")
+    if kind == "string_pattern_mismatch" and key == "branch.pin":
+        return Problem(key, "is not a KRA PIN: a letter, nine digits, a letter (A123456789Z)")
+    return Problem(key, f"{item['msg'][0].lower()}{item['msg'][1:]}")
+
+
+def cross_checks(settings: Settings) -> list[Problem]:
+    """What only shows when settings are seen together."""
+    found: list[Problem] = []
+
+    def add(key: str, message: str) -> None:
+        found.append(Problem(key, message))
+
+    _check_unit(settings, add)
+    _check_tills(settings, add)
+    ceiling = settings.ceiling
+    if not 0 < ceiling.limit_hours <= 24:
+        add("ceiling.limit_hours", "must be more than 0 and at most 24 (KRA VSCU spec 2.2)")
+    if not (ceiling.last_contact_reading or ceiling.oldest_unsent_reading):
+        add("ceiling.last_contact_reading", "and oldest_unsent_reading cannot both be off")
+    if list(ceiling.warn_percent) != sorted(set(ceiling.warn_percent)) or not all(
+        0 < step < 100 for step in ceiling.warn_percent
+    ):
+        add("ceiling.warn_percent", "must rise, each between 0 and 100")
+    if settings.api.port == settings.unit.port and settings.unit.host == "in-process":
+        add("api.port", f"{settings.api.port} is the control unit's port too; choose another")
+    cloud = settings.cloud
+    if cloud.url is not None:
+        local = cloud.url.startswith(("http://127.", "http://localhost", "http://[::1]"))
+        if not cloud.url.startswith("https://") and not local:
+            add("cloud.url", "must start with https:// (plain http only to this machine)")
+        if settings.cloud_token is None:
+            add("cloud_token", "is required with cloud.url: set GATEWAY_CLOUD_TOKEN or the credential")
+    return found
+
+
+def _check_unit(settings: Settings, add: Any) -> None:
+    unit = settings.unit
+    if unit.host != "in-process":
+        return
+    if unit.jar is None:
+        add("unit.jar", 'is required with host = "in-process": the path of KRA\'s JAR')
+    elif not unit.jar.is_file():
+        add("unit.jar", f"{unit.jar} does not exist")
+    if unit.directory is None:
+        add("unit.directory", 'is required with host = "in-process": where the JAR keeps its data')
+
+
+def _check_tills(settings: Settings, add: Any) -> None:
+    ids = [till.id for till in settings.tills]
+    if not ids:
+        add("tills", "needs at least one [[tills]] with an id")
+    for till in settings.tills:
+        if ids.count(till.id) > 1:
+            add(f"tills.{till.id}", "is there twice")
+        if till.printer is not None and till.printer not in settings.printers:
+            add(f"tills.{till.id}.printer", f"{till.printer} is not in [printers]")
+        if till.id not in settings.till_tokens:
+            add(
+                "till_tokens",
+                f"has no token for till {till.id}: set GATEWAY_TILL_TOKENS or the credential",
+            )
+    seen: dict[str, str] = {}
+    for till_id, secret in settings.till_tokens.items():
+        token = secret.get_secret_value()
+        if till_id not in ids:
+            add("till_tokens", f"has a token for {till_id}, which is not in [[tills]]")
+        if len(token) < 16:
+            add("till_tokens", f"the token of {till_id} is shorter than 16 characters")
+        if token in seen:
+            add("till_tokens", f"{till_id} and {seen[token]} have the same token")
+        seen[token] = till_id
