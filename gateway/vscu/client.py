@@ -1,0 +1,295 @@
+"""Speaks the unit's local protocol: one method per path, and the sale with what its outcome proves.
+
+Plain HTTP on loopback, no auth (etims.md 1.1). Nothing here is ever sent twice: aiohttp retries only
+idempotent methods, every call is a POST (pinned by a test), and who resends decides so elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import aiohttp
+
+from gateway.clock import Clock, compact, from_compact
+from gateway.domain.outcome import Duplicate, NotSent, Refused, SaleOutcome, Signed, SignedData, Unknown
+from gateway.domain.tax import TaxRate
+from gateway.vscu.codes import CEILING_CANDIDATES, Proof, proof, words
+from gateway.vscu.wire import ANSWER_MAX_BYTES, Answer, decode, encode
+
+log = logging.getLogger(__name__)
+
+# The 22 local paths of etims.md 2.1 (and ZRA's read-back), by the name the settings use for them.
+PATHS = {
+    "selectInitInfo": "/initializer/selectInitInfo",
+    "selectCodes": "/code/selectCodes",
+    "selectItemsClass": "/itemClass/selectItemsClass",
+    "selectCustomer": "/customers/selectCustomer",
+    "selectBranches": "/branches/selectBranches",
+    "saveBrancheCustomers": "/branches/saveBrancheCustomers",
+    "saveBrancheUsers": "/branches/saveBrancheUsers",
+    "saveBrancheInsurances": "/branches/saveBrancheInsurances",
+    "selectNotices": "/notices/selectNotices",
+    "selectItems": "/items/selectItems",
+    "saveItems": "/items/saveItems",
+    "saveItemComposition": "/items/saveItemComposition",
+    "selectImportItems": "/imports/selectImportItems",
+    "updateImportItems": "/imports/updateImportItems",
+    "saveSales": "/trnsSales/saveSales",
+    "selectTrnsPurchaseSales": "/trnsPurchase/selectTrnsPurchaseSales",
+    "savePurchases": "/trnsPurchase/savePurchases",
+    "selectStockItems": "/stock/selectStockItems",
+    "saveStockItems": "/stock/saveStockItems",
+    "saveStockMaster": "/stockMaster/saveStockMaster",
+    "saveZReports": "/reports/saveZReports",
+    "checkZReport": "/reports/checkZReport",
+    "selectInvoice": "/trnsSales/selectInvoice",
+}
+# First watermark of an incremental read (etims.md 2.4).
+FIRST_WATERMARK = "20180520000000"
+OK_AND_EMPTY = ("000", "0", "00", "0000", "001")
+
+
+@dataclass(frozen=True, slots=True)
+class CallFailed:
+    """No answer. `sent` False means that not one byte of the request left."""
+
+    reason: str
+    sent: bool
+    refused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ContactResult:
+    """Whether a read that the unit serves from KRA came back (etims.md 7.2)."""
+
+    ok: bool
+    kra_time: datetime | None
+    reason: str
+    code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Initialised:
+    """`already` for 902; `info` is data.info of the one and only 000 (etims.md 1.5)."""
+
+    already: bool
+    info: Mapping[str, Any] | None
+
+
+class UnitClient:
+    """One session to one unit for one branch. Use as an async context manager."""
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        pin: str,
+        branch_id: str,
+        clock: Clock,
+        answer_timeout_s: float = 30,
+        probe_timeout_s: float = 3,
+        success_codes: tuple[str, ...] = ("000",),
+        duplicate_codes: tuple[str, ...] = ("924", "994"),
+        paths: Mapping[str, str] | None = None,
+    ) -> None:
+        self._base_url = base_url
+        self._who = {"tin": pin, "bhfId": branch_id}
+        self._clock = clock
+        self._answer_timeout_s = answer_timeout_s
+        self._probe_timeout_s = probe_timeout_s
+        self._success = success_codes
+        self._duplicates = duplicate_codes
+        self._paths = {**PATHS, **(paths or {})}
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> UnitClient:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=4, keepalive_timeout=30),
+            # A proxy in the environment must never see a sale.
+            trust_env=False,
+            auto_decompress=True,
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    # --- one request -------------------------------------------------------------------------------
+
+    async def call(
+        self, name: str, fields: Mapping[str, Any] | None = None, *, timeout_s: float | None = None
+    ) -> Answer | CallFailed:
+        """POST `fields` (tin and bhfId are added) to the path called `name`."""
+        return await self.post(name, encode({**self._who, **(fields or {})}), timeout_s=timeout_s)
+
+    async def post(
+        self, name: str, body: bytes, *, timeout_s: float | None = None
+    ) -> Answer | CallFailed:
+        """POST exact bytes. Never raises for the wire's faults, never sends twice."""
+        assert self._session is not None
+        timeout = aiohttp.ClientTimeout(total=timeout_s or self._answer_timeout_s, connect=5)
+        try:
+            async with self._session.post(
+                self._base_url + self._paths[name],
+                data=body,
+                headers={"Content-Type": "application/json"},
+                timeout=timeout,
+                allow_redirects=False,
+            ) as response:
+                raw = await response.content.read(ANSWER_MAX_BYTES)
+                if not response.content.at_eof():
+                    return CallFailed("the answer is too large", sent=True)
+                return decode(response.status, raw)
+        except aiohttp.ClientConnectorError as error:
+            return CallFailed(f"no connection: {error.strerror or error}", sent=False, refused=True)
+        except aiohttp.ConnectionTimeoutError:
+            return CallFailed("no connection in time", sent=False)
+        except asyncio.TimeoutError:
+            return CallFailed("no answer in time", sent=True)
+        except (aiohttp.ClientError, OSError) as error:
+            return CallFailed(f"the connection broke: {type(error).__name__}", sent=True)
+
+    # --- the sale ----------------------------------------------------------------------------------
+
+    async def send_sale(self, body: bytes) -> SaleOutcome:
+        """Hand over one sale, once, and say what came of it."""
+        answer = await self.post("saveSales", body)
+        if isinstance(answer, CallFailed):
+            if answer.sent:
+                return Unknown(answer.reason)
+            return NotSent(answer.reason, ceiling_hint=answer.refused)
+        if answer.code is None:
+            return self._without_envelope(answer)
+        if answer.code in self._success:
+            data = signed_data(answer.data)
+            if isinstance(data, str):
+                # It says success; that it cannot be read makes it no less signed.
+                return Unknown(f"a success that cannot be used: {data}", answer.code, answer.raw)
+            return Signed(data, answer.raw)
+        reason = words(answer.code, answer.message)
+        hint = answer.code in CEILING_CANDIDATES
+        match proof(answer.code, self._duplicates):
+            case Proof.REFUSED:
+                return Refused(answer.code, reason, answer.raw)
+            case Proof.NOT_READY:
+                return NotSent(reason, answer.raw, ceiling_hint=hint)
+            case Proof.DUPLICATE:
+                return Duplicate(answer.code, reason, answer.raw)
+            case Proof.AMBIGUOUS:
+                return Unknown(reason, answer.code, answer.raw, ceiling_hint=hint)
+
+    def _without_envelope(self, answer: Answer) -> SaleOutcome:
+        if answer.status == 400:
+            return Refused("400", "the unit could not read the request", answer.raw)
+        if answer.status in (404, 405):
+            return NotSent(f"the unit serves no such path (HTTP {answer.status})", answer.raw)
+        hint = answer.status == 503
+        return Unknown(f"HTTP {answer.status}, {answer.message}", None, answer.raw, hint)
+
+    # --- reads -------------------------------------------------------------------------------------
+
+    async def healthy(self) -> str | None:
+        """None when the unit answers a protocol read well; else why not (etims.md 1.6).
+
+        An open port proves nothing: HTML, 404, an empty answer or any code but 000 and 001 is a
+        unit that cannot sign. A link fault (894, 838) is KRA out of reach, not a sick unit.
+        """
+        answer = await self.call(
+            "selectCodes", {"lastReqDt": compact(self._clock.now())}, timeout_s=self._probe_timeout_s
+        )
+        if isinstance(answer, CallFailed):
+            return answer.reason
+        if answer.code in (*OK_AND_EMPTY, "894", "838"):
+            return None
+        return words(answer.code, answer.message)
+
+    async def contact(self) -> ContactResult:
+        """A read that the unit can only serve from KRA: notices newer than now."""
+        answer = await self.call(
+            "selectNotices",
+            {"lastReqDt": compact(self._clock.now())},
+            timeout_s=self._answer_timeout_s,
+        )
+        if isinstance(answer, CallFailed):
+            return ContactResult(False, None, answer.reason)
+        ok = answer.status == 200 and answer.code in OK_AND_EMPTY
+        reason = "" if ok else words(answer.code, answer.message)
+        return ContactResult(ok, answer.result_dt, reason, answer.code)
+
+    async def initialise(self, serial: str) -> Initialised | str:
+        """`selectInitInfo`: one-shot 000, then 902 (etims.md 1.5). A str says why neither came."""
+        answer = await self.call("selectInitInfo", {"dvcSrlNo": serial})
+        if isinstance(answer, CallFailed):
+            return answer.reason
+        if answer.code in self._success and isinstance(answer.data, dict):
+            info = answer.data.get("info")
+            return Initialised(False, info if isinstance(info, dict) else {})
+        if answer.code == "902":
+            return Initialised(True, None)
+        return words(answer.code, answer.message)
+
+    async def tax_rates(self) -> dict[str, TaxRate] | None:
+        """Class 04 of `selectCodes`; None when the unit did not serve it."""
+        answer = await self.call("selectCodes", {"lastReqDt": FIRST_WATERMARK})
+        if isinstance(answer, CallFailed) or answer.code not in self._success:
+            return None
+        return tax_rates_of(answer.data)
+
+    async def read_back(self, invc_no: int) -> Answer | CallFailed:
+        """The stored receipt of `invc_no`, where the build has such an endpoint (ZRA has)."""
+        return await self.call("selectInvoice", {"invcNo": invc_no})
+
+
+def signed_data(data: Any) -> SignedData | str:
+    """`saveSales.data` checked (etims.md 4.1); a str says what is wrong with it."""
+    if not isinstance(data, dict):
+        return "data is missing"
+    try:
+        rcpt_no, tot_rcpt_no = int(data["rcptNo"]), int(data["totRcptNo"])
+        intrl_data, rcpt_sign = str(data["intrlData"] or ""), str(data["rcptSign"] or "")
+        stamp = data.get("vsdcRcptPbctDate") or data.get("VSCURcptPbctDate")
+        scu_time = from_compact(str(stamp))
+    except (KeyError, TypeError, ValueError) as error:
+        return f"a field is missing or wrong ({error})"
+    if rcpt_no < 1 or tot_rcpt_no < 1 or not intrl_data or not rcpt_sign:
+        return "number or signature is empty"
+    return SignedData(
+        rcpt_no=rcpt_no,
+        tot_rcpt_no=tot_rcpt_no,
+        intrl_data=intrl_data,
+        rcpt_sign=rcpt_sign,
+        scu_time=scu_time,
+        sdc_id=_text(data.get("sdcId")),
+        mrc_no=_text(data.get("mrcNo")),
+    )
+
+
+def tax_rates_of(data: Any) -> dict[str, TaxRate] | None:
+    """Rates by letter out of `selectCodes.data` (class 04, userDfnCd1 is the percent)."""
+    try:
+        classes = {item["cdCls"]: item for item in data["clsList"]}
+        rows = classes["04"]["dtlList"]
+        found = {
+            row["cd"]: TaxRate(
+                row["cd"],
+                Decimal(str(row["userDfnCd1"])),
+                str(row["cdNm"]),
+                str(row.get("userDfnCd2") or row["cdNm"]),
+            )
+            for row in rows
+            if row.get("useYn", "Y") == "Y"
+        }
+    except (KeyError, TypeError, ValueError, ArithmeticError):
+        return None
+    return found or None
+
+
+def _text(value: Any) -> str | None:
+    return str(value) if value not in (None, "") else None
