@@ -38,19 +38,13 @@ _REFUSED = {
     "934": "the sale was credited already",
     "935": "the credit note does not fit the sale",
 }
-# The unit did not sign: it has no keys, no device, no room or no sequence to sign with. 899 is not
-# here: it is also the answer to a duplicate and to a full disk (etims.md 8.3).
+# The unit did not sign: it says so of itself, before it could. 899 is not here: it is also the answer
+# to a duplicate and to a full disk (etims.md 8.3). 838 and 900 to 906 are not here either: they may be
+# what KRA answered to the upload of a sale that the unit had signed already.
 _NOT_READY = {
     "836": "the unit's counters were altered; it must reach KRA to read them again",
-    "838": "the unit has no connection to KRA and will not sign without it",
     "891": "the unit's KRA address is not set up",
     "892": "the unit has lost its keys",
-    "900": "the unit has lost its keys",
-    "901": "the unit is not a valid device; it must be initialised",
-    "903": "KRA has this serial number as another kind of device",
-    "904": "KRA does not know the unit",
-    "905": "KRA has this serial number as another kind of device",
-    "906": "KRA does not know the unit",
     "E11": "the unit's memory is full; it must reach KRA, then be restarted",
     "11": "the unit's memory is full; it must reach KRA, then be restarted",
 }
@@ -59,6 +53,13 @@ CEILING_CANDIDATES = frozenset({"894", "838"})
 _WORDS = {
     **_REFUSED,
     **_NOT_READY,
+    "838": "the unit has no connection to KRA and will not sign without it",
+    "900": "the unit has lost its keys",
+    "901": "the unit is not a valid device; it must be initialised",
+    "903": "KRA has this serial number as another kind of device",
+    "904": "KRA does not know the unit",
+    "905": "KRA has this serial number as another kind of device",
+    "906": "KRA does not know the unit",
     "894": "the unit could not reach KRA",
     "896": "the unit could not reach KRA",
     "899": "the unit failed without saying why",
