@@ -1,0 +1,1 @@
+"""The fake control unit: a real executable JAR, and what runs it."""
