@@ -1,0 +1,52 @@
+"""A Document as ESC/POS bytes, through python-escpos (profiles, code pages); no I/O.
+
+Imported by the print worker's thread only: python-escpos costs about 0.2 s and 17 MB to load, which
+a gateway must not pay before it can sell.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from escpos.printer import Dummy
+
+from gateway.printing.document import Cut, Document, Qr, Text
+
+# GS r 1: the printer answers when it has worked off everything before it, so an answer is the proof.
+STATUS_REQUEST = b"\x1dr\x01"
+_QR_CORRECTION_M = 1
+
+
+def encode(document: Document, *, profile: str = "default", cut: bool = True) -> bytes:
+    """The bytes of one slip, ending in a status request. ValueError for an unknown profile."""
+    try:
+        printer: Any = Dummy(profile=profile)
+    except Exception as error:  # python-escpos raises what its YAML gives it
+        raise ValueError(f"unknown printer profile {profile!r}") from error
+    printer.hw("INIT")
+    for block in document:
+        match block:
+            case Text(text=text, align=align, bold=bold, size=size):
+                printer.set(
+                    align=align,
+                    bold=bold,
+                    normal_textsize=size == 1,
+                    double_width=size > 1,
+                    double_height=size > 1,
+                )
+                printer.text(text + "\n")
+            case Qr(content=content, module_dots=dots):
+                printer.set(align="center", bold=False, normal_textsize=True)
+                native = bool(printer.profile.supports("qrCode"))
+                printer.qr(content, ec=_QR_CORRECTION_M, size=dots, native=native, center=not native)
+            case Cut():
+                if cut:
+                    printer.cut(mode="PART", feed=True)
+                else:
+                    printer.print_and_feed(5)
+    return bytes(printer.output) + STATUS_REQUEST
+
+
+def paper_is_out(status: int) -> bool:
+    """Bits 2 and 3 of a GS r 1 answer: paper end."""
+    return bool(status & 0x0C)

@@ -1,0 +1,35 @@
+"""A slip as a list of blocks, between what it says (layout) and how a printer takes it (escpos)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Align = Literal["left", "center", "right"]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """One or more printed lines; `size` 2 is twice as wide and high."""
+
+    text: str
+    align: Align = "left"
+    bold: bool = False
+    size: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Qr:
+    """A QR with this content. Module size in dots, error correction M (etims.md 4.3)."""
+
+    content: str
+    module_dots: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The end of the slip."""
+
+
+Block = Text | Qr | Cut
+Document = tuple[Block, ...]
