@@ -7,7 +7,6 @@ off or out of paper keeps nobody else waiting.
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass
 from enum import Enum
 
@@ -23,6 +22,8 @@ BITS_PER_BYTE = 10
 ANSWER_MAX_S = 5.0
 # No printer takes longer than this for one piece when it is well; then its line is called stuck.
 WRITE_MAX_S = 15.0
+# One look for an answer, in seconds.
+READ_S = 0.1
 
 
 class Result(Enum):
@@ -56,7 +57,7 @@ class SerialPrinter:
         data = escpos.encode(document, profile=self.profile, cut=self.cut)
         try:
             port = serial.serial_for_url(
-                self.port, baudrate=self.baud, timeout=0.1, write_timeout=WRITE_MAX_S
+                self.port, baudrate=self.baud, timeout=READ_S, write_timeout=WRITE_MAX_S
             )
         except (serial.SerialException, OSError, ValueError) as error:
             return Outcome(Result.NOT_SENT, _short(error))
@@ -73,9 +74,7 @@ class SerialPrinter:
         from gateway.devices import escpos  # noqa: PLC0415
 
         wire_s = sent_bytes * BITS_PER_BYTE / self.baud
-        # A blocking thread's own deadline: this file is the wire, and the wire has real time.
-        deadline = time.monotonic() + wire_s + ANSWER_MAX_S
-        while time.monotonic() < deadline:
+        for _ in range(int((wire_s + ANSWER_MAX_S) / READ_S)):
             answer = port.read(1)
             if answer:
                 if escpos.paper_is_out(answer[0]):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from gateway.clock import compact, from_compact
+from gateway.clock import compact, from_compact, micros
 from gateway.domain.receipt import Receipt
 from gateway.ids import canonical
 
@@ -27,6 +27,9 @@ _INSERT = """
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _LAST_HASH = "SELECT hash FROM receipt ORDER BY seq DESC LIMIT 1"
 _BY_INVOICE = f"SELECT {_COLUMNS} FROM receipt WHERE invoice_id = ?"
+_RECENT_WITH_TILL = f"""
+    SELECT {", ".join("r." + name.strip() for name in _COLUMNS.split(","))}, i.till_id
+    FROM receipt r JOIN invoice i ON i.id = r.invoice_id ORDER BY r.seq DESC LIMIT ?"""
 _RECENT = f"SELECT {_COLUMNS} FROM receipt ORDER BY seq DESC LIMIT ?"
 
 
@@ -135,10 +138,20 @@ def recent(conn: sqlite3.Connection, limit: int) -> list[ReceiptRow]:
     return [ReceiptRow(*row) for row in conn.execute(_RECENT, (limit,))]
 
 
+def recent_with_till(conn: sqlite3.Connection, limit: int) -> list[tuple[ReceiptRow, str]]:
+    """The newest receipts with the till each was sold at, newest first."""
+    return [(ReceiptRow(*row[:-1]), row[-1]) for row in conn.execute(_RECENT_WITH_TILL, (limit,))]
+
+
+def count_between(conn: sqlite3.Connection, start: datetime, end: datetime) -> int:
+    """Receipts signed in [start, end), by the gateway's clock."""
+    row = conn.execute(
+        "SELECT COUNT(*) FROM receipt WHERE signed_at >= ? AND signed_at < ?",
+        (micros(start), micros(end)),
+    ).fetchone()
+    return int(row[0])
+
+
 def last(conn: sqlite3.Connection) -> ReceiptRow | None:
     rows = recent(conn, 1)
     return rows[0] if rows else None
-
-
-def scu_time_of(row: ReceiptRow) -> datetime:
-    return from_compact(row.scu_time)

@@ -94,6 +94,7 @@ CREATE TABLE receipt (
     hash        TEXT    NOT NULL UNIQUE CHECK (length(hash) = 64)
 ) STRICT;
 CREATE INDEX receipt_by_number ON receipt (sdc_id, tot_rcpt_no);
+CREATE INDEX receipt_by_time ON receipt (signed_at);
 
 CREATE TRIGGER receipt_stays BEFORE UPDATE ON receipt
 BEGIN SELECT RAISE(ABORT, 'a receipt is never changed'); END;
@@ -164,6 +165,7 @@ CREATE TABLE outbox (
     UNIQUE (kind, subject_id)
 ) STRICT;
 CREATE INDEX outbox_waiting ON outbox (seq) WHERE state = 'WAITING';
+CREATE INDEX outbox_parked ON outbox (seq) WHERE state = 'PARKED';
 
 -- The ceiling's stopwatches and the wall clock's high-water mark, so that neither a reboot nor a
 -- wrong clock gives hours back. Ages are as of the checkpoint, in microseconds.

@@ -1,0 +1,551 @@
+"""The composition root: settings in, a running gateway out. The only file that imports everything.
+
+Resources open in order and close in reverse; loops belong to the supervisor. `open_gateway` is what
+tests use, `run` adds the process: signals, systemd, the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import socket
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from aiohttp import web
+
+from gateway import ids
+from gateway.api import problem
+from gateway.api.auth import Till, Tills
+from gateway.api.build import Defaults
+from gateway.api.server import Services, make_app
+from gateway.clock import Clock, SystemClock, from_micros, micros
+from gateway.cloud.client import CloudClient
+from gateway.continuity.monitor import CeilingMonitor
+from gateway.continuity.outbox import OutboxSender
+from gateway.devices.printer import SerialPrinter
+from gateway.domain import invoice_json
+from gateway.domain.ceiling import HOUR_US, Limits
+from gateway.domain.invoice import Cashier
+from gateway.domain.receipt import PORTALS
+from gateway.errors import ConfigError
+from gateway.fiscal.commit import Committer, Identity
+from gateway.fiscal.evidence import Resend
+from gateway.fiscal.intake import Intake
+from gateway.fiscal.ports import SignedSale
+from gateway.fiscal.resolver import Resolver
+from gateway.fiscal.signer import Signer
+from gateway.fiscal.unit_watch import UnitWatch
+from gateway.ops.systemd import Notifier
+from gateway.printing.document import Document
+from gateway.printing.layout import Shop, Slip, receipt_document
+from gateway.printing.spooler import PrinterWorker
+from gateway.settings import PrinterSettings, Settings
+from gateway.status.views import StatusSource, UnitHealth
+from gateway.store import events, invoices, meta, outbox, print_jobs, receipts, unit
+from gateway.store.database import Database, open_database
+from gateway.store.print_jobs import PrintJob
+from gateway.supervisor import Restart, Supervisor
+from gateway.vscu.client import UnitClient
+from gateway.vscu.host import ExternalUnit, InProcessUnit, Unit
+from gateway.vscu.sale import SaleEncoder, SaleForm
+from gateway.vscu.wire import encode
+
+log = logging.getLogger(__name__)
+
+# A start waits this long for a unit that does not answer; then the gateway serves without it, so
+# that a technician's page exists. Seconds.
+FIRST_LOOK_S = 10.0
+# The sale in hand gets this long to end at a stop, in seconds; then recovery takes it up.
+STOP_SALE_S = 10.0
+STREAMS_END_S = 1.0
+# In process, a unit that gives no answer for this long is only cured by a restart of the process.
+UNIT_SILENT_MAX_S = 120.0
+# Columns of font A on the two paper widths.
+COLUMNS = {58: 32, 80: 42}
+
+
+@dataclass(slots=True)
+class Gateway:
+    """A running gateway, as tests and the process see it."""
+
+    settings: Settings
+    db: Database
+    clock: Clock
+    monitor: CeilingMonitor
+    signer: Signer
+    watch: UnitWatch
+    supervisor: Supervisor
+    unit: Unit
+    health: UnitHealth
+    status: StatusSource
+    port: int
+    sender: OutboxSender | None
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.settings.api.host}:{self.port}"
+
+
+class _Late:
+    """Hooks that are wired before the parts they call exist."""
+
+    def __init__(self) -> None:
+        self.after_commit: list[Callable[[], None]] = []
+
+    def fire(self) -> None:
+        for hook in self.after_commit:
+            hook()
+
+
+@asynccontextmanager
+async def open_gateway(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Gateway]:
+    """Everything up and listening; on leaving, everything down in reverse order."""
+    clock = clock or SystemClock()
+    async with AsyncExitStack() as stack:
+        parts = _Parts(settings, clock, stack)
+        gateway = await parts.start()
+        try:
+            yield gateway
+        finally:
+            await parts.stop(gateway)
+
+
+class _Parts:
+    """The wiring, in start order."""
+
+    def __init__(self, settings: Settings, clock: Clock, stack: AsyncExitStack) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.stack = stack
+        self.stopping = False
+        self.late = _Late()
+        self.last_stop: dict[str, Any] | None = None
+
+    async def start(self) -> Gateway:
+        settings, clock = self.settings, self.clock
+        started_us = micros(clock.now())
+        hosted = make_unit(settings)
+        # The JVM starts beside the store: neither needs the other.
+        starting = asyncio.ensure_future(hosted.start())
+        db = await self.stack.enter_async_context(
+            open_database(
+                settings.store.directory,
+                readers=settings.store.readers,
+                busy_timeout_ms=settings.store.busy_timeout_ms,
+            )
+        )
+        first = settings.unit.first_invoice_no
+        await db.write(lambda conn: unit.ensure(conn, first_invoice_no=first, at=started_us))
+        client = await self.stack.enter_async_context(make_client(settings, clock))
+        supervisor = Supervisor(clock)
+        monitor = self._monitor(db, client)
+        await monitor.load()
+        health = UnitHealth()
+        watch = UnitWatch(
+            db=db,
+            clock=clock,
+            client=client,
+            serial=settings.unit.serial,
+            tell=lambda ok, reason: _set_health(health, ok, reason),
+        )
+        await watch.load()
+        signer = self._signer(db, client, monitor)
+        await self._recover(db, signer)
+        workers = self._workers(db)
+        sender = await self._sender(db)
+        source = StatusSource(
+            settings, db, clock, monitor, signer, health, workers, sender, started_us,
+            lambda: self.last_stop,
+        )
+        await starting
+        await watch.first_look(FIRST_LOOK_S)
+        supervisor.start("ceiling", monitor.run)
+        supervisor.start("signer", signer.run)
+        supervisor.start("unit", watch.run)
+        supervisor.start("figures", lambda: self._figures(hosted, health))
+        for worker in workers:
+            supervisor.start(f"printer {worker.name}", worker.run, Restart.BACKOFF)
+            self.late.after_commit.append(worker.notify)
+        if sender is not None:
+            supervisor.start("cloud", sender.run, Restart.BACKOFF)
+            self.late.after_commit.append(sender.notify)
+        intake = Intake(db=db, clock=clock, signer=signer, wait_s=settings.api.wait_s)
+        port = await self._listen(db, intake, watch, source, workers)
+        return Gateway(
+            settings, db, clock, monitor, signer, watch, supervisor, hosted, health, source, port,
+            sender,
+        )
+
+    async def stop(self, gateway: Gateway) -> None:
+        """No new sale, the one in hand to its end, then everything else."""
+        self.stopping = True
+        gateway.signer.stop()
+        await gateway.supervisor.finish("signer", STOP_SALE_S)
+        await gateway.supervisor.drain()
+        if gateway.db.broken is None:
+            await gateway.db.write(lambda conn: meta.put(conn, "running", ""))
+
+    # --- parts ----------------------------------------------------------------------------------------
+
+    def _monitor(self, db: Database, client: UnitClient) -> CeilingMonitor:
+        ceiling = self.settings.ceiling
+        limits = Limits(
+            limit_us=int(ceiling.limit_hours * HOUR_US),
+            online_us=int(ceiling.contact_interval_s * 2 * 1_000_000),
+            last_contact=ceiling.last_contact_reading,
+            oldest_unsent=ceiling.oldest_unsent_reading,
+            warn_percent=ceiling.warn_percent,
+        )
+        return CeilingMonitor(
+            db=db,
+            clock=self.clock,
+            link=client,
+            limits=limits,
+            contact_interval_s=ceiling.contact_interval_s,
+            max_clock_ahead_s=ceiling.max_clock_ahead_s,
+        )
+
+    def _signer(self, db: Database, client: UnitClient, monitor: CeilingMonitor) -> Signer:
+        settings, clock = self.settings, self.clock
+        committer = Committer(
+            clock=clock,
+            identity=Identity(settings.branch.pin, settings.branch.branch_id, portal(settings)),
+            hooks=[self._outbox_hook, self._print_hook, lambda c, _: monitor.record_signed(c)],
+            extras=lambda: {"ceiling": monitor.as_json()},
+        )
+        resolver = Resolver(
+            db=db, clock=clock, committer=committer, evidence=[Resend(client, monitor.gate)]
+        )
+        return Signer(
+            db=db,
+            clock=clock,
+            unit=client,
+            encode=SaleEncoder(sale_form(settings), encode, lambda: 1),
+            gate=monitor.gate,
+            committer=committer,
+            resolver=resolver,
+            render_problem=problem.render,
+            after_commit=[self.late.fire],
+            queue_max=settings.api.queue_max,
+        )
+
+    def _outbox_hook(self, conn: sqlite3.Connection, sale: SignedSale) -> None:
+        if self.settings.cloud.url is None:
+            return
+        payload = {
+            "invoice": json.loads(sale.row.document),
+            "receipt": receipts.chained_fields(
+                sale.row.id, sale.receipt, sale.row.total_cents,
+                "RECOVERED" if sale.recovered else "ANSWER", sale.at_us,
+            ),
+            "till": sale.row.till_id,
+            "journalHash": sale.chain_hash,
+        }
+        outbox.put(
+            conn, kind="receipt", subject_id=sale.row.id, payload=ids.canonical(payload),
+            at=sale.at_us,
+        )
+
+    def _print_hook(self, conn: sqlite3.Connection, sale: SignedSale) -> None:
+        if sale.row.printer is not None:
+            print_jobs.enqueue_original(conn, sale.row.id, sale.row.printer, at=sale.at_us)
+
+    async def _recover(self, db: Database, signer: Signer) -> None:
+        """What an unclean stop left: the open sale into doubt, prints on the wire unconfirmed."""
+        opened = await signer.recover()
+        at = micros(self.clock.now())
+
+        def take_stock(conn: sqlite3.Connection) -> dict[str, Any] | None:
+            unclean = meta.get(conn, "running")
+            lost = print_jobs.recover(conn, at=at)
+            meta.put(conn, "running", str(at))
+            if not unclean:
+                return None
+            report = {"unclean": True, "inDoubt": 1 if opened else 0, "printsOpen": len(lost)}
+            events.record(conn, at=at, kind="gateway.recovered", data=report)
+            return report
+
+        self.last_stop = await db.write(take_stock)
+        if self.last_stop:
+            log.warning("gateway.recovered %s", self.last_stop)
+
+    def _workers(self, db: Database) -> list[PrinterWorker]:
+        workers = []
+        for name, printer in self.settings.printers.items():
+            driver = serial_printer(name, printer)
+            workers.append(
+                PrinterWorker(
+                    name=name,
+                    db=db,
+                    clock=self.clock,
+                    compose=lambda conn, job, d=driver: self._compose(conn, job, d),
+                    send=driver.print_slip,
+                )
+            )
+        return workers
+
+    def _compose(
+        self, conn: sqlite3.Connection, job: PrintJob, driver: SerialPrinter
+    ) -> Document:
+        return compose(
+            conn, job.invoice_id, job.copy_no, shop(self.settings), driver.columns, driver.paper_mm
+        )
+
+    async def _sender(self, db: Database) -> OutboxSender | None:
+        cloud = self.settings.cloud
+        if cloud.url is None:
+            return None
+        token = self.settings.cloud_token
+        branch = self.settings.branch
+        client = await self.stack.enter_async_context(
+            CloudClient(
+                url=cloud.url,
+                gateway_id=cloud.gateway_id or f"{branch.pin}-{branch.branch_id}",
+                token=token.get_secret_value() if token else "",
+                timeout_s=cloud.timeout_s,
+                ca_file=cloud.ca_file,
+            )
+        )
+        return OutboxSender(
+            db=db,
+            clock=self.clock,
+            cloud=client,
+            batch_records=cloud.batch_records,
+            batch_bytes=cloud.batch_bytes,
+            interval_s=cloud.interval_s,
+            backoff_max_s=cloud.backoff_max_s,
+        )
+
+    async def _figures(self, hosted: Unit, health: UnitHealth) -> None:
+        while True:
+            figures = await hosted.figures()
+            if figures is not None:
+                health.jvm = {
+                    **asdict(figures),
+                    "heapUsedMb": figures.heap_used_bytes // 1_048_576,
+                    "heapMaxMb": figures.heap_max_bytes // 1_048_576,
+                }
+            await self.clock.sleep(10)
+
+    async def _listen(
+        self,
+        db: Database,
+        intake: Intake,
+        watch: UnitWatch,
+        source: StatusSource,
+        workers: list[PrinterWorker],
+    ) -> int:
+        settings = self.settings
+
+        async def copy(invoice_id: str, printer: str) -> int:
+            at = micros(self.clock.now())
+            job = await db.write(
+                lambda conn: print_jobs.enqueue_copy(conn, invoice_id, printer, at=at)
+            )
+            for worker in workers:
+                worker.notify()
+            return job
+
+        services = Services(
+            db=db,
+            clock=self.clock,
+            intake=intake,
+            tills=tills(settings),
+            printers=frozenset(settings.printers),
+            rates=lambda: watch.rates,
+            defaults=Defaults(
+                cashier=Cashier(settings.unit.cashier_id, settings.unit.cashier_name),
+                item_class=settings.unit.item_class,
+                package_unit=settings.unit.package_unit,
+                quantity_unit=settings.unit.quantity_unit,
+                max_lines=settings.api.max_lines,
+            ),
+            status=source.collect,
+            stop_streams=lambda: self.stopping,
+            copy=copy,
+            event_streams_max=settings.api.event_streams_max,
+        )
+        app = make_app(services, body_limit_bytes=settings.api.body_limit_bytes)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=STREAMS_END_S)
+        await runner.setup()
+        self.stack.push_async_callback(runner.cleanup)
+        try:
+            site = web.TCPSite(runner, settings.api.host, settings.api.port)
+            await site.start()
+        except OSError as error:
+            raise ConfigError(
+                f"api.port {settings.api.port} on {settings.api.host} cannot be used: "
+                f"{error.strerror}"
+            ) from error
+        return int(runner.addresses[0][1])
+
+
+def make_unit(settings: Settings) -> Unit:
+    part = settings.unit
+    if part.host == "external":
+        return ExternalUnit()
+    assert part.jar is not None
+    assert part.directory is not None
+    return InProcessUnit(
+        jar=part.jar.resolve(),
+        directory=part.directory.resolve(),
+        port=part.port,
+        java_home=part.java_home,
+        heap_mb=part.heap_mb,
+        jvm_options=part.jvm_options,
+        arguments=part.arguments,
+    )
+
+
+def make_client(settings: Settings, clock: Clock) -> UnitClient:
+    part = settings.unit
+    return UnitClient(
+        base_url=part.base_url,
+        pin=settings.branch.pin,
+        branch_id=settings.branch.branch_id,
+        clock=clock,
+        answer_timeout_s=part.answer_timeout_s,
+        probe_timeout_s=part.probe_timeout_s,
+        success_codes=part.success_codes,
+        duplicate_codes=part.duplicate_codes,
+        paths=part.paths,
+    )
+
+
+def sale_form(settings: Settings) -> SaleForm:
+    branch, part, receipt = settings.branch, settings.unit, settings.receipt
+    return SaleForm(
+        pin=branch.pin,
+        branch_id=branch.branch_id,
+        trade_name=branch.trade_name,
+        address=", ".join(item for item in (branch.address, branch.city) if item),
+        top_message=receipt.commercial_message,
+        bottom_message=receipt.footer_lines[0] if receipt.footer_lines else "",
+        taxable_amount=part.taxable_amount,
+        walk_in_pin=part.walk_in_pin,
+        walk_in_name=part.walk_in_name,
+        credit_note_status=part.credit_note_status,
+    )
+
+
+def portal(settings: Settings) -> str:
+    return settings.branch.qr_base_url or PORTALS[settings.branch.environment]
+
+
+def shop(settings: Settings) -> Shop:
+    branch, receipt = settings.branch, settings.receipt
+    return Shop(
+        trade_name=branch.trade_name,
+        address=", ".join(item for item in (branch.address, branch.city) if item),
+        pin=branch.pin,
+        branch_id=branch.branch_id,
+        portal=portal(settings),
+        commercial_message=receipt.commercial_message,
+        footer_lines=receipt.footer_lines,
+        language=receipt.language,
+        legal_end_line=receipt.legal_end_line,
+    )
+
+
+def serial_printer(name: str, part: PrinterSettings) -> SerialPrinter:
+    return SerialPrinter(
+        name=name,
+        port=part.port,
+        baud=part.baud,
+        profile=part.profile,
+        paper_mm=part.paper_mm,
+        columns=part.columns or COLUMNS[part.paper_mm],
+        cut=part.cut,
+    )
+
+
+def tills(settings: Settings) -> Tills:
+    known = {till.id: Till(till.id, till.name or till.id, till.printer) for till in settings.tills}
+    tokens = {
+        till_id: secret.get_secret_value() for till_id, secret in settings.till_tokens.items()
+    }
+    return Tills(known, tokens)
+
+
+def compose(
+    conn: sqlite3.Connection,
+    invoice_id: str,
+    copy_no: int,
+    seller: Shop,
+    columns: int,
+    paper_mm: int,
+) -> Document:
+    """The slip of a signed sale out of what is stored of it."""
+    row = invoices.by_id(conn, invoice_id)
+    receipt = receipts.by_invoice(conn, invoice_id)
+    assert row is not None
+    assert receipt is not None
+    slip = Slip(
+        invoice=invoice_json.from_json(row.document),
+        receipt=receipt.receipt,
+        sold_at=from_micros(row.created_at),
+        rates=unit.load_rates(conn),
+        copy_no=copy_no,
+    )
+    return receipt_document(slip, seller, columns=columns, paper_mm=paper_mm)
+
+
+def _set_health(health: UnitHealth, healthy: bool, reason: str | None) -> None:
+    health.healthy, health.reason = healthy, reason
+
+
+async def run(settings: Settings, notifier: Notifier | None = None) -> int:
+    """The daemon: until SIGTERM or SIGINT, or until a part that must not die has died. Exit code."""
+    notifier = notifier or Notifier()
+    stop = asyncio.Event()
+    async with open_gateway(settings) as gateway:
+        loop = asyncio.get_running_loop()
+        # After the JVM's start, which would take them otherwise.
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, stop.set)
+        gateway.supervisor.start("watchdog", lambda: _watchdog(gateway, notifier))
+        notifier.ready()
+        log.info("gateway.ready url=%s host=%s", gateway.url, socket.gethostname())
+        failed = asyncio.ensure_future(gateway.supervisor.failed())
+        stopped = asyncio.ensure_future(stop.wait())
+        await asyncio.wait({failed, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        notifier.stopping()
+        code = 1 if failed.done() else 0
+        log.info("gateway.stopping reason=%s", failed.result() if failed.done() else "signal")
+        failed.cancel()
+        stopped.cancel()
+    return code
+
+
+async def _watchdog(gateway: Gateway, notifier: Notifier) -> None:
+    """A sign of life only after real ones: the store answers and the signer is not stuck."""
+    pause_s = (notifier.watchdog_s or 30.0) / 3
+    while True:
+        problem = await signing_problem(gateway)
+        if problem is None:
+            notifier.alive()
+            view = gateway.monitor.as_json()
+            notifier.status(f"{view['state']}, {gateway.signer.waiting} waiting")
+        else:
+            log.error("watchdog.held reason=%s", problem)
+            notifier.status(problem)
+        await gateway.clock.sleep(pause_s)
+
+
+async def signing_problem(gateway: Gateway) -> str | None:
+    """Why only a restart can help, or None. A suspended shop or a paperless printer is none."""
+    if gateway.db.broken is not None:
+        return f"the store failed: {gateway.db.broken}"
+    await gateway.db.read(lambda conn: conn.execute("SELECT 1").fetchone())
+    if gateway.unit.failure() is not None:
+        return f"the control unit ended: {gateway.unit.failure()}"
+    in_process = gateway.settings.unit.host == "in-process"
+    if in_process and gateway.watch.silent_s > UNIT_SILENT_MAX_S:
+        return f"the control unit has been silent for {gateway.watch.silent_s:.0f} s"
+    return None

@@ -1,0 +1,1 @@
+"""The daemon's relations to its machine: log and systemd."""

@@ -1,0 +1,169 @@
+"""What the page and `/v1/status` show, gathered from the store and the running parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from gateway import __version__
+from gateway.clock import EAT, Clock, from_compact, from_micros, iso
+from gateway.continuity.monitor import CeilingMonitor
+from gateway.continuity.outbox import OutboxSender
+from gateway.domain.ceiling import CeilingState
+from gateway.fiscal.signer import Signer
+from gateway.money import from_cents
+from gateway.printing.spooler import PrinterWorker
+from gateway.settings import Settings
+from gateway.store import continuity, invoices, outbox, print_jobs, receipts, unit
+from gateway.store.database import Database
+
+LAST_RECEIPTS = 10
+SENTENCES = {
+    CeilingState.ONLINE: "Selling. KRA is connected.",
+    CeilingState.OFFLINE: "Selling without KRA. Everything is kept and sent later.",
+    CeilingState.WARNING: "Selling without KRA, and time is running out. Bring the internet back.",
+    CeilingState.SUSPENDED: "Nothing can be sold until KRA is heard again. Bring the internet back.",
+    CeilingState.CLOCK_FAULT: "The clock is wrong. Set it right; until then nothing is signed.",
+}
+
+
+@dataclass(slots=True)
+class UnitHealth:
+    """Kept by the app's unit watch; read here."""
+
+    healthy: bool = False
+    reason: str | None = "not started yet"
+    jvm: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StatusSource:
+    """Everything the status is made of."""
+
+    settings: Settings
+    db: Database
+    clock: Clock
+    monitor: CeilingMonitor
+    signer: Signer
+    health: UnitHealth
+    workers: Sequence[PrinterWorker]
+    sender: OutboxSender | None
+    started_us: int
+    report: Callable[[], Mapping[str, Any] | None]
+
+    async def collect(self) -> dict[str, Any]:
+        """The whole status as JSON-ready values; one read transaction."""
+        now = self.clock.now()
+        stored = await self.db.read(lambda conn: self._stored(conn, now))
+        view = self.monitor.view()
+        ceiling = self.monitor.as_json()
+        state = CeilingState(ceiling["state"])
+        left_s = ceiling["secondsLeft"]
+        sentence = SENTENCES[state]
+        if state is not CeilingState.ONLINE and self.monitor.problem:
+            sentence = f"{sentence} ({self.monitor.problem})"
+        waiting = stored["outbox"].waiting
+        cloud = self.settings.cloud.url is not None
+        problem = self.sender.problem if self.sender else None
+        return {
+            "state": state,
+            "sentence": sentence,
+            "now": iso(now),
+            "gateway": {
+                "version": __version__,
+                "startedAt": iso(from_micros(self.started_us)),
+                "lastStop": self.report(),
+            },
+            "branch": {
+                "tradeName": self.settings.branch.trade_name,
+                "branchId": self.settings.branch.branch_id,
+                "environment": self.settings.branch.environment,
+            },
+            "ceiling": {
+                **ceiling,
+                "percent": view.used_percent,
+                "left": None if left_s is None else span(left_s),
+                "limit": span(view.limit_us // 1_000_000),
+                "lastContact": stored["contact"],
+            },
+            "signer": {
+                "waiting": self.signer.waiting,
+                "blocked": self.signer.blocked,
+                "openInvoice": stored["open"],
+            },
+            "unit": {
+                "host": self.settings.unit.host,
+                "healthy": self.health.healthy,
+                "reason": self.health.reason,
+                "sdcId": stored["device"]["sdc_id"],
+                "mrcNo": stored["device"]["mrc_no"],
+                "nextInvcNo": stored["device"]["next_invc_no"],
+                "jvm": self.health.jvm,
+            },
+            "receipts": {"today": stored["today"], "last": stored["last"]},
+            "printing": self._printing(stored["queues"]),
+            "cloud": {
+                "configured": cloud,
+                "ok": cloud and problem is None,
+                "state": "not set up" if not cloud else ("away" if problem else "connected"),
+                "waiting": waiting,
+                "parked": stored["outbox"].parked,
+                "stored": stored["outbox"].stored,
+                "oldestWaiting": _when(stored["outbox"].oldest_at),
+                "problem": problem,
+            },
+        }
+
+    def _stored(self, conn: Any, now: datetime) -> dict[str, Any]:
+        opened = invoices.open_row(conn)
+        at, _ = continuity.last_contact(conn)
+        midnight = now.astimezone(EAT).replace(hour=0, minute=0, second=0, microsecond=0)
+        return {
+            "open": opened.id if opened else None,
+            "contact": _when(at),
+            "device": unit.device(conn),
+            "today": receipts.count_between(conn, midnight, midnight + timedelta(days=1)),
+            "last": [
+                {
+                    "invoiceId": row.invoice_id,
+                    "counter": row.receipt.counter,
+                    "time": f"{from_compact(row.scu_time):%H:%M:%S}",
+                    "till": till,
+                    "total": f"{from_cents(row.total_cents):,.2f}",
+                }
+                for row, till in receipts.recent_with_till(conn, LAST_RECEIPTS)
+            ],
+            "queues": print_jobs.queues(conn),
+            "outbox": outbox.figures(conn),
+        }
+
+    def _printing(self, queues: Mapping[str, print_jobs.PrinterQueue]) -> dict[str, Any]:
+        printers = []
+        for worker in self.workers:
+            queue = queues.get(worker.name)
+            reason = worker.problem or (queue.reason if queue else None)
+            printers.append(
+                {
+                    "name": worker.name,
+                    "ok": reason is None,
+                    "state": "ready" if reason is None else "waits",
+                    "queued": queue.waiting if queue else 0,
+                    "reason": reason,
+                }
+            )
+        return {"queued": sum(queue.waiting for queue in queues.values()), "printers": printers}
+
+
+def span(seconds: int) -> str:
+    """'23 h 59 min', '4 min', '30 s'."""
+    hours, minutes = seconds // 3600, seconds // 60 % 60
+    if hours:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return f"{minutes} min" if minutes else f"{seconds} s"
+
+
+def _when(at_us: int | None) -> str | None:
+    return None if at_us is None else iso(from_micros(at_us))
+
