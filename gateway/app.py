@@ -63,6 +63,8 @@ log = logging.getLogger(__name__)
 FIRST_LOOK_S = 10.0
 # The sale in hand gets this long to end at a stop, in seconds; then recovery takes it up.
 STOP_SALE_S = 10.0
+# And for KRA's first word, so that the first till of the morning is not told SUSPENDED.
+FIRST_CONTACT_S = 3.0
 STREAMS_END_S = 1.0
 # In process, a unit that gives no answer for this long is only cured by a restart of the process.
 UNIT_SILENT_MAX_S = 120.0
@@ -166,6 +168,7 @@ class _Parts:
         await starting
         await watch.first_look(FIRST_LOOK_S)
         supervisor.start("ceiling", monitor.run)
+        await monitor.first_answer(FIRST_CONTACT_S)
         supervisor.start("signer", signer.run)
         supervisor.start("unit", watch.run)
         supervisor.start("figures", lambda: self._figures(hosted, health))

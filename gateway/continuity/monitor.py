@@ -80,9 +80,20 @@ class CeilingMonitor:
         self._at = first_checkpoint(self._reading())
         self._ask = asyncio.Event()
         self._told: CeilingState | None = None
+        self._asked = asyncio.Event()
         self.problem = "KRA has not been asked yet"
         # Set when the unit itself refused as if its 24 hours were over, until KRA is heard again.
         self.unit_says_over = False
+
+    async def first_answer(self, timeout_s: float) -> None:
+        """Back when KRA was asked once, with whatever result, or when the time is up."""
+        asked = asyncio.ensure_future(self._asked.wait())
+        nap = asyncio.ensure_future(self._clock.sleep(timeout_s))
+        try:
+            await asyncio.wait({asked, nap}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            asked.cancel()
+            nap.cancel()
 
     async def load(self) -> None:
         stored = await self._db.read(continuity.load)
@@ -157,6 +168,7 @@ class CeilingMonitor:
                     pause = min(pause * 2, RETRY_LAST_S, self._interval_s)
                 next_contact_us = self._boot_us() + int(wait_s * 1_000_000)
             await self._tick()
+            self._asked.set()
             due_s = max(0.05, (next_contact_us - self._boot_us()) / 1_000_000)
             await self._wait(min(due_s, self._until_change_s(), CHECKPOINT_S))
 
