@@ -1,0 +1,1 @@
+"""The fake cloud: takes the outbox's batches, with faults on demand."""

@@ -1,0 +1,1 @@
+"""The fake receipt printer: an ESC/POS interpreter with paper, on a pty."""
