@@ -7,10 +7,18 @@ import java.util.Map;
 /** What a test, a demo or a trainer can make the unit do; the names and defaults are the README's. */
 final class Knobs {
     private final Map<String, Object> values = new LinkedHashMap<>();
-    private long clockBaseReal = System.currentTimeMillis();
-    private long clockBaseFake = clockBaseReal;
+    private long clockBaseReal;
+    private long clockBaseFake;
 
     Knobs() {
+        reset();
+    }
+
+    /** Every knob as it is in a new unit. */
+    synchronized void reset() {
+        values.clear();
+        clockBaseReal = System.currentTimeMillis();
+        clockBaseFake = clockBaseReal;
         number("latencyMs", 0);
         number("latencyJitterMs", 0);
         text("upstream", "online");

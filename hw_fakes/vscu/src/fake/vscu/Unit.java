@@ -330,8 +330,9 @@ final class Unit {
                     }
                 }
             }
-            Files.createDirectories(data.resolve("../upstream").normalize());
+            upstream.forget();
             devices.clear();
+            knobs.reset();
         }
     }
 }

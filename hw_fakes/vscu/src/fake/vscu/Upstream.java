@@ -54,6 +54,12 @@ final class Upstream {
         remember(device, line);
     }
 
+    synchronized void forget() throws IOException {
+        highest.clear();
+        received = 0;
+        Files.createDirectories(directory);
+    }
+
     private void remember(String device, Map<String, Object> entry) {
         Map<String, Long> numbers = highest.computeIfAbsent(device, d -> new HashMap<>());
         numbers.merge((String) entry.get("counter"), number(entry, "rcptNo"), Math::max);

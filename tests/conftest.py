@@ -1,0 +1,44 @@
+"""Fixtures: one JVM with the fake unit for the whole run, wiped before every test that uses it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from hw_fakes.vscu.unit import ExternalUnit, UnitControl
+
+
+def need_tool(name: str) -> str:
+    """The path of a program a test needs. Missing: skipped at a desk, failed in CI."""
+    path = shutil.which(name)
+    if path is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"{name} is not installed; .ci/run must install it")
+        pytest.skip(f"{name} is not installed")
+    return path
+
+
+@pytest.fixture(scope="session")
+def unit_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExternalUnit]:
+    unit = ExternalUnit(tmp_path_factory.mktemp("unit"))
+    asyncio.run(unit.__aenter__())
+    yield unit
+    unit.kill()
+
+
+@pytest.fixture
+async def unit(unit_process: ExternalUnit) -> AsyncIterator[UnitControl]:
+    """The fake unit, as new: no device, no receipts, every knob at its default."""
+    await unit_process.reset()
+    yield unit_process
+    await unit_process.reset()
+
+
+@pytest.fixture
+def shop_dir(tmp_path: Path) -> Path:
+    return tmp_path
