@@ -189,7 +189,8 @@ class _Parts:
         """No new sale, the one in hand to its end, then everything else."""
         self.stopping = True
         gateway.signer.stop()
-        await gateway.supervisor.finish("signer", STOP_SALE_S)
+        if not gateway.signer.in_doubt:
+            await gateway.supervisor.finish("signer", STOP_SALE_S)
         await gateway.supervisor.drain()
         if gateway.db.broken is None:
             await gateway.db.write(lambda conn: meta.put(conn, "running", ""))

@@ -118,6 +118,8 @@ class Signer:
         self.blocked: str | None = None
         self.heartbeat_us = 0
         self._stopping = False
+        # A sale is being cleared up; a stop need not wait for its end, the store knows it is open.
+        self.in_doubt = False
 
     # --- the line, used by intake on the same loop ------------------------------------------------
 
@@ -359,10 +361,12 @@ class Signer:
     async def _clear_doubt(self, row: InvoiceRow, job: Job) -> None:
         """Stay here until evidence or a person has settled the open sale."""
         self.blocked = "An earlier sale is being cleared up with the control unit."
+        self.in_doubt = True
         try:
             result = await self._resolver.settle(row.id, self._tell_waiters(job))
         finally:
             self.blocked = None
+            self.in_doubt = False
         for hook in self._after_commit:
             hook()
         if isinstance(result, GatewayError):

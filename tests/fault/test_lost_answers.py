@@ -1,0 +1,144 @@
+"""The wire between gateway and unit at its worst: never a second receipt, never a lost sale."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gateway.store import events
+from hw_fakes.vscu.unit import ExternalUnit, UnitControl, free_port
+from tests.support.shop import OpenShop, a_sale, make_settings, open_shop
+
+QUICK = {"answer_timeout_s": 1.0, "probe_timeout_s": 1.0}
+
+
+async def kinds(shop: OpenShop, invoice_id: str) -> list[str]:
+    told = await shop.gateway.db.read(lambda conn: events.story(conn, invoice_id))
+    return [event.kind for event in told]
+
+
+async def test_a_lost_answer_is_never_signed_again_and_blocks_until_it_is_settled(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    settings = make_settings(shop_dir, unit.url, unit=QUICK, api={"wait_s": 5})
+    async with open_shop(settings) as shop:
+        till = shop.till()
+        await unit.knobs(loseAnswers=1)
+        sale = a_sale()
+        first = await till.sell("lost", sale)
+        again = await till.sell("lost", sale)
+        other = await shop.till("till-2").sell("other", a_sale())
+    assert (first.status, first.json["code"]) == (503, "OUTCOME_UNKNOWN")
+    assert (again.status, again.json["code"]) == (503, "OUTCOME_UNKNOWN")
+    assert again.json["signed"] == "unknown"
+    assert (other.status, other.json["signed"]) == (503, "no")
+    assert len(await unit.journal()) == 1
+    # A restart changes nothing about it.
+    async with open_shop(settings) as shop:
+        later = await shop.till().sell("lost", sale)
+        assert (later.status, later.json["code"]) == (503, "OUTCOME_UNKNOWN")
+        told = await kinds(shop, first.json["invoiceId"])
+        assert "invoice.in_doubt" in told
+        assert "doubt.examined" in told
+    assert len(await unit.journal()) == 1
+
+
+async def test_a_sale_the_unit_never_got_is_signed_by_the_one_resend(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    """899 without a signature (a full disk): not taken for a duplicate, settled when the disk is
+    free again, by the same bytes under the same number."""
+    settings = make_settings(shop_dir, unit.url, unit=QUICK, api={"wait_s": 10})
+    async with open_shop(settings) as shop:
+        await unit.knobs(malformedAnswers=0, html404=False)
+        await unit.knobs(rejectNext=1, rejectCode="999", rejectMessage="unknown error")
+        reply = await shop.till().sell("key", a_sale())
+    assert reply.status == 201, reply.json
+    assert reply.json["recovered"] is True
+    (entry,) = await unit.journal()
+    assert entry["rcptSign"] == reply.json["rcptSign"]
+    assert entry["invcNo"] == 1
+
+
+async def test_a_full_disk_at_the_unit_is_not_taken_for_a_signature(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    settings = make_settings(shop_dir, unit.url, unit=QUICK, api={"wait_s": 5})
+    async with open_shop(settings) as shop:
+        await unit.knobs(diskFull=True)
+        reply = await shop.till().sell("key", a_sale())
+    assert (reply.status, reply.json["code"]) == (503, "OUTCOME_UNKNOWN")
+    assert await unit.journal() == []
+
+
+async def test_a_unit_that_is_not_there_costs_nothing(shop_dir: Path) -> None:
+    """Nothing listens: the sale is certainly not signed, the till hears it at once, and the same key
+    signs it when the unit is back."""
+    port = free_port()
+    directory = shop_dir / "unit"
+    directory.mkdir()
+    sale = a_sale()
+    async with ExternalUnit(directory, port) as unit:
+        settings = make_settings(shop_dir, unit.url, unit=QUICK)
+        async with open_shop(settings) as shop:
+            assert (await shop.till().sell("warm", a_sale())).status == 201
+            unit.kill()
+            down = await shop.till().sell("key", sale)
+            assert (down.status, down.json["code"]) == (503, "UNIT_UNAVAILABLE")
+            assert down.json["signed"] == "no"
+            assert down.headers["Retry-After"] == "5"
+            await unit.restart()
+            up = await shop.till().sell("key", sale)
+            assert up.status == 201
+            assert up.json["invcNo"] == 2
+        assert [e["invcNo"] for e in await unit.journal()] == [1, 2]
+
+
+async def test_a_unit_that_dies_after_its_commit(shop_dir: Path) -> None:
+    directory = shop_dir / "unit"
+    directory.mkdir()
+    async with ExternalUnit(directory) as unit:
+        settings = make_settings(shop_dir, unit.url, unit=QUICK, api={"wait_s": 3})
+        async with open_shop(settings) as shop:
+            await unit.knobs(dieAfterCommit=True)
+            reply = await shop.till().sell("key", a_sale())
+            assert reply.json["code"] in ("OUTCOME_UNKNOWN", "STILL_SIGNING")
+            await unit.restart()
+            assert len(await unit.journal()) == 1
+
+
+async def test_a_unit_that_dies_before_its_commit_signs_once_after_it(shop_dir: Path) -> None:
+    directory = shop_dir / "unit"
+    directory.mkdir()
+    async with ExternalUnit(directory) as unit:
+        settings = make_settings(shop_dir, unit.url, unit=QUICK, api={"wait_s": 30})
+        async with open_shop(settings) as shop:
+            await unit.knobs(dieBeforeCommit=True)
+            sale = a_sale()
+            first = await shop.till().sell("key", sale)
+            assert first.status in (202, 503)
+            await unit.restart()
+            while (again := await shop.till().sell("key", sale)).status != 201:
+                assert again.status in (202, 503)
+            assert again.json["recovered"] is True
+            assert len(await unit.journal()) == 1
+
+
+async def test_html_from_the_units_port_is_not_a_receipt(unit: UnitControl, shop_dir: Path) -> None:
+    settings = make_settings(shop_dir, unit.url, unit=QUICK)
+    async with open_shop(settings) as shop:
+        await unit.knobs(html404=True)
+        sale = a_sale()
+        reply = await shop.till().sell("key", sale)
+        assert (reply.status, reply.json["code"]) == (503, "UNIT_UNAVAILABLE")
+        await unit.knobs(html404=False)
+        assert (await shop.till().sell("key", sale)).status == 201
+    assert len(await unit.journal()) == 1
+
+
+async def test_a_truncated_answer_is_in_doubt(unit: UnitControl, shop_dir: Path) -> None:
+    settings = make_settings(shop_dir, unit.url, unit=QUICK, api={"wait_s": 5})
+    async with open_shop(settings) as shop:
+        await unit.knobs(malformedAnswers=1)
+        reply = await shop.till().sell("key", a_sale())
+    assert reply.json["code"] == "OUTCOME_UNKNOWN"
+    assert len(await unit.journal()) == 1
