@@ -15,6 +15,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from typing import Any
 
 from aiohttp import web
@@ -35,12 +36,13 @@ from gateway.domain.invoice import Cashier
 from gateway.domain.receipt import PORTALS
 from gateway.errors import ConfigError
 from gateway.fiscal.commit import Committer, Identity
-from gateway.fiscal.evidence import Resend
+from gateway.fiscal.evidence import Evidence, ReadBack, Resend, StoredSale
 from gateway.fiscal.intake import Intake
 from gateway.fiscal.ports import SignedSale
 from gateway.fiscal.resolver import Resolver
 from gateway.fiscal.signer import Signer
 from gateway.fiscal.unit_watch import UnitWatch
+from gateway.money import cents
 from gateway.ops.systemd import Notifier
 from gateway.printing.document import Document
 from gateway.printing.layout import Shop, Slip, receipt_document
@@ -223,9 +225,9 @@ class _Parts:
             hooks=[self._outbox_hook, self._print_hook, lambda c, _: monitor.record_signed(c)],
             extras=lambda: {"ceiling": monitor.as_json()},
         )
-        resolver = Resolver(
-            db=db, clock=clock, committer=committer, evidence=[Resend(client, monitor.gate)]
-        )
+        evidence: list[Evidence] = [ReadBack(StoredSales(client))] if settings.unit.read_back else []
+        evidence.append(Resend(client, monitor.gate))
+        resolver = Resolver(db=db, clock=clock, committer=committer, evidence=evidence)
         return Signer(
             db=db,
             clock=clock,
@@ -420,6 +422,29 @@ def make_client(settings: Settings, clock: Clock) -> UnitClient:
         duplicate_codes=part.duplicate_codes,
         paths=part.paths,
     )
+
+
+class StoredSales:
+    """The unit's read-back in the words of the evidence."""
+
+    def __init__(self, client: UnitClient) -> None:
+        self._client = client
+
+    async def stored_sale(self, invc_no: int) -> StoredSale | None | str:
+        found = await self._client.read_back(invc_no)
+        if found is None or isinstance(found, str):
+            return found
+        try:
+            total_cents = cents(Decimal(str(found.fields["totAmt"])))
+        except (KeyError, ArithmeticError, ValueError):
+            return "the unit does not say the total of what it holds"
+        return StoredSale(
+            found.data,
+            total_cents,
+            found.fields.get("custTin"),
+            found.fields.get("cfmDt"),
+            found.raw,
+        )
 
 
 def sale_form(settings: Settings) -> SaleForm:

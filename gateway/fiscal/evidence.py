@@ -6,6 +6,7 @@ time; a source that guesses costs a second fiscal receipt. So every doubt ends i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -66,6 +67,63 @@ class Evidence(Protocol):
     def name(self) -> str: ...
 
     async def examine(self, row: InvoiceRow, invoice: Invoice) -> Finding: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSale:
+    """What the unit holds under a number: the receipt and what tells whose it is. Cents; `buyer` None
+    for a walk-in."""
+
+    data: SignedData
+    total_cents: int
+    buyer_pin: str | None
+    confirmed_at: str | None
+    raw: bytes
+
+
+class ReadingUnit(Protocol):
+    async def stored_sale(self, invc_no: int) -> StoredSale | None | str:
+        """The sale under `invc_no`, None when the unit says it holds none, a str when it cannot say."""
+        ...
+
+
+class ReadBack:
+    """The unit's own read-back endpoint, where the build has one (ZRA's has; Kenya's is unknown)."""
+
+    name = "read-back"
+
+    def __init__(self, unit: ReadingUnit) -> None:
+        self._unit = unit
+
+    async def examine(self, row: InvoiceRow, invoice: Invoice) -> Finding:
+        assert row.invc_no is not None
+        found = await self._unit.stored_sale(row.invc_no)
+        if found is None:
+            # "Not there" may be said too early by a unit that is still signing, so it only sends the
+            # resolver on to the next source.
+            return CannotTell("the unit holds nothing under this number yet")
+        if isinstance(found, str):
+            return CannotTell(found)
+        return attach_or_refuse(row, invoice, found)
+
+
+def attach_or_refuse(row: InvoiceRow, invoice: Invoice, found: StoredSale) -> Finding:
+    """HoldsIt only when total, buyer and time are this sale's (a foreign sale was once caught so)."""
+    assert row.unit_request is not None
+    sent = json.loads(row.unit_request)
+    differs = []
+    if found.total_cents != row.total_cents:
+        differs.append("total")
+    if found.buyer_pin is not None and found.buyer_pin != sent.get("custTin"):
+        differs.append("buyer")
+    if found.confirmed_at is not None and found.confirmed_at != sent.get("cfmDt"):
+        differs.append("time")
+    if differs:
+        return CannotTell(
+            f"the unit holds another sale under this number ({', '.join(differs)} differ)",
+            needs_person=True,
+        )
+    return HoldsIt(found.data, found.raw, "found in the unit with the same total, buyer and time")
 
 
 class ResendingUnit(Protocol):

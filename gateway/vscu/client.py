@@ -82,6 +82,15 @@ class Initialised:
     info: Mapping[str, Any] | None
 
 
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """A stored sale as the unit reads it back: the receipt, all fields, and the bytes."""
+
+    data: SignedData
+    fields: Mapping[str, Any]
+    raw: bytes
+
+
 class UnitClient:
     """One session to one unit for one branch. Use as an async context manager."""
 
@@ -242,9 +251,22 @@ class UnitClient:
             return None
         return tax_rates_of(answer.data)
 
-    async def read_back(self, invc_no: int) -> Answer | CallFailed:
-        """The stored receipt of `invc_no`, where the build has such an endpoint (ZRA has)."""
-        return await self.call("selectInvoice", {"invcNo": invc_no})
+    async def read_back(self, invc_no: int) -> StoredAnswer | None | str:
+        """The stored receipt of `invc_no`, where the build has such an endpoint (ZRA's has, 8.3).
+
+        None: the unit says that it holds none. A str: why nothing can be said.
+        """
+        answer = await self.call("selectInvoice", {"invcNo": invc_no})
+        if isinstance(answer, CallFailed):
+            return answer.reason
+        if answer.code == "001":
+            return None
+        if answer.code not in self._success:
+            return words(answer.code, answer.message)
+        data = signed_data(answer.data)
+        if isinstance(data, str):
+            return data
+        return StoredAnswer(data, answer.data, answer.raw)
 
 
 def signed_data(data: Any) -> SignedData | str:

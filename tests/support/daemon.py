@@ -1,0 +1,107 @@
+"""The real daemon as a process: `pos-gateway run` with the fake unit hosted in it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import aiohttp
+
+from hw_fakes.vscu.unit import BRANCH, JAR, PIN, SERIAL, UnitControl, free_port, prepare
+from tests.support.shop import TOKENS, TillClient
+
+READY_MAX_S = 30.0
+
+
+class Daemon:
+    """Start, SIGKILL, start again, on one directory. The notify socket says when it is ready."""
+
+    def __init__(self, directory: Path, extra: str = "", env: dict[str, str] | None = None) -> None:
+        self.directory = directory
+        self.port = free_port()
+        self.unit_port = free_port()
+        self.unit = UnitControl(f"http://127.0.0.1:{self.unit_port}")
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._env = env or {}
+        self._process: asyncio.subprocess.Process | None = None
+        prepare(directory / "unit", port=self.unit_port)
+        self.config = directory / "gateway.toml"
+        self.config.write_text(
+            f"""
+[branch]
+pin = "{PIN}"
+branch_id = "{BRANCH}"
+trade_name = "TEST TRADERS LTD"
+[unit]
+jar = "{JAR}"
+directory = "{directory / "unit"}"
+port = {self.unit_port}
+serial = "{SERIAL}"
+[store]
+directory = "{directory / "store"}"
+[api]
+port = {self.port}
+"""
+            + "".join(f'[[tills]]\nid = "{till}"\n' for till in TOKENS)
+            + extra,
+            encoding="utf-8",
+        )
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    async def start(self) -> None:
+        """Back when the daemon has told systemd (here: us) that it is ready."""
+        path = str(self.directory / "notify")
+        Path(path).unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            notify.bind(path)
+            notify.setblocking(False)
+            tokens = ",".join(f"{till}={token}" for till, token in TOKENS.items())
+            env = {**os.environ, "NOTIFY_SOCKET": path, "GATEWAY_TILL_TOKENS": tokens, **self._env}
+            with (self.directory / "daemon.log").open("ab") as log:
+                self._process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-m", "gateway", "run", "--config", str(self.config),
+                    env=env, stdout=log, stderr=log,
+                )  # fmt: skip
+            loop = asyncio.get_running_loop()
+            async with asyncio.timeout(READY_MAX_S):
+                ended = asyncio.ensure_future(self._process.wait())
+                while True:
+                    heard = asyncio.ensure_future(loop.sock_recv(notify, 4096))
+                    done, _ = await asyncio.wait(
+                        {heard, ended}, return_when=asyncio.FIRST_COMPLETED
+                    )
+                    if ended in done:
+                        heard.cancel()
+                        raise RuntimeError(self.log()[-2000:])
+                    if b"READY=1" in heard.result():
+                        ended.cancel()
+                        return
+
+    async def kill(self) -> None:
+        """SIGKILL: the process is gone between two instructions."""
+        await self._signal(signal.SIGKILL)
+
+    async def stop(self) -> int:
+        """SIGTERM, as systemd stops it; the exit code."""
+        return await self._signal(signal.SIGTERM)
+
+    async def _signal(self, number: int) -> int:
+        assert self._process is not None
+        if self._process.returncode is None:
+            self._process.send_signal(number)
+        async with asyncio.timeout(READY_MAX_S):
+            return await self._process.wait()
+
+    def log(self) -> str:
+        return (self.directory / "daemon.log").read_text(errors="replace")
+
+    def till(self, session: aiohttp.ClientSession, name: str = "till-1") -> TillClient:
+        return TillClient(session, self.url, name)
