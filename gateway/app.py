@@ -71,7 +71,7 @@ STREAMS_END_S = 1.0
 # In process, a unit that gives no answer for this long is only cured by a restart of the process.
 UNIT_SILENT_MAX_S = 120.0
 # Columns of font A on the two paper widths.
-COLUMNS = {58: 32, 80: 42}
+COLUMNS = {58: 32, 80: 48}
 
 
 @dataclass(slots=True)

@@ -138,7 +138,7 @@ def build_credit_note(
         raise CreditNoteInvalid("A proforma is not a sale and cannot be credited.")
     found = _Findings()
     if body.payments is None:
-        payments, change = original.payments, original.change
+        payments, change = _without_change(original), ZERO
     else:
         payments, change = _payments(found, body.payments, original.total)
         if change:
@@ -159,6 +159,18 @@ def build_credit_note(
         original_cu_invoice_no=original_cu_invoice_no,
         refund_reason=body.reason,
     )
+
+
+def _without_change(original: Invoice) -> tuple[Payment, ...]:
+    """What the buyer really paid, tender by tender: the change came out of the cash."""
+    change = original.change
+    kept = []
+    for payment in original.payments:
+        given_back = min(change, payment.amount) if payment.code == CASH else ZERO
+        change -= given_back
+        if payment.amount > given_back:
+            kept.append(Payment(payment.code, payment.amount - given_back, payment.reference))
+    return tuple(kept) or original.payments[:1]
 
 
 def _cashier(body: InvoiceIn | CreditNoteIn, defaults: Defaults) -> Cashier:

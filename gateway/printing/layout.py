@@ -159,8 +159,10 @@ class _Layout:
                 percent = (
                     f" {line.discount_percent.normalize():f}%" if line.discount_percent else ""
                 )
+                # A discount taken back is money to the shop again, so it is plain on a credit note.
+                amount = _plain(line.discount)
                 yield self.pair(
-                    f"  {self.words.discount}{percent}", f"({self.amount(line.discount)})"
+                    f"  {self.words.discount}{percent}", amount if self.refund else f"({amount})"
                 )
 
     def letter(self, line: InvoiceLine) -> str:

@@ -1,0 +1,147 @@
+"""Receipts on a virtual printer: a real pty, and a QR that an independent decoder reads."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from pathlib import Path
+
+from gateway.settings import Settings
+from gateway.store import print_jobs
+from hw_fakes.printer.peer import FakePrinter
+from hw_fakes.printer.render import to_png
+from hw_fakes.vscu.unit import UnitControl
+from tests.conftest import need_tool
+from tests.support.shop import TOKENS, OpenShop, a_sale, make_settings, open_shop
+
+
+def settings_for(
+    shop_dir: Path, unit: UnitControl, printer: FakePrinter, **more: object
+) -> Settings:
+    return make_settings(
+        shop_dir,
+        unit.url,
+        tills=[{"id": till, "printer": "counter"} for till in TOKENS],
+        printers={"counter": {"port": printer.device_path, "baud": 115200, **more}},
+    )
+
+
+async def states(shop: OpenShop) -> list[tuple[str, str]]:
+    rows = await shop.gateway.db.read(
+        lambda conn: conn.execute("SELECT kind, state FROM print_job ORDER BY id").fetchall()
+    )
+    return [(row[0], row[1]) for row in rows]
+
+
+async def settled(shop: OpenShop, count: int) -> list[tuple[str, str]]:
+    """Waits, by the store's own news, until so many jobs have ended."""
+    while True:
+        news = asyncio.ensure_future(shop.gateway.db.changed())
+        found = await states(shop)
+        if sum(state in ("PRINTED", "UNCONFIRMED") for _, state in found) >= count:
+            news.cancel()
+            return found
+        await news
+
+
+async def test_the_qr_on_paper_decodes_to_the_kra_address(
+    unit: UnitControl, shop_dir: Path, tmp_path: Path
+) -> None:
+    zbarimg = need_tool("zbarimg")
+    async with FakePrinter() as printer:
+        async with open_shop(settings_for(shop_dir, unit, printer)) as shop:
+            reply = await shop.till().sell("key", a_sale())
+            (slip,) = await printer.wait_for_slips(1, 20)
+            assert await settled(shop, 1) == [("ORIGINAL", "PRINTED")]
+        assert printer.problems == []
+        picture = tmp_path / "slip.png"
+        picture.write_bytes(to_png(slip))
+        decoded = subprocess.run(
+            [zbarimg, "--quiet", "--raw", str(picture)], capture_output=True, check=True, text=True
+        ).stdout.strip()
+    assert decoded == reply.json["qr"]
+    assert decoded == (
+        "https://etims-sbx.kra.go.ke/common/link/etims/receipt/indexEtimsReceiptData?Data="
+        f"A000123456B00{reply.json['rcptSign']}"
+    )
+    text = slip.text()
+    assert reply.json["cuInvoiceNo"] in text
+    assert "TAX INVOICE" in text
+    assert text.index("ITEMS NUMBER") < text.index("Rate%") < text.index("SCU INFORMATION")
+
+
+async def test_a_second_print_is_a_copy_and_says_so(unit: UnitControl, shop_dir: Path) -> None:
+    async with FakePrinter() as printer:
+        async with open_shop(settings_for(shop_dir, unit, printer)) as shop:
+            sale = await shop.till().sell("key", a_sale())
+            path = f"/v1/invoices/{sale.json['invoiceId']}/copies"
+            first = await shop.till().request("POST", path)
+            assert first.status == 202
+            await shop.till().request("POST", path)
+            slips = await printer.wait_for_slips(3, 20)
+    texts = [slip.text() for slip in slips]
+    assert "COPY" not in texts[0]
+    assert "1/1 NS" in texts[0]
+    for text in texts[1:]:
+        assert "THIS IS NOT AN" in text
+        assert "1/1 CS" in text
+    assert "(copy no. 2)" in texts[2]
+    assert len(await unit.journal()) == 1
+
+
+async def test_paper_does_not_hold_up_a_sale(unit: UnitControl, shop_dir: Path) -> None:
+    async with FakePrinter() as printer:
+        printer.open_cover()
+        async with open_shop(settings_for(shop_dir, unit, printer)) as shop:
+            for number in range(3):
+                assert (await shop.till().sell(f"key-{number}", a_sale())).status == 201
+            printer.close_cover()
+            await printer.wait_for_slips(3, 30)
+            assert {state for _, state in await settled(shop, 3)} <= {"PRINTED", "UNCONFIRMED"}
+
+
+async def test_a_printer_that_is_not_there_waits_and_heals(
+    unit: UnitControl, shop_dir: Path, tmp_path: Path
+) -> None:
+    link = tmp_path / "printer"
+    async with FakePrinter() as printer:
+        settings = settings_for(shop_dir, unit, printer)
+        settings.printers["counter"] = settings.printers["counter"].model_copy(
+            update={"port": str(link)}
+        )
+        async with open_shop(settings) as shop:
+            assert (await shop.till().sell("key", a_sale())).status == 201
+            while await states(shop) != [("ORIGINAL", "BLOCKED")]:
+                await asyncio.sleep(0)
+            status = await shop.till().request("GET", "/v1/status")
+            assert status.json["printing"]["printers"][0]["ok"] is False
+            link.symlink_to(printer.device_path)
+            await printer.wait_for_slips(1, 30)
+
+
+async def test_a_silent_printer_is_unconfirmed(unit: UnitControl, shop_dir: Path) -> None:
+    async with FakePrinter() as printer:
+        printer.silent = True
+        async with open_shop(settings_for(shop_dir, unit, printer)) as shop:
+            await shop.till().sell("key", a_sale())
+            assert await settled(shop, 1) == [("ORIGINAL", "UNCONFIRMED")]
+
+
+async def test_an_original_on_the_wire_at_a_crash_is_not_printed_again(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    async with FakePrinter() as printer:
+        settings = settings_for(shop_dir, unit, printer)
+        async with open_shop(settings) as shop:
+            await shop.till().sell("key", a_sale())
+            await printer.wait_for_slips(1, 20)
+            await settled(shop, 1)
+            # As a crash between the last byte and its mark leaves it.
+            await shop.gateway.db.write(
+                lambda conn: print_jobs.mark(conn, 1, "SENDING", at=0)
+            )
+        async with open_shop(settings) as shop:
+            assert await states(shop) == [("ORIGINAL", "UNCONFIRMED")]
+            await shop.till().sell("next", a_sale())
+            await printer.wait_for_slips(2, 20)
+        assert len(printer.paper.slips) == 2

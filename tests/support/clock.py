@@ -1,0 +1,75 @@
+"""A clock that tests drive: wall and boot time apart, steps, drift, reboots; sleep is virtual."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from datetime import UTC, datetime, timedelta
+
+
+class FakeClock:
+    """`advance` moves both clocks and wakes sleepers in order; nothing waits for real time."""
+
+    def __init__(self, start: datetime | None = None) -> None:
+        self._wall = start or datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
+        self._boot_ns = 1_000_000_000
+        self._boot = itertools.count(1)
+        self._boot_id = f"boot-{next(self._boot)}"
+        self._sleepers: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._order = itertools.count()
+        self._virtual_ns = 0
+
+    def now(self) -> datetime:
+        return self._wall
+
+    def boottime_ns(self) -> int:
+        return self._boot_ns
+
+    def boot_id(self) -> str:
+        return self._boot_id
+
+    async def sleep(self, seconds: float) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        due = self._virtual_ns + int(seconds * 1e9)
+        heapq.heappush(self._sleepers, (due, next(self._order), future))
+        await future
+
+    def step_wall(self, **delta: float) -> None:
+        """A hand or NTP sets the clock; no time goes by."""
+        self._wall += timedelta(**delta)
+
+    def reboot(self, **off: float) -> None:
+        """The machine is off for a while; the wall clock goes on, time since boot starts anew."""
+        self._wall += timedelta(**off)
+        self._boot_ns = 1_000_000_000
+        self._boot_id = f"boot-{next(self._boot)}"
+
+    def pass_time(self, **delta: float) -> None:
+        """Time goes by for a machine that runs or is suspended, without waking sleepers."""
+        step = timedelta(**delta)
+        self._wall += step
+        self._boot_ns += int(step.total_seconds() * 1e9)
+
+    async def advance(self, **delta: float) -> None:
+        """Time goes by; each sleeper wakes at its own moment, and what it does is waited for."""
+        end = self._virtual_ns + int(timedelta(**delta).total_seconds() * 1e9)
+        while True:
+            await settle()
+            due = self._sleepers[0][0] if self._sleepers else end
+            step = min(max(due, self._virtual_ns), end) - self._virtual_ns
+            self._virtual_ns += step
+            self._wall += timedelta(microseconds=step / 1000)
+            self._boot_ns += step
+            if not self._sleepers or self._sleepers[0][0] > end:
+                break
+            _, _, future = heapq.heappop(self._sleepers)
+            if not future.done():
+                future.set_result(None)
+        await settle()
+
+
+async def settle(rounds: int = 20) -> None:
+    """Let everything that can run now run, threads of the store included."""
+    for _ in range(rounds):
+        await asyncio.sleep(0)
