@@ -1,0 +1,167 @@
+"""The cloud's outbox and the 24-hour ceiling, through the whole gateway."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from gateway.store import outbox
+from hw_fakes.cloud.server import FakeCloud
+from hw_fakes.vscu.unit import UnitControl
+from tests.support.clock import FakeClock
+from tests.support.shop import OpenShop, a_sale, make_settings, open_shop
+
+FAST = {"interval_s": 0.05, "backoff_max_s": 0.05}
+
+
+async def until(shop: OpenShop, waiting: int, parked: int = 0) -> None:
+    """Waits until the outbox has so many left."""
+    async with asyncio.timeout(30):
+        while True:
+            news = asyncio.ensure_future(shop.gateway.db.changed())
+            found = await shop.gateway.db.read(outbox.figures)
+            if (found.waiting, found.parked) == (waiting, parked):
+                news.cancel()
+                return
+            await news
+
+
+async def test_everything_signed_reaches_the_cloud_once_and_in_order_whatever_the_cloud_does(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    async with FakeCloud() as cloud:
+        settings = make_settings(
+            shop_dir, unit.url, cloud={"url": cloud.url, **FAST}, cloud_token=cloud.token
+        )
+        sold = []
+        async with open_shop(settings) as shop:
+            for knobs in [
+                {},
+                {"status5xx": 2},
+                {"dropAfterCommit": 2},
+                {"reorderAcks": True},
+                {"captive": True},
+                {"captive": False, "down": True},
+                {"down": False},
+            ]:
+                cloud.knobs(**knobs)
+                for _ in range(5):
+                    reply = await shop.till().sell(f"key-{len(sold)}", a_sale())
+                    assert reply.status == 201
+                    sold.append(reply.json["invoiceId"])
+            await until(shop, 0)
+        assert [record["invoiceId"] for record in cloud.records] == sold
+        assert [record["seq"] for record in cloud.records] == list(range(1, len(sold) + 1))
+        assert [r["payload"]["receipt"]["rcptNo"] for r in cloud.records] == list(
+            range(1, len(sold) + 1)
+        )
+
+
+async def test_a_refused_record_is_parked_and_the_rest_flows(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    async with FakeCloud() as cloud:
+        cloud.knobs(rejectNext=1)
+        settings = make_settings(
+            shop_dir, unit.url, cloud={"url": cloud.url, **FAST}, cloud_token=cloud.token
+        )
+        async with open_shop(settings) as shop:
+            for number in range(4):
+                await shop.till().sell(f"key-{number}", a_sale())
+            await until(shop, 0, parked=1)
+            status = await shop.till().request("GET", "/v1/status")
+        assert len(cloud.records) == 3
+        assert status.json["cloud"]["parked"] == 1
+
+
+async def test_one_record_that_spoils_every_batch_is_found_and_parked(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    async with FakeCloud() as cloud:
+        cloud.knobs(down=True)
+        settings = make_settings(
+            shop_dir, unit.url, cloud={"url": cloud.url, **FAST}, cloud_token=cloud.token
+        )
+        async with open_shop(settings) as shop:
+            replies = [await shop.till().sell(f"key-{n}", a_sale()) for n in range(9)]
+            cloud.knobs(badRequestFor=[replies[4].json["invoiceId"]], down=False)
+            await until(shop, 0, parked=1)
+        assert len(cloud.records) == 8
+
+
+async def test_a_restart_sends_what_was_left(unit: UnitControl, shop_dir: Path) -> None:
+    async with FakeCloud() as cloud:
+        cloud.knobs(dropAfterCommit=1_000_000)
+        settings = make_settings(
+            shop_dir, unit.url, cloud={"url": cloud.url, **FAST}, cloud_token=cloud.token
+        )
+        async with open_shop(settings) as shop:
+            await shop.till().sell("key", a_sale())
+            await cloud.wait_for(1, 20)
+        cloud.knobs(dropAfterCommit=0)
+        async with open_shop(settings) as shop:
+            await until(shop, 0)
+        assert len(cloud.records) == 1
+        assert cloud.deliveries[cloud.records[0]["invoiceId"]] >= 2
+
+
+async def test_at_hour_24_signing_halts_everything_else_goes_on_and_contact_ends_it(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    clock = FakeClock()
+    settings = make_settings(shop_dir, unit.url)
+    await unit.knobs(clockOffsetSeconds=_offset(clock))
+    async with open_shop(settings, clock) as shop:
+        await clock.advance(seconds=1)
+        till = shop.till()
+        signed = await till.sell("before", a_sale(tillReceiptNo="before"))
+        assert signed.status == 201, signed.json
+        await unit.knobs(upstream="offline", ceilingReading="off")
+        await clock.advance(hours=23, minutes=59, seconds=57)
+        await unit.knobs(clockOffsetSeconds=_offset(clock))
+        last = await till.sell("last", a_sale())
+        assert last.status == 201, last.json
+        assert last.json["ceiling"]["state"] == "WARNING"
+        clock.pass_time(seconds=5)
+        halted = await till.sell("halted", a_sale())
+        assert (halted.status, halted.json["code"]) == (503, "SUSPENDED")
+        assert halted.json["signed"] == "no"
+        assert int(halted.headers["Retry-After"]) > 0
+        replay = await till.sell("before", a_sale(tillReceiptNo="before"))
+        assert replay.body == signed.body
+        status = await till.request("GET", "/v1/status")
+        assert status.json["state"] == "SUSPENDED"
+        page = await till.request("GET", "/")
+        assert "SUSPENDED" in page.body.decode()
+        await unit.knobs(upstream="online")
+        shop.gateway.monitor.contact_soon()
+        while shop.gateway.monitor.view().blocks:
+            await clock.advance(seconds=1)
+        resumed = await till.sell("halted", a_sale(tillReceiptNo="x"))
+        assert resumed.json["code"] == "IDEMPOTENCY_KEY_REUSED"
+        assert (await till.sell("fresh", a_sale())).status == 201
+    assert [e["trdInvcNo"] for e in await unit.journal()][0] == "before"
+    assert len(await unit.journal()) == 3
+
+
+async def test_a_clock_in_its_own_past_signs_nothing_until_it_is_right(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    clock = FakeClock()
+    await unit.knobs(clockOffsetSeconds=_offset(clock))
+    async with open_shop(make_settings(shop_dir, unit.url), clock) as shop:
+        await clock.advance(seconds=1)
+        assert (await shop.till().sell("one", a_sale())).status == 201
+        clock.step_wall(days=-400)
+        reply = await shop.till().sell("two", a_sale())
+        assert (reply.status, reply.json["code"]) == (503, "CLOCK_FAULT")
+        clock.step_wall(days=400)
+        assert (await shop.till().sell("three", a_sale())).status == 201
+    assert len(await unit.journal()) == 2
+
+
+def _offset(clock: FakeClock) -> int:
+    """The unit's clock set to the test's."""
+    import time  # noqa: PLC0415 - the fake unit's clock is the machine's plus an offset
+
+    return round(clock.now().timestamp() - time.time())
