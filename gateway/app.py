@@ -15,54 +15,57 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
-from decimal import Decimal
 from typing import Any
 
 from aiohttp import web
 
 from gateway import ids
 from gateway.api import problem
-from gateway.api.auth import Till, Tills
 from gateway.api.build import Defaults
 from gateway.api.server import Services, make_app
-from gateway.clock import Clock, SystemClock, from_micros, micros
+from gateway.clock import Clock, SystemClock, micros
 from gateway.cloud.client import CloudClient
 from gateway.continuity.monitor import CeilingMonitor
 from gateway.continuity.outbox import OutboxSender
 from gateway.devices.printer import SerialPrinter
-from gateway.domain import invoice_json
 from gateway.domain.ceiling import HOUR_US, Limits
 from gateway.domain.invoice import Cashier
-from gateway.domain.receipt import PORTALS
 from gateway.errors import ConfigError
 from gateway.fiscal.commit import Committer, Identity
-from gateway.fiscal.evidence import Evidence, ReadBack, Resend, StoredSale
+from gateway.fiscal.evidence import Evidence, ReadBack, Resend
 from gateway.fiscal.intake import Intake
 from gateway.fiscal.ports import SignedSale
 from gateway.fiscal.resolver import Resolver
 from gateway.fiscal.signer import Signer
 from gateway.fiscal.unit_watch import UnitWatch
-from gateway.money import cents
 from gateway.ops.systemd import Notifier
 from gateway.printing.document import Document
-from gateway.printing.layout import Shop, Slip, receipt_document
 from gateway.printing.spooler import PrinterWorker
-from gateway.settings import PrinterSettings, Settings
+from gateway.settings import Settings
+from gateway.status import pages
 from gateway.status.views import StatusSource, UnitHealth
-from gateway.store import events, invoices, meta, outbox, print_jobs, receipts, unit
+from gateway.store import events, meta, outbox, print_jobs, receipts, unit
 from gateway.store.database import Database, open_database
 from gateway.store.print_jobs import PrintJob
 from gateway.supervisor import Restart, Supervisor
 from gateway.vscu.client import UnitClient
-from gateway.vscu.host import ExternalUnit, InProcessUnit, Unit
-from gateway.vscu.sale import SaleEncoder, SaleForm
+from gateway.vscu.host import Unit
+from gateway.vscu.sale import SaleEncoder
 from gateway.vscu.wire import encode
+from gateway.wiring import (
+    StoredSales,
+    compose,
+    make_client,
+    make_unit,
+    portal,
+    sale_form,
+    serial_printer,
+    shop,
+    tills,
+)
 
 log = logging.getLogger(__name__)
 
-# A start waits this long for a unit that does not answer; then the gateway serves without it, so
-# that a technician's page exists. Seconds.
-FIRST_LOOK_S = 10.0
 # The sale in hand gets this long to end at a stop, in seconds; then recovery takes it up.
 STOP_SALE_S = 10.0
 # And for KRA's first word, so that the first till of the morning is not told SUSPENDED.
@@ -70,8 +73,6 @@ FIRST_CONTACT_S = 3.0
 STREAMS_END_S = 1.0
 # In process, a unit that gives no answer for this long is only cured by a restart of the process.
 UNIT_SILENT_MAX_S = 120.0
-# Columns of font A on the two paper widths.
-COLUMNS = {58: 32, 80: 48}
 
 
 @dataclass(slots=True)
@@ -168,7 +169,7 @@ class _Parts:
             lambda: self.last_stop,
         )
         await starting
-        await watch.first_look(FIRST_LOOK_S)
+        await watch.first_look(settings.unit.start_timeout_s)
         supervisor.start("ceiling", monitor.run)
         await monitor.first_answer(FIRST_CONTACT_S)
         supervisor.start("signer", signer.run)
@@ -282,26 +283,28 @@ class _Parts:
             log.warning("gateway.recovered %s", self.last_stop)
 
     def _workers(self, db: Database) -> list[PrinterWorker]:
+        seller = shop(self.settings)
         workers = []
         for name, printer in self.settings.printers.items():
             driver = serial_printer(name, printer)
+
+            def composed(
+                conn: sqlite3.Connection, job: PrintJob, driver: SerialPrinter = driver
+            ) -> Document:
+                return compose(
+                    conn, job.invoice_id, job.copy_no, seller, driver.columns, driver.paper_mm
+                )
+
             workers.append(
                 PrinterWorker(
                     name=name,
                     db=db,
                     clock=self.clock,
-                    compose=lambda conn, job, d=driver: self._compose(conn, job, d),
+                    compose=composed,
                     send=driver.print_slip,
                 )
             )
         return workers
-
-    def _compose(
-        self, conn: sqlite3.Connection, job: PrintJob, driver: SerialPrinter
-    ) -> Document:
-        return compose(
-            conn, job.invoice_id, job.copy_no, shop(self.settings), driver.columns, driver.paper_mm
-        )
 
     async def _sender(self, db: Database) -> OutboxSender | None:
         cloud = self.settings.cloud
@@ -378,6 +381,7 @@ class _Parts:
             event_streams_max=settings.api.event_streams_max,
         )
         app = make_app(services, body_limit_bytes=settings.api.body_limit_bytes)
+        pages.register(app)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=STREAMS_END_S)
         await runner.setup()
         self.stack.push_async_callback(runner.cleanup)
@@ -390,139 +394,6 @@ class _Parts:
                 f"{error.strerror}"
             ) from error
         return int(runner.addresses[0][1])
-
-
-def make_unit(settings: Settings) -> Unit:
-    part = settings.unit
-    if part.host == "external":
-        return ExternalUnit()
-    assert part.jar is not None
-    assert part.directory is not None
-    return InProcessUnit(
-        jar=part.jar.resolve(),
-        directory=part.directory.resolve(),
-        port=part.port,
-        java_home=part.java_home,
-        heap_mb=part.heap_mb,
-        jvm_options=part.jvm_options,
-        arguments=part.arguments,
-    )
-
-
-def make_client(settings: Settings, clock: Clock) -> UnitClient:
-    part = settings.unit
-    return UnitClient(
-        base_url=part.base_url,
-        pin=settings.branch.pin,
-        branch_id=settings.branch.branch_id,
-        clock=clock,
-        answer_timeout_s=part.answer_timeout_s,
-        probe_timeout_s=part.probe_timeout_s,
-        success_codes=part.success_codes,
-        duplicate_codes=part.duplicate_codes,
-        paths=part.paths,
-    )
-
-
-class StoredSales:
-    """The unit's read-back in the words of the evidence."""
-
-    def __init__(self, client: UnitClient) -> None:
-        self._client = client
-
-    async def stored_sale(self, invc_no: int) -> StoredSale | None | str:
-        found = await self._client.read_back(invc_no)
-        if found is None or isinstance(found, str):
-            return found
-        try:
-            total_cents = cents(Decimal(str(found.fields["totAmt"])))
-        except (KeyError, ArithmeticError, ValueError):
-            return "the unit does not say the total of what it holds"
-        return StoredSale(
-            found.data,
-            total_cents,
-            found.fields.get("custTin"),
-            found.fields.get("cfmDt"),
-            found.raw,
-        )
-
-
-def sale_form(settings: Settings) -> SaleForm:
-    branch, part, receipt = settings.branch, settings.unit, settings.receipt
-    return SaleForm(
-        pin=branch.pin,
-        branch_id=branch.branch_id,
-        trade_name=branch.trade_name,
-        address=", ".join(item for item in (branch.address, branch.city) if item),
-        top_message=receipt.commercial_message,
-        bottom_message=receipt.footer_lines[0] if receipt.footer_lines else "",
-        taxable_amount=part.taxable_amount,
-        walk_in_pin=part.walk_in_pin,
-        walk_in_name=part.walk_in_name,
-        credit_note_status=part.credit_note_status,
-    )
-
-
-def portal(settings: Settings) -> str:
-    return settings.branch.qr_base_url or PORTALS[settings.branch.environment]
-
-
-def shop(settings: Settings) -> Shop:
-    branch, receipt = settings.branch, settings.receipt
-    return Shop(
-        trade_name=branch.trade_name,
-        address=", ".join(item for item in (branch.address, branch.city) if item),
-        pin=branch.pin,
-        branch_id=branch.branch_id,
-        portal=portal(settings),
-        commercial_message=receipt.commercial_message,
-        footer_lines=receipt.footer_lines,
-        language=receipt.language,
-        legal_end_line=receipt.legal_end_line,
-    )
-
-
-def serial_printer(name: str, part: PrinterSettings) -> SerialPrinter:
-    return SerialPrinter(
-        name=name,
-        port=part.port,
-        baud=part.baud,
-        profile=part.profile,
-        paper_mm=part.paper_mm,
-        columns=part.columns or COLUMNS[part.paper_mm],
-        cut=part.cut,
-    )
-
-
-def tills(settings: Settings) -> Tills:
-    known = {till.id: Till(till.id, till.name or till.id, till.printer) for till in settings.tills}
-    tokens = {
-        till_id: secret.get_secret_value() for till_id, secret in settings.till_tokens.items()
-    }
-    return Tills(known, tokens)
-
-
-def compose(
-    conn: sqlite3.Connection,
-    invoice_id: str,
-    copy_no: int,
-    seller: Shop,
-    columns: int,
-    paper_mm: int,
-) -> Document:
-    """The slip of a signed sale out of what is stored of it."""
-    row = invoices.by_id(conn, invoice_id)
-    receipt = receipts.by_invoice(conn, invoice_id)
-    assert row is not None
-    assert receipt is not None
-    slip = Slip(
-        invoice=invoice_json.from_json(row.document),
-        receipt=receipt.receipt,
-        sold_at=from_micros(row.created_at),
-        rates=unit.load_rates(conn),
-        copy_no=copy_no,
-    )
-    return receipt_document(slip, seller, columns=columns, paper_mm=paper_mm)
 
 
 def _set_health(health: UnitHealth, healthy: bool, reason: str | None) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 import aiohttp
 
-from gateway import app
+from gateway import wiring
 from gateway.app import Gateway, open_gateway
 from gateway.ops import logging as logs
 from gateway.printing.document import Document
@@ -105,8 +105,8 @@ async def _demo(home: Path, *, once: bool, port: int) -> int:
         answer = await _sell(gateway, token)
         await printer.wait_for_slips(1, SLIP_MAX_S)
         document = await gateway.db.read(
-            lambda conn: app.compose(
-                conn, answer["invoiceId"], 0, app.shop(settings), app.COLUMNS[80], 80
+            lambda conn: wiring.compose(
+                conn, answer["invoiceId"], 0, wiring.shop(settings), wiring.COLUMNS[80], 80
             )
         )
         _show(gateway, document, printer, token, once=once)
@@ -137,7 +137,7 @@ def _show(
     *,
     once: bool,
 ) -> None:
-    print(to_text(document, columns=app.COLUMNS[80], qr=True))
+    print(to_text(document, columns=wiring.COLUMNS[80], qr=True))
     slip = printer.paper.slips[0]
     print(f"\nThe virtual printer on {printer.device_path} printed the same slip "
           f"({len(slip.raw)} bytes of ESC/POS).")  # fmt: skip

@@ -59,7 +59,8 @@ class UnitSettings(_Section):
     arguments: tuple[str, ...] = ()
     answer_timeout_s: Seconds = 30
     probe_timeout_s: Seconds = 3
-    start_timeout_s: Seconds = 60
+    # A unit that does not answer by then is served without, so that the status page exists.
+    start_timeout_s: Seconds = 30
     # etims.md 5.6: live Kenyan integrations send taxblAmt without the tax; RRA's samples with it.
     taxable_amount: Literal["exclusive", "inclusive"] = "exclusive"
     # etims.md 2.3: null is accepted by most; one live note says A000000000D was needed.
@@ -132,7 +133,7 @@ class ReceiptSettings(_Section):
 class CeilingSettings(_Section):
     """How long receipts may be signed without KRA (VSCU spec 2.2: 24 hours, never more)."""
 
-    limit_hours: float = 24
+    limit_hours: float = 24.0
     last_contact_reading: bool = True
     oldest_unsent_reading: bool = True
     warn_percent: tuple[int, ...] = (75, 90, 98)

@@ -50,10 +50,9 @@ def make_app(parts: Services, *, body_limit_bytes: int) -> web.Application:
     read-only status ones."""
     # Imported here because the route modules import this one for `services`.
     from gateway.api import events, invoices, status  # noqa: PLC0415
-    from gateway.status import pages  # noqa: PLC0415
 
     app = web.Application(middlewares=[problems], client_max_size=body_limit_bytes)
     app[SERVICES] = parts
-    for module in (invoices, events, status, pages):
+    for module in (invoices, events, status):
         module.register(app)
     return app

@@ -17,7 +17,15 @@ from typing import Any
 import aiohttp
 
 from gateway.clock import Clock, compact, from_compact
-from gateway.domain.outcome import Duplicate, NotSent, Refused, SaleOutcome, Signed, SignedData, Unknown
+from gateway.domain.outcome import (
+    Duplicate,
+    NotSent,
+    Refused,
+    SaleOutcome,
+    Signed,
+    SignedData,
+    Unknown,
+)
 from gateway.domain.tax import TaxRate
 from gateway.vscu.codes import CEILING_CANDIDATES, Proof, proof, words
 from gateway.vscu.wire import ANSWER_MAX_BYTES, Answer, decode, encode

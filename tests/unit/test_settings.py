@@ -1,0 +1,144 @@
+"""Settings: all problems at once, no silent traps, and a sample file that shows every key."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from gateway.check import check, render
+from gateway.settings import Settings, SettingsError, load
+
+ROOT = Path(__file__).parents[2]
+TOKEN = "a-token-long-enough"
+GOOD = """
+[branch]
+pin = "A000123456B"
+trade_name = "SHOP"
+[unit]
+host = "external"
+serial = "dvc-1"
+[store]
+directory = "store"
+[[tills]]
+id = "till-1"
+"""
+
+
+def write(folder: Path, text: str = GOOD) -> Path:
+    path = folder / "gateway.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def problems(path: Path, env: dict[str, str]) -> dict[str, str]:
+    with pytest.raises(SettingsError) as caught:
+        load(path, env)
+    return {problem.key: problem.message for problem in caught.value.problems}
+
+
+def test_a_good_file_loads_and_says_where_values_come_from(tmp_path: Path) -> None:
+    env = {"GATEWAY_TILL_TOKENS": f"till-1={TOKEN}", "GATEWAY_API__PORT": "9000"}
+    loaded = load(write(tmp_path), env)
+    assert loaded.settings.api.port == 9000
+    assert loaded.settings.store.directory == tmp_path / "store"
+    assert loaded.sources["api.port"] == "environment GATEWAY_API__PORT"
+    report = check(write(tmp_path), env)
+    assert report.problems == ()
+    text = render(report)
+    assert "api.port = 9000    [environment GATEWAY_API__PORT]" in text
+    assert "ceiling.limit_hours = 24.0    [default]" in text
+    assert TOKEN not in text
+
+
+def test_every_problem_is_said_at_once(tmp_path: Path) -> None:
+    text = GOOD.replace("A000123456B", "nonsense").replace('serial = "dvc-1"', "colour = 1")
+    found = problems(write(tmp_path, text + "[api]\nport = 99999\n"), {"GATEWAY_POTR": "1"})
+    assert {"branch.pin", "unit.serial", "unit.colour", "api.port", "GATEWAY_POTR"} <= set(found)
+    assert "KRA PIN" in found["branch.pin"]
+    assert "misspelt" in found["GATEWAY_POTR"]
+
+
+def test_a_missing_file_is_a_problem(tmp_path: Path) -> None:
+    assert "does not exist" in problems(tmp_path / "nothing.toml", {})["(file)"]
+
+
+def test_a_secret_in_the_file_is_refused(tmp_path: Path) -> None:
+    text = f'till_tokens = {{ till-1 = "{TOKEN}" }}\n' + GOOD
+    with pytest.raises(SettingsError, match="till_tokens: is a secret"):
+        load(write(tmp_path, text), {})
+
+
+def test_tokens_come_from_a_systemd_credential(tmp_path: Path) -> None:
+    (tmp_path / "gateway_till_tokens").write_text(f"# tills\ntill-1 = {TOKEN}\n")
+    env = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    settings = load(write(tmp_path), env).settings
+    assert settings.till_tokens["till-1"].get_secret_value() == TOKEN
+    assert TOKEN not in repr(settings)
+
+
+def test_tokens_are_long_known_and_different(tmp_path: Path) -> None:
+    more = GOOD + '[[tills]]\nid = "till-2"\n[[tills]]\nid = "till-3"\n'
+    env = {"GATEWAY_TILL_TOKENS": f"till-1={TOKEN},till-2={TOKEN},till-9=short"}
+    with pytest.raises(SettingsError) as caught:
+        load(write(tmp_path, more), env)
+    text = str(caught.value)
+    for part in ["same token", "shorter than 16", "till-9, which is not", "no token for till till-3"]:
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("more", "key"),
+    [
+        ("[ceiling]\nlimit_hours = 25", "ceiling.limit_hours"),
+        ("[ceiling]\nlimit_hours = 0", "ceiling.limit_hours"),
+        (
+            "[ceiling]\nlast_contact_reading = false\noldest_unsent_reading = false",
+            "ceiling.last_contact_reading",
+        ),
+        ("[ceiling]\nwarn_percent = [90, 75]", "ceiling.warn_percent"),
+        ('[cloud]\nurl = "http://cloud.example"', "cloud.url"),
+        ('[cloud]\nurl = "https://cloud.example"', "cloud_token"),
+    ],
+)
+def test_what_only_shows_together(tmp_path: Path, more: str, key: str) -> None:
+    env = {"GATEWAY_TILL_TOKENS": f"till-1={TOKEN}"}
+    assert key in problems(write(tmp_path, GOOD + more), env)
+
+
+def test_the_sample_file_shows_every_setting_and_its_default() -> None:
+    text = (ROOT / "config/gateway.toml").read_text(encoding="utf-8")
+    shown = "\n".join(
+        line[2:] if line.startswith("# ") and _is_setting(line[2:]) else line
+        for line in text.splitlines()
+    )
+    values = tomllib.loads(shown)
+    for name, field in Settings.model_fields.items():
+        kind = field.annotation
+        if name in ("till_tokens", "cloud_token"):
+            assert f"GATEWAY_{name.upper()}" in text
+            continue
+        if name == "printers":
+            keys, found = _keys(_printer()), set(values["printers"]["counter"])
+        elif name == "tills":
+            keys, found = {"id", "name", "printer"}, set(values["tills"][0])
+        else:
+            assert isinstance(kind, type)
+            keys, found = _keys(kind), set(values[name])
+        assert keys == found, name
+
+
+def _is_setting(line: str) -> bool:
+    return line.startswith("[") or " = " in line.split("#")[0]
+
+
+def _printer() -> type[BaseModel]:
+    from gateway.settings import PrinterSettings  # noqa: PLC0415
+
+    return PrinterSettings
+
+
+def _keys(kind: type[BaseModel]) -> set[str]:
+    return set(kind.model_fields)

@@ -1,0 +1,107 @@
+"""The house rules that a machine can check: import directions, banned calls, sizes, no stray paths."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LEVELS = {
+    "errors": 0, "clock": 0, "ids": 0, "money": 0, "__init__": 0,
+    "domain": 1,
+    "store": 2, "settings": 2, "ops": 2,
+    "vscu": 3, "cloud": 3, "devices": 3,
+    "fiscal": 4, "continuity": 4, "printing": 4,
+    "api": 5, "status": 5,
+    "app": 6, "wiring": 6, "cli": 6, "supervisor": 6, "check": 6, "demo": 6, "__main__": 6,
+}  # fmt: skip
+# What crosses a line knowingly, with the reason.
+ALLOWED = {
+    ("devices", "printing"): "a driver takes a Document, which is pure data",
+    ("printing", "devices"): "the spooler knows the driver's outcomes",
+    ("continuity", "cloud"): "the outbox knows the client's outcomes",
+    ("status", "api"): "pages are routes beside the API's, with the same services",
+}
+SOURCES = sorted((ROOT / "gateway").rglob("*.py"))
+FAKES = sorted((ROOT / "hw_fakes").rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            if node.module == "gateway":
+                found |= {f"gateway.{alias.name}" for alias in node.names}
+            found.add(node.module)
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+def part(module: str) -> str:
+    pieces = module.split(".")
+    return pieces[1] if len(pieces) > 1 else "__init__"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_imports_point_down(path: Path) -> None:
+    relative = path.relative_to(ROOT / "gateway")
+    mine = relative.parts[0].removesuffix(".py")
+    for module in imports(path):
+        if module.startswith("hw_fakes"):
+            assert mine == "demo"
+        if not module.startswith("gateway"):
+            continue
+        other = part(module)
+        if other == mine or (mine, other) in ALLOWED or other not in LEVELS:
+            continue
+        assert LEVELS[other] < LEVELS[mine] or (LEVELS[mine] == 6), f"{mine} imports {other}"
+
+
+@pytest.mark.parametrize("path", FAKES, ids=name_of)
+def test_fakes_share_nothing_with_the_gateway(path: Path) -> None:
+    assert not any(module.startswith("gateway") for module in imports(path))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_banned_calls(path: Path) -> None:
+    text = path.read_text()
+    name = path.name
+    if name != "clock.py":
+        assert not re.search(r"time\.time\(|datetime\.now\(|monotonic\(|asyncio\.sleep\(", text)
+    if name not in ("supervisor.py",):
+        assert not re.search(r"asyncio\.create_task\(|asyncio\.shield\(", text)
+    store = "store" in path.parts
+    if not store:
+        executes = re.findall(r"conn\.execute\(", text)
+        assert len(executes) <= (1 if name == "app.py" else 0), "SQL outside the store"
+        assert "aiosqlite" not in text
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *FAKES], ids=name_of)
+def test_a_module_opens_with_what_it_is_for_and_can_be_read_in_one_sitting(path: Path) -> None:
+    doc = ast.get_docstring(ast.parse(path.read_text()))
+    assert doc, "no docstring"
+    assert doc.strip().splitlines()[0].rstrip()
+    assert len(path.read_text().splitlines()) <= 500
+
+
+def test_tracked_files_speak_of_the_project_only() -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    # Put together, so that this file does not find itself.
+    stray = re.compile("|".join(["/" + "work/", "/" + "root/", "index" + "-url", "pypi" + r"\.org"]))
+    for name in tracked:
+        path = ROOT / name
+        if path.suffix in (".jar", ".png") or not path.is_file():
+            continue
+        assert not stray.search(path.read_text(errors="replace")), name
