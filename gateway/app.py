@@ -165,7 +165,15 @@ class _Parts:
         workers = self._workers(db)
         sender = await self._sender(db)
         source = StatusSource(
-            settings, db, clock, monitor, signer, health, workers, sender, started_us,
+            settings,
+            db,
+            clock,
+            monitor,
+            signer,
+            health,
+            workers,
+            sender,
+            started_us,
             lambda: self.last_stop,
         )
         await starting
@@ -184,7 +192,17 @@ class _Parts:
         intake = Intake(db=db, clock=clock, signer=signer, wait_s=settings.api.wait_s)
         port = await self._listen(db, intake, watch, source, workers)
         return Gateway(
-            settings, db, clock, monitor, signer, watch, supervisor, hosted, health, source, port,
+            settings,
+            db,
+            clock,
+            monitor,
+            signer,
+            watch,
+            supervisor,
+            hosted,
+            health,
+            source,
+            port,
             sender,
         )
 
@@ -226,7 +244,9 @@ class _Parts:
             hooks=[self._outbox_hook, self._print_hook, lambda c, _: monitor.record_signed(c)],
             extras=lambda: {"ceiling": monitor.as_json()},
         )
-        evidence: list[Evidence] = [ReadBack(StoredSales(client))] if settings.unit.read_back else []
+        evidence: list[Evidence] = (
+            [ReadBack(StoredSales(client))] if settings.unit.read_back else []
+        )
         evidence.append(Resend(client, monitor.gate))
         resolver = Resolver(db=db, clock=clock, committer=committer, evidence=evidence)
         return Signer(
@@ -248,14 +268,20 @@ class _Parts:
         payload = {
             "invoice": json.loads(sale.row.document),
             "receipt": receipts.chained_fields(
-                sale.row.id, sale.receipt, sale.row.total_cents,
-                "RECOVERED" if sale.recovered else "ANSWER", sale.at_us,
+                sale.row.id,
+                sale.receipt,
+                sale.row.total_cents,
+                "RECOVERED" if sale.recovered else "ANSWER",
+                sale.at_us,
             ),
             "till": sale.row.till_id,
             "journalHash": sale.chain_hash,
         }
         outbox.put(
-            conn, kind="receipt", subject_id=sale.row.id, payload=ids.canonical(payload),
+            conn,
+            kind="receipt",
+            subject_id=sale.row.id,
+            payload=ids.canonical(payload),
             at=sale.at_us,
         )
 

@@ -45,7 +45,10 @@ def _machine(settings: Settings, notes: list[str]) -> list[Problem]:
         java = find_java(settings.unit.java_home)
         if java is None:
             problems.append(
-                Problem("unit.java_home", "no Java 16 or newer was found: install one, or the extra 'jre'")
+                Problem(
+                    "unit.java_home",
+                    "no Java 16 or newer was found: install one, or the extra 'jre'",
+                )
             )
         else:
             notes.append(f"Java {java.version} from {java.source}: {java.home}")

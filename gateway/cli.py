@@ -46,7 +46,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--config", type=Path, default=CONFIG, help="default: %(default)s")
 
     demo = commands.add_parser("demo", help="a whole shop of fakes, and one sale through it")
-    demo.add_argument("--once", action="store_true", help="one sale, then exit; JSON in the last line")
+    demo.add_argument(
+        "--once", action="store_true", help="one sale, then exit; JSON in the last line"
+    )
     demo.add_argument("--port", type=int, default=8080, help="default: %(default)s")
     demo.add_argument("--directory", type=Path, help="keep the demo's data here")
     demo.set_defaults(run=_demo)
@@ -54,9 +56,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from gateway import app  # noqa: PLC0415 - `check` must not pay for the daemon's imports
-    from gateway.ops import logging as logs  # noqa: PLC0415
-    from gateway.vscu.host import end_process  # noqa: PLC0415
+    from gateway import app
+    from gateway.ops import logging as logs
+    from gateway.vscu.host import end_process
 
     settings = load(options.config).settings
     logs.set_up(settings.log.level, settings.log.format)
@@ -72,7 +74,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from gateway import check  # noqa: PLC0415
+    from gateway import check
 
     report = check.check(options.config)
     print(check.render(report))
@@ -80,7 +82,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from gateway import demo  # noqa: PLC0415
+    from gateway import demo
 
     return demo.main(once=options.once, port=options.port, directory=options.directory)
 

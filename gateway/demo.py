@@ -75,9 +75,9 @@ def main(*, once: bool, port: int, directory: Path | None) -> int:
 
 
 async def _demo(home: Path, *, once: bool, port: int) -> int:
-    from hw_fakes.cloud.server import FakeCloud  # noqa: PLC0415 - only the demo knows the fakes
-    from hw_fakes.printer.peer import FakePrinter  # noqa: PLC0415
-    from hw_fakes.vscu.unit import BRANCH, JAR, PIN, SERIAL, free_port, prepare  # noqa: PLC0415
+    from hw_fakes.cloud.server import FakeCloud
+    from hw_fakes.printer.peer import FakePrinter
+    from hw_fakes.vscu.unit import BRANCH, JAR, PIN, SERIAL, free_port, prepare
 
     async with AsyncExitStack() as stack:
         printer = await stack.enter_async_context(FakePrinter())
@@ -85,7 +85,7 @@ async def _demo(home: Path, *, once: bool, port: int) -> int:
         unit_port = free_port()
         prepare(home / "unit", port=unit_port)
         token = secrets.token_urlsafe(24)
-        settings = Settings(
+        values: dict[str, Any] = dict(
             branch={
                 "pin": PIN,
                 "branch_id": BRANCH,
@@ -101,6 +101,7 @@ async def _demo(home: Path, *, once: bool, port: int) -> int:
             cloud={"url": cloud.url},
             cloud_token=cloud.token,
         )
+        settings = Settings(**values)
         gateway = await stack.enter_async_context(open_gateway(settings))
         answer = await _sell(gateway, token)
         await printer.wait_for_slips(1, SLIP_MAX_S)

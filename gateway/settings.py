@@ -227,7 +227,10 @@ def load(path: Path, env: Mapping[str, str] | None = None) -> Loaded:
         if name in data:
             del data[name]
             problems.append(
-                Problem(name, f"is a secret; put it in the environment or a systemd credential, not in {path.name}")
+                Problem(
+                    name,
+                    f"is a secret; put it in the environment or a systemd credential, not in {path.name}",
+                )
             )
     _note(data, str(path), sources)
     _absolute(data, path.parent)
@@ -383,7 +386,10 @@ def cross_checks(settings: Settings) -> list[Problem]:
         if not cloud.url.startswith("https://") and not local:
             add("cloud.url", "must start with https:// (plain http only to this machine)")
         if settings.cloud_token is None:
-            add("cloud_token", "is required with cloud.url: set GATEWAY_CLOUD_TOKEN or the credential")
+            add(
+                "cloud_token",
+                "is required with cloud.url: set GATEWAY_CLOUD_TOKEN or the credential",
+            )
     return found
 
 

@@ -67,9 +67,7 @@ class Supervisor:
         if tasks:
             await asyncio.wait(tasks, timeout=timeout_s)
 
-    async def _watch(
-        self, name: str, run: Callable[[], Awaitable[None]], restart: Restart
-    ) -> None:
+    async def _watch(self, name: str, run: Callable[[], Awaitable[None]], restart: Restart) -> None:
         pause = RESTART_FIRST_S
         while True:
             try:

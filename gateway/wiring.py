@@ -62,7 +62,7 @@ class StoredSales:
     def __init__(self, client: UnitClient) -> None:
         self._client = client
 
-    async def stored_sale(self, invc_no: int) -> StoredSale | None | str:
+    async def stored_sale(self, invc_no: int) -> StoredSale | str | None:
         found = await self._client.read_back(invc_no)
         if found is None or isinstance(found, str):
             return found

@@ -74,9 +74,7 @@ class _Findings:
     def add(self, code: str, message: str, *path: str | int) -> None:
         self.errors.append(FieldError(pointer(*path), code, message))
 
-    def number(
-        self, parse: Callable[[str], Decimal], raw: str, *path: str | int
-    ) -> Decimal | None:
+    def number(self, parse: Callable[[str], Decimal], raw: str, *path: str | int) -> Decimal | None:
         try:
             return parse(raw)
         except ValueError as error:
@@ -95,9 +93,7 @@ def build_invoice(body: InvoiceIn, rates: RateTable, defaults: Defaults) -> Invo
     found = _Findings()
     if len(body.lines) > defaults.max_lines:
         found.add("TOO_MANY", f"lines takes at most {defaults.max_lines}.", "lines")
-    lines = [
-        _line(found, line, at, rates, defaults) for at, line in enumerate(body.lines[:9999])
-    ]
+    lines = [_line(found, line, at, rates, defaults) for at, line in enumerate(body.lines[:9999])]
     total = found.number(parse_amount, body.total, "total")
     good = [line for line in lines if line is not None]
     payments: tuple[Payment, ...] = ()
@@ -105,7 +101,9 @@ def build_invoice(body: InvoiceIn, rates: RateTable, defaults: Defaults) -> Invo
     if len(good) == len(lines) and total is not None:
         summed = sum((line.total for line in good), ZERO)
         if total != summed:
-            found.add("TOTAL_DRIFTS", f"total is {text(total)}, the lines make {text(summed)}.", "total")
+            found.add(
+                "TOTAL_DRIFTS", f"total is {text(total)}, the lines make {text(summed)}.", "total"
+            )
         _check_tax(found, body, good)
         payments, change = _payments(found, body.payments, summed)
     found.refuse()

@@ -50,9 +50,7 @@ async def stream(
         while not parts.stop_streams():
             changed = asyncio.ensure_future(parts.db.changed())
             try:
-                rows = await parts.db.read(
-                    lambda conn, since=at: events.after(conn, since, till_id, PAGE_ROWS)
-                )
+                rows = await _newer(parts, at, till_id)
                 for row in rows:
                     await response.write(_frame(row))
                     at = row.id
@@ -67,6 +65,10 @@ async def stream(
         return response
     finally:
         streams[0] -= 1
+
+
+async def _newer(parts: Services, last: int, till_id: str | None) -> list[events.Event]:
+    return await parts.db.read(lambda conn: events.after(conn, last, till_id, PAGE_ROWS))
 
 
 def _frame(row: events.Event) -> bytes:

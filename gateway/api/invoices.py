@@ -168,6 +168,4 @@ def respond(answer: Answer) -> web.Response:
     """Status and body as stored; a header says whether this is a replay."""
     kind = "application/json" if answer.status < 400 else "application/problem+json"
     headers = {"Idempotent-Replayed": "true"} if answer.replayed else {}
-    return web.Response(
-        status=answer.status, body=answer.body, content_type=kind, headers=headers
-    )
+    return web.Response(status=answer.status, body=answer.body, content_type=kind, headers=headers)

@@ -45,9 +45,7 @@ class BuyerIn(_Model):
 
 
 class PaymentIn(_Model):
-    method: Literal[
-        "CASH", "CREDIT", "CASH_CREDIT", "BANK_CHECK", "CARD", "MOBILE_MONEY", "OTHER"
-    ]
+    method: Literal["CASH", "CREDIT", "CASH_CREDIT", "BANK_CHECK", "CARD", "MOBILE_MONEY", "OTHER"]
     amount: Amount
     reference: Text50 | None = None
 

@@ -49,7 +49,7 @@ def make_app(parts: Services, *, body_limit_bytes: int) -> web.Application:
     """The application; `app.py` gives it a runner. No route is open without a till's token but the
     read-only status ones."""
     # Imported here because the route modules import this one for `services`.
-    from gateway.api import events, invoices, status  # noqa: PLC0415
+    from gateway.api import events, invoices, status
 
     app = web.Application(middlewares=[problems], client_max_size=body_limit_bytes)
     app[SERVICES] = parts

@@ -67,9 +67,7 @@ class OutboxSender:
         limit = self._batch_records
         while True:
             self._wake.clear()
-            batch = await self._db.read(
-                lambda conn, most=limit: outbox.next_batch(conn, most, self._batch_bytes)
-            )
+            batch = await self._next(limit)
             if not batch:
                 limit = self._batch_records
                 await self._wait(self._interval_s)
@@ -80,9 +78,7 @@ class OutboxSender:
                 if result.poison:
                     limit = await self._halve(batch, result.reason)
                     continue
-                await self._db.write_soft(
-                    lambda conn, sent=batch: outbox.count_attempt(conn, [r.seq for r in sent])
-                )
+                await self._count([record.seq for record in batch])
                 log.warning("outbox.not_taken reason=%s", result.reason)
                 self._backing_off = True
                 # Full jitter; a server that names its own time is heard.
@@ -93,6 +89,12 @@ class OutboxSender:
             pause = BACKOFF_FIRST_S
             limit = self._batch_records
             await self._acknowledge(batch, result)
+
+    async def _next(self, limit: int) -> list[OutboxRecord]:
+        return await self._db.read(lambda conn: outbox.next_batch(conn, limit, self._batch_bytes))
+
+    async def _count(self, seqs: list[int]) -> None:
+        await self._db.write_soft(lambda conn: outbox.count_attempt(conn, seqs))
 
     async def _acknowledge(self, batch: Sequence[OutboxRecord], result: Acknowledged) -> None:
         ours = {record.seq: record for record in batch}

@@ -38,7 +38,9 @@ def encode(document: Document, *, profile: str = "default", cut: bool = True) ->
             case Qr(content=content, module_dots=dots):
                 printer.set(align="center", bold=False, normal_textsize=True)
                 native = bool(printer.profile.supports("qrCode"))
-                printer.qr(content, ec=_QR_CORRECTION_M, size=dots, native=native, center=not native)
+                printer.qr(
+                    content, ec=_QR_CORRECTION_M, size=dots, native=native, center=not native
+                )
             case Cut():
                 if cut:
                     printer.cut(mode="PART", feed=True)

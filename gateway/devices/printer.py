@@ -52,7 +52,7 @@ class SerialPrinter:
 
     def print_slip(self, document: Document) -> Outcome:
         """Encode, send, wait for the status answer. Never raises for the wire's faults."""
-        from gateway.devices import escpos  # noqa: PLC0415 - see that module's text
+        from gateway.devices import escpos
 
         data = escpos.encode(document, profile=self.profile, cut=self.cut)
         try:
@@ -71,7 +71,7 @@ class SerialPrinter:
                 return Outcome(Result.UNCONFIRMED, f"the line broke: {_short(error)}")
 
     def _answer(self, port: serial.SerialBase, sent_bytes: int) -> Outcome:
-        from gateway.devices import escpos  # noqa: PLC0415
+        from gateway.devices import escpos
 
         wire_s = sent_bytes * BITS_PER_BYTE / self.baud
         for _ in range(int((wire_s + ANSWER_MAX_S) / READ_S)):

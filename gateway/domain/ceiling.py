@@ -127,7 +127,9 @@ def ceiling(at: Checkpoint, limits: Limits) -> CeilingView:
     never = limits.last_contact and at.contact_age_us is None
     left_us = max(0, limits.limit_us - age_us)
     used = min(100, age_us * 100 // limits.limit_us)
-    step = max((s for s in limits.warn_percent if age_us * 100 >= limits.limit_us * s), default=None)
+    step = max(
+        (s for s in limits.warn_percent if age_us * 100 >= limits.limit_us * s), default=None
+    )
     if clock_is_behind(at):
         state = CeilingState.CLOCK_FAULT
     elif left_us == 0:

@@ -85,6 +85,6 @@ def _line_to_json(line: InvoiceLine) -> dict[str, Any]:
 
 
 def _line_from_json(value: dict[str, Any]) -> InvoiceLine:
-    numbers = {name: Decimal(value[name]) for name in _LINE_NUMBERS}
-    text = {name: value[name] for name in _LINE_TEXT}
-    return InvoiceLine(seq=value["seq"], barcode=value["barcode"], **text, **numbers)
+    fields: dict[str, Any] = {name: Decimal(value[name]) for name in _LINE_NUMBERS}
+    fields.update({name: value[name] for name in _LINE_TEXT})
+    return InvoiceLine(seq=value["seq"], barcode=value["barcode"], **fields)

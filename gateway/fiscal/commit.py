@@ -41,7 +41,7 @@ class Identity:
 class CommitPlan:
     """A commit that has not happened yet; `body` is the till's answer once `apply` has run."""
 
-    apply_to: "Committer"
+    apply_to: Committer
     row: InvoiceRow
     invoice: Invoice
     data: SignedData

@@ -82,7 +82,7 @@ class StoredSale:
 
 
 class ReadingUnit(Protocol):
-    async def stored_sale(self, invc_no: int) -> StoredSale | None | str:
+    async def stored_sale(self, invc_no: int) -> StoredSale | str | None:
         """The sale under `invc_no`, None when the unit says it holds none, a str when it cannot say."""
         ...
 

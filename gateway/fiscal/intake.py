@@ -109,7 +109,7 @@ class Intake:
             job = self._signer.job(row.id)
             if job is not None:
                 return await self._wait(row, job)
-            fresh = await self._db.read(lambda conn, wanted=row.id: invoices.by_id(conn, wanted))
+            fresh = await self._stored(row.id)
             assert fresh is not None
             job = self._signer.job(row.id)
             if job is None and fresh.state is SigningState.RECEIVED:
@@ -120,6 +120,9 @@ class Intake:
                     "The sale is in hand; ask again with the same key.", retry_after_s=5
                 )
             row = fresh
+
+    async def _stored(self, invoice_id: str) -> InvoiceRow | None:
+        return await self._db.read(lambda conn: invoices.by_id(conn, invoice_id))
 
     def _place_in_line(self, row: InvoiceRow) -> Job:
         if self._signer.blocked is not None:

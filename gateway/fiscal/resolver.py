@@ -168,7 +168,9 @@ class Resolver:
         log.warning("doubt.examined invoice=%s %s", row.id, data)
         at = micros(self._clock.now())
         await self._db.write_soft(
-            lambda conn: events.record(conn, at=at, kind="doubt.examined", subject=row.id, data=data)
+            lambda conn: events.record(
+                conn, at=at, kind="doubt.examined", subject=row.id, data=data
+            )
         )
 
     async def _pause(self, seconds: float) -> None:

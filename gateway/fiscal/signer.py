@@ -182,7 +182,9 @@ class Signer:
             if row is not None and row.state is SigningState.SIGNING:
                 at = self._now()
                 invoices.fall_into_doubt(conn, row, unit_answer=None, at=at)
-                self._story(conn, row, "invoice.in_doubt", {"reason": "the gateway ended meanwhile"})
+                self._story(
+                    conn, row, "invoice.in_doubt", {"reason": "the gateway ended meanwhile"}
+                )
                 row = invoices.open_row(conn)
             return row
 
@@ -192,9 +194,9 @@ class Signer:
         """Sign until `stop`. Whatever ends it, the store shows what is open."""
         row = await self._db.read(invoices.open_row)
         if row is not None:
-            job = self._new_job(row.id)
-            job.begun = True
-            await self._clear_doubt(row, job)
+            open_job = self._new_job(row.id)
+            open_job.begun = True
+            await self._clear_doubt(row, open_job)
         settlement: Settlement | None = None
         while True:
             self.heartbeat_us = self._now()
@@ -243,8 +245,7 @@ class Signer:
             log.error("sale.write_ahead_failed invoice=%s error=%s", job.invoice_id, error)
             if settlement is not None:
                 await self._commit(settlement)
-            refusal = error if isinstance(error, GatewayError) else StoreError("Try again.")
-            self._end(job, refusal)
+            self._end(job, error if isinstance(error, GatewayError) else StoreError("Try again."))
             return None
         if settlement is not None:
             self._publish(settlement)
@@ -333,9 +334,7 @@ class Signer:
         log.warning("invoice.rejected invoice=%s code=%s", row.id, refused.code)
         return Settlement(apply, lambda: self._end(job, Answer(status, body)))
 
-    def _not_taken(
-        self, begun: Begun, job: Job, refusal: GatewayError, reason: str
-    ) -> Settlement:
+    def _not_taken(self, begun: Begun, job: Job, refusal: GatewayError, reason: str) -> Settlement:
         def apply(conn: sqlite3.Connection) -> None:
             invoices.found_unsigned(conn, begun.row, at=self._now())
             self._story(conn, begun.row, "invoice.not_sent", {"reason": reason})

@@ -28,9 +28,11 @@ def _place(line: str, align: str, size: int, columns: int) -> str:
 
 def _drawn(content: str) -> list[str]:
     """Two modules to a character, dark on light whatever the terminal's colours are."""
-    import segno  # noqa: PLC0415 - 11 MB that only a demo pays
+    import segno
 
-    matrix = [list(row) for row in segno.make(content, error="m", micro=False).matrix_iter(border=2)]
+    matrix = [
+        list(row) for row in segno.make(content, error="m", micro=False).matrix_iter(border=2)
+    ]
     if len(matrix) % 2:
         matrix.append([0] * len(matrix[0]))
     lines = []

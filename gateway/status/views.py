@@ -166,4 +166,3 @@ def span(seconds: int) -> str:
 
 def _when(at_us: int | None) -> str | None:
     return None if at_us is None else iso(from_micros(at_us))
-

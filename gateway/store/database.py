@@ -20,7 +20,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 import aiosqlite
 
@@ -86,7 +86,9 @@ class Database:
         self._changed = asyncio.Event()
         return result
 
-    def _run(self, conn: sqlite3.Connection, fn: Callable[[sqlite3.Connection], T], soft: bool) -> T:
+    def _run(
+        self, conn: sqlite3.Connection, fn: Callable[[sqlite3.Connection], T], soft: bool
+    ) -> T:
         if self._soft != soft:
             conn.execute(f"PRAGMA synchronous = {'NORMAL' if soft else 'FULL'}")
             self._soft = soft
@@ -121,7 +123,8 @@ async def run_on(connection: aiosqlite.Connection, fn: Callable[[sqlite3.Connect
 
     `_execute` is aiosqlite's protected way to do that; its version is pinned for it.
     """
-    return await connection._execute(lambda: fn(connection._conn))  # type: ignore[no-any-return]  # noqa: SLF001
+    run: Any = connection._execute  # noqa: SLF001
+    return await run(lambda: fn(connection._conn))  # type: ignore[no-any-return]  # noqa: SLF001
 
 
 @contextmanager

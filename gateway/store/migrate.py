@@ -26,7 +26,9 @@ def migrations() -> list[tuple[int, str, str]]:
             found.append((int(match[1]), entry.name, entry.read_text(encoding="utf-8")))
     found.sort()
     if [number for number, _, _ in found] != list(range(1, len(found) + 1)):
-        raise StoreCorrupt(f"the migrations are not numbered 1..n: {[name for _, name, _ in found]}")
+        raise StoreCorrupt(
+            f"the migrations are not numbered 1..n: {[name for _, name, _ in found]}"
+        )
     return found
 
 

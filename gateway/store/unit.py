@@ -68,5 +68,7 @@ def load_rates(conn: sqlite3.Connection) -> RateTable:
     if row is None or row[0] is None:
         return dict(DEFAULT_RATES)
     rows = json.loads(row[0])
-    served = {letter: TaxRate(letter, Decimal(pct), name, short) for letter, pct, name, short in rows}
+    served = {
+        letter: TaxRate(letter, Decimal(pct), name, short) for letter, pct, name, short in rows
+    }
     return {**DEFAULT_RATES, **served}

@@ -219,7 +219,9 @@ class UnitClient:
         unit that cannot sign. A link fault (894, 838) is KRA out of reach, not a sick unit.
         """
         answer = await self.call(
-            "selectCodes", {"lastReqDt": compact(self._clock.now())}, timeout_s=self._probe_timeout_s
+            "selectCodes",
+            {"lastReqDt": compact(self._clock.now())},
+            timeout_s=self._probe_timeout_s,
         )
         if isinstance(answer, CallFailed):
             return answer.reason
@@ -259,7 +261,7 @@ class UnitClient:
             return None
         return tax_rates_of(answer.data)
 
-    async def read_back(self, invc_no: int) -> StoredAnswer | None | str:
+    async def read_back(self, invc_no: int) -> StoredAnswer | str | None:
         """The stored receipt of `invc_no`, where the build has such an endpoint (ZRA's has, 8.3).
 
         None: the unit says that it holds none. A str: why nothing can be said.

@@ -99,9 +99,7 @@ class InProcessUnit:
     async def start(self) -> None:
         java = find_java(self._java_home)
         if java is None:
-            raise UnitNotReady(
-                "No Java 16 or newer was found. Install one, or set unit.java_home."
-            )
+            raise UnitNotReady("No Java 16 or newer was found. Install one, or set unit.java_home.")
         main_class = main_class_of(self._jar)
         await self._call(lambda: self._start(java, main_class))
 
@@ -115,7 +113,7 @@ class InProcessUnit:
         return await asyncio.get_running_loop().run_in_executor(self._thread, fn)
 
     def _start(self, java: Java, main_class: str) -> None:
-        import jpype  # noqa: PLC0415 - costs start time, and external units never need it
+        import jpype
 
         self._directory.mkdir(parents=True, exist_ok=True)
         os.chdir(self._directory)

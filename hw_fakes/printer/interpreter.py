@@ -96,9 +96,7 @@ class Interpreter:
             style.small, style.bold = bool(mode & 1), bool(mode & 8)
             style.height, style.width = 1 + bool(mode & 16), 1 + bool(mode & 32)
             style.underline = bool(mode & 128)
-        elif command == "E":
-            style.bold = bool((yield) & 1)
-        elif command == "G":
+        elif command == "E" or command == "G":
             style.bold = bool((yield) & 1)
         elif command == "-":
             style.underline = ((yield) & 3) > 0
@@ -248,7 +246,9 @@ class Interpreter:
             self.problems.append(f"code page {style.code_page}")
             codec = "cp437"
         text = data.decode(codec, "replace")
-        run = Run(text, style.bold, style.width, style.height, style.underline, style.inverse, style.small)
+        run = Run(
+            text, style.bold, style.width, style.height, style.underline, style.inverse, style.small
+        )
         self._line.runs.append(run)
         self._line.align = style.align
 

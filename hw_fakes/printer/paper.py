@@ -67,7 +67,9 @@ class Slip:
         for item in self.items:
             if isinstance(item, Line):
                 width = sum(len(run.text) * run.width for run in item.runs)
-                pad = {0: 0, 1: max(0, columns - width) // 2, 2: max(0, columns - width)}[item.align]
+                pad = {0: 0, 1: max(0, columns - width) // 2, 2: max(0, columns - width)}[
+                    item.align
+                ]
                 lines.append((" " * pad + item.text).rstrip())
             elif isinstance(item, QrMark):
                 lines.append(f"[QR {item.content}]")

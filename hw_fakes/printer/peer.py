@@ -138,8 +138,10 @@ class FakePrinter:
     def _status(self, which: int) -> int:
         if which == 0x104 or which < 0x100:  # paper sensor, real-time or by GS r
             base = 0x12 if which >= 0x100 else 0x00
-            return base | (0x60 if which >= 0x100 and self.paper_out else 0) | (
-                0x0C if self.paper_out else 0
+            return (
+                base
+                | (0x60 if which >= 0x100 and self.paper_out else 0)
+                | (0x0C if self.paper_out else 0)
             )
         if which == 0x102:
             return 0x12 | (0x04 if self.cover_open else 0) | (0x20 if self.paper_out else 0)

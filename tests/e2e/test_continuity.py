@@ -162,6 +162,6 @@ async def test_a_clock_in_its_own_past_signs_nothing_until_it_is_right(
 
 def _offset(clock: FakeClock) -> int:
     """The unit's clock set to the test's."""
-    import time  # noqa: PLC0415 - the fake unit's clock is the machine's plus an offset
+    import time
 
     return round(clock.now().timestamp() - time.time())

@@ -87,7 +87,7 @@ async def test_a_wrong_configuration_ends_with_78_and_names_every_key(tmp_path: 
 
 
 async def test_check_says_what_is_in_force(tmp_path: Path) -> None:
-    import os  # noqa: PLC0415
+    import os
 
     daemon = Daemon(tmp_path)
     tokens = ",".join(f"{till}={token}" for till, token in TOKENS.items())

@@ -62,9 +62,7 @@ async def test_the_page_works_without_javascript(
         await context.close()
 
 
-async def test_what_a_till_sent_cannot_become_a_script(
-    unit: UnitControl, shop_dir: Path
-) -> None:
+async def test_what_a_till_sent_cannot_become_a_script(unit: UnitControl, shop_dir: Path) -> None:
     async with open_shop(make_settings(shop_dir, unit.url)) as shop:
         name = "<script>alert(1)</script>"
         reply = await shop.till().sell("key", a_sale(tillReceiptNo=name))

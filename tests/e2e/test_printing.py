@@ -137,9 +137,7 @@ async def test_an_original_on_the_wire_at_a_crash_is_not_printed_again(
             await printer.wait_for_slips(1, 20)
             await settled(shop, 1)
             # As a crash between the last byte and its mark leaves it.
-            await shop.gateway.db.write(
-                lambda conn: print_jobs.mark(conn, 1, "SENDING", at=0)
-            )
+            await shop.gateway.db.write(lambda conn: print_jobs.mark(conn, 1, "SENDING", at=0))
         async with open_shop(settings) as shop:
             assert await states(shop) == [("ORIGINAL", "UNCONFIRMED")]
             await shop.till().sell("next", a_sale())

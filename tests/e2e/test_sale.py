@@ -147,9 +147,7 @@ async def test_events_tell_the_story_and_resume(unit: UnitControl, shop_dir: Pat
     async with open_shop(make_settings(shop_dir, unit.url)) as shop:
         till = shop.till()
         sale = await till.sell("key-1", a_sale())
-        story = await shop.gateway.db.read(
-            lambda conn: events.story(conn, sale.json["invoiceId"])
-        )
+        story = await shop.gateway.db.read(lambda conn: events.story(conn, sale.json["invoiceId"]))
         assert [event.kind for event in story] == [
             "invoice.received",
             "invoice.signing",

@@ -51,7 +51,9 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-def test_a_machine_that_stays_on_counts_real_time_whatever_its_wall_clock(steps: list[Step]) -> None:
+def test_a_machine_that_stays_on_counts_real_time_whatever_its_wall_clock(
+    steps: list[Step],
+) -> None:
     wall, boot_ns = START, 0
     at = contacted(first_checkpoint(ClockReading(wall, boot_ns, "boot")))
     age = 0

@@ -79,12 +79,17 @@ def test_sums_of_letters_are_sums_of_lines(rows: list[tuple[int, int, str]]) -> 
 
 @pytest.mark.parametrize("convention", ["exclusive", "inclusive"])
 def test_both_taxable_amount_conventions_add_up(convention: str) -> None:
-    form = SaleForm(**{**{f: getattr(FORM, f) for f in FORM.__slots__}, "taxable_amount": convention})
+    form = SaleForm(
+        **{**{f: getattr(FORM, f) for f in FORM.__slots__}, "taxable_amount": convention}
+    )
     invoice = an_invoice()
     body = sale_body(form, invoice, 1, at_noon(), 1)
     taxable = sum(body[f"taxblAmt{letter}"] for letter in LETTERS)
     assert body["totTaxblAmt"] == taxable
-    assert body["totTaxblAmt"] + (body["totTaxAmt"] if convention == "exclusive" else 0) == body["totAmt"]
+    assert (
+        body["totTaxblAmt"] + (body["totTaxAmt"] if convention == "exclusive" else 0)
+        == body["totAmt"]
+    )
     assert sum(item["taxblAmt"] for item in body["itemList"]) == taxable
 
 
@@ -154,5 +159,3 @@ def a_line(
         rates=DEFAULT_RATES, package_unit="NT", quantity_unit="U",
         discount=discount, discount_percent=discount_percent,
     )  # fmt: skip
-
-

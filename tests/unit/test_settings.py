@@ -85,7 +85,12 @@ def test_tokens_are_long_known_and_different(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         load(write(tmp_path, more), env)
     text = str(caught.value)
-    for part in ["same token", "shorter than 16", "till-9, which is not", "no token for till till-3"]:
+    for part in [
+        "same token",
+        "shorter than 16",
+        "till-9, which is not",
+        "no token for till till-3",
+    ]:
         assert part in text
 
 
@@ -131,11 +136,11 @@ def test_the_sample_file_shows_every_setting_and_its_default() -> None:
 
 
 def _is_setting(line: str) -> bool:
-    return line.startswith("[") or " = " in line.split("#")[0]
+    return line.startswith("[") or " = " in line.split("#", maxsplit=1)[0]
 
 
 def _printer() -> type[BaseModel]:
-    from gateway.settings import PrinterSettings  # noqa: PLC0415
+    from gateway.settings import PrinterSettings
 
     return PrinterSettings
 

@@ -124,7 +124,7 @@ async def test_a_newer_or_foreign_or_damaged_file_is_refused(tmp_path: Path) -> 
 
 
 async def test_the_chain_holds_and_a_changed_receipt_breaks_it(db: Database) -> None:
-    from gateway.domain.receipt import Receipt  # noqa: PLC0415
+    from gateway.domain.receipt import Receipt
 
     def sign(conn: sqlite3.Connection, n: int) -> str:
         invoices.claim(conn, new(n, f"k{n}"))

@@ -99,7 +99,9 @@ def test_tracked_files_speak_of_the_project_only() -> None:
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
     # Put together, so that this file does not find itself.
-    stray = re.compile("|".join(["/" + "work/", "/" + "root/", "index" + "-url", "pypi" + r"\.org"]))
+    stray = re.compile(
+        "|".join(["/" + "work/", "/" + "root/", "index" + "-url", "pypi" + r"\.org"])
+    )
     for name in tracked:
         path = ROOT / name
         if path.suffix in (".jar", ".png") or not path.is_file():

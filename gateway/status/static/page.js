@@ -4,9 +4,12 @@
   const live = document.getElementById("live");
   const link = document.getElementById("link");
   let asked = false;
+  let again = false;
   async function refresh() {
+    again = true;
     if (asked) return;
     asked = true;
+    again = false;
     try {
       const answer = await fetch("/fragment", { cache: "no-store" });
       if (!answer.ok) throw new Error(String(answer.status));
@@ -15,7 +18,8 @@
     } catch (problem) {
       link.textContent = "The gateway does not answer. What you see may be old.";
     }
-    setTimeout(function () { asked = false; }, 1000);
+    // What happened meanwhile is shown a second later, not lost.
+    setTimeout(function () { asked = false; if (again) refresh(); }, 1000);
   }
   const source = new EventSource("/live");
   source.onmessage = refresh;
