@@ -61,6 +61,7 @@ def _run(options: argparse.Namespace) -> int:
     from gateway.vscu.host import end_process
 
     settings = load(options.config).settings
+    memory.few_arenas()
     logs.set_up(settings.log.level, settings.log.format)
     try:
         code = asyncio.run(app.run(settings))

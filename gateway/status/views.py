@@ -103,6 +103,7 @@ class StatusSource:
                 "jvm": self.health.jvm,
             },
             "receipts": {"today": stored["today"], "last": stored["last"]},
+            "store": {"durableCommits": self.db.durable_commits, "problem": self.db.broken},
             "printing": self._printing(stored["queues"]),
             "cloud": {
                 "configured": cloud,

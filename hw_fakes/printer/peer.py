@@ -67,6 +67,10 @@ class FakePrinter:
         os.close(self._slave)
         self._master = self._slave = -1
 
+    def close(self) -> None:
+        """As `unplug`, for contextlib.closing."""
+        self.unplug()
+
     def power_cut(self) -> None:
         """What was printed stays; what was in the buffer is gone."""
         self._held.clear()

@@ -1,0 +1,148 @@
+"""`make bench`: the gateway's figures beside the bare unit's, in one run on this machine.
+
+The daemon is the real one, with the fake unit's JVM in its process; tills speak HTTP from this
+process, on the same cores, so absolute figures are the machine's and the differences are ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import aiohttp
+
+from hw_fakes.printer.peer import FakePrinter
+from tests.support.daemon import Daemon
+from tests.support.shop import TOKENS, TillClient, a_sale
+
+STRAIGHT = 400
+THROUGH = 400
+PER_LOAD = 640
+
+
+def quantile(values: list[float], part: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * part))]
+
+
+def milliseconds(values: list[float]) -> str:
+    return f"p50 {quantile(values, 0.5) * 1e3:6.2f} ms   p99 {quantile(values, 0.99) * 1e3:6.2f} ms"
+
+
+def rss_mb(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+async def straight(
+    session: aiohttp.ClientSession, url: str, body: dict[str, object]
+) -> list[float]:
+    """The same sale posted to the unit itself, under numbers the gateway will not use."""
+    took = []
+    for number in range(STRAIGHT):
+        body["invcNo"] = 1_000_000 + number
+        start = time.perf_counter()
+        async with session.post(f"{url}/trnsSales/saveSales", json=body) as answer:
+            value = await answer.json(content_type=None)
+        took.append(time.perf_counter() - start)
+        assert value["resultCd"] == "000", value
+    return took
+
+
+async def sell(till: TillClient, prefix: str, count: int) -> list[float]:
+    took = []
+    for number in range(count):
+        sale = a_sale()
+        start = time.perf_counter()
+        reply = await till.sell(f"{prefix}-{number}", sale)
+        took.append(time.perf_counter() - start)
+        assert reply.status == 201, reply.json
+    return took
+
+
+async def commits(till: TillClient) -> int:
+    return int((await till.request("GET", "/v1/status")).json["store"]["durableCommits"])
+
+
+async def load(daemon: Daemon, session: aiohttp.ClientSession, tills: int) -> list[float]:
+    names = list(TOKENS)
+    probe = daemon.till(session)
+    before = await commits(probe)
+    stop = asyncio.Event()
+    status: list[float] = []
+
+    async def watch() -> None:
+        while not stop.is_set():
+            start = time.perf_counter()
+            await probe.request("GET", "/v1/status")
+            status.append(time.perf_counter() - start)
+            await asyncio.sleep(0.05)
+
+    watcher = asyncio.ensure_future(watch())
+    each = PER_LOAD // tills
+    start = time.perf_counter()
+    took = await asyncio.gather(
+        *(
+            sell(daemon.till(session, names[n % len(names)]), f"load-{tills}-{n}", each)
+            for n in range(tills)
+        )
+    )
+    elapsed = time.perf_counter() - start
+    stop.set()
+    await watcher
+    used = await commits(probe) - before
+    sales = each * tills
+    print(
+        f"{tills:3d} tills: {sales / elapsed:6.0f} sales/s   sale {milliseconds(sum(took, []))}"
+        f"   fsyncs/sale {used / sales:4.2f}   status p95 {quantile(status, 0.95) * 1e3:5.2f} ms"
+    )
+    return status
+
+
+async def main() -> None:
+    with tempfile.TemporaryDirectory() as folder, contextlib.closing(FakePrinter()) as printer:
+        printer.plug()
+        extra = f'[printers.counter]\nport = "{printer.device_path}"\nbaud = 115200\n'
+        daemon = Daemon(Path(folder), extra)
+        starts = []
+        for _ in range(3):
+            start = time.perf_counter()
+            await daemon.start()
+            starts.append(time.perf_counter() - start)
+            if len(starts) < 3:
+                await daemon.stop()
+        print(f"start to ready: {min(starts):.2f} s to {max(starts):.2f} s (3 starts)")
+        print(f"RSS when ready: {rss_mb(daemon.pid):.0f} MB (gateway, JVM and unit in one process)")
+        case = Path(__file__).parents[1] / "data/sale-cases.json"
+        body = json.loads(case.read_text())["cases"]["sale-simple"]["request"]
+        connector = aiohttp.TCPConnector(limit=0)
+        async with aiohttp.ClientSession(connector=connector) as session:
+            await sell(daemon.till(session), "warm", 100)
+            # One slip, so that the printing code is loaded when the memory is read.
+            await daemon.till(session).sell("print", a_sale(printer="counter"))
+            await printer.wait_for_slips(1, 20)
+            alone = await straight(session, daemon.unit.url, body)
+            before = await commits(daemon.till(session))
+            through = await sell(daemon.till(session), "through", THROUGH)
+            used = await commits(daemon.till(session)) - before
+            print(f"straight to the unit: {milliseconds(alone)}")
+            print(
+                f"through the gateway:  {milliseconds(through)}   fsyncs/sale {used / THROUGH:.2f}"
+            )
+            added = quantile(through, 0.5) - quantile(alone, 0.5)
+            print(f"the gateway adds:     {added * 1e3:.2f} ms p50")
+            for tills in (1, 8, 32):
+                await load(daemon, session, tills)
+        print(f"RSS after the load:   {rss_mb(daemon.pid):.0f} MB (with the printing code loaded)")
+        if await daemon.stop() != 0:
+            sys.exit(daemon.log()[-2000:])
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
