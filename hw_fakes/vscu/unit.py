@@ -127,9 +127,9 @@ class ExternalUnit(UnitControl):
 
     async def start(self) -> None:
         """Back when it answers."""
-        java = find_java()
-        if java is None:
-            raise RuntimeError("no Java 16 or newer was found")
+        if self._process is not None:
+            self.kill()
+        java = self._java()
         options = ["-Xmx64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
         knobs = [f"--fake.{name}={value}" for name, value in self._knobs.items()]
         with (self.directory / "unit.log").open("ab") as log:
@@ -151,6 +151,13 @@ class ExternalUnit(UnitControl):
                 if asyncio.get_running_loop().time() > deadline:
                     raise
                 await asyncio.sleep(0.02)
+
+    @staticmethod
+    def _java() -> Path:
+        java = find_java()
+        if java is None:
+            raise RuntimeError("no Java 16 or newer was found")
+        return java
 
     def kill(self) -> None:
         """SIGKILL: what a power cut is to a process."""

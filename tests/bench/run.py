@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
+import operator
 import sys
 import tempfile
 import time
@@ -99,7 +101,7 @@ async def load(daemon: Daemon, session: aiohttp.ClientSession, tills: int) -> li
     used = await commits(probe) - before
     sales = each * tills
     print(
-        f"{tills:3d} tills: {sales / elapsed:6.0f} sales/s   sale {milliseconds(sum(took, []))}"
+        f"{tills:3d} tills: {sales / elapsed:6.0f} sales/s   sale {milliseconds(functools.reduce(operator.iadd, took, []))}"
         f"   fsyncs/sale {used / sales:4.2f}   status p95 {quantile(status, 0.95) * 1e3:5.2f} ms"
     )
     return status
