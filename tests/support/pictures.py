@@ -1,0 +1,55 @@
+"""`python -m tests.support.pictures`: the README's pictures, taken of the running product."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+
+from playwright.async_api import async_playwright
+
+from hw_fakes.cloud.server import FakeCloud
+from hw_fakes.printer.peer import FakePrinter
+from hw_fakes.printer.render import to_png
+from hw_fakes.vscu.unit import ExternalUnit
+from tests.support.shop import TOKENS, a_sale, make_settings, open_shop
+
+FOLDER = Path(__file__).parents[2] / "docs/pictures"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
+
+async def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        (home / "unit").mkdir()
+        async with (
+            ExternalUnit(home / "unit") as unit,
+            FakePrinter() as printer,
+            FakeCloud() as cloud,
+        ):
+            settings = make_settings(
+                home,
+                unit.url,
+                tills=[{"id": till, "printer": "counter"} for till in TOKENS],
+                printers={"counter": {"port": printer.device_path, "baud": 115200}},
+                cloud={"url": cloud.url, "interval_s": 0.1},
+                cloud_token=cloud.token,
+            )
+            async with open_shop(settings) as shop, async_playwright() as playwright:
+                for number in range(6):
+                    till = shop.till(f"till-{number % 3 + 1}")
+                    await till.sell(f"key-{number}", a_sale(tillReceiptNo=f"POS-{number:06d}"))
+                slips = await printer.wait_for_slips(6, 30)
+                await cloud.wait_for(6, 30)
+                (FOLDER / "receipt.png").write_bytes(to_png(slips[0]))
+                browser = await playwright.chromium.launch(
+                    executable_path="/usr/bin/chromium", args=FLAGS
+                )
+                page = await browser.new_page(viewport={"width": 400, "height": 800})
+                await page.goto(shop.gateway.url + "/")
+                await page.screenshot(path=str(FOLDER / "status.png"), full_page=True)
+                await browser.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
