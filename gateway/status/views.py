@@ -100,6 +100,7 @@ class StatusSource:
                 "sdcId": stored["device"]["sdc_id"],
                 "mrcNo": stored["device"]["mrc_no"],
                 "nextInvcNo": stored["device"]["next_invc_no"],
+                "taxRates": stored["rates"],
                 "jvm": self.health.jvm,
             },
             "receipts": {"today": stored["today"], "last": stored["last"]},
@@ -125,6 +126,7 @@ class StatusSource:
             "open": opened.id if opened else None,
             "contact": _when(at),
             "device": unit.device(conn),
+            "rates": {r.letter: f"{r.percent:f}" for r in unit.load_rates(conn).values()},
             "today": receipts.count_between(conn, midnight, midnight + timedelta(days=1)),
             "last": [
                 {
