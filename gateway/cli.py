@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> int:
     from gateway import app
     from gateway.ops import logging as logs
+    from gateway.ops import memory
     from gateway.vscu.host import end_process
 
     settings = load(options.config).settings
