@@ -1,7 +1,7 @@
 """The composition root: settings in, a running gateway out. The only file that imports everything.
 
 Resources open in order and close in reverse; loops belong to the supervisor. `open_gateway` is what
-tests use, `run` adds the process: signals, systemd, the end.
+tests use, `daemon.py` adds the process: signals, systemd, the end.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import signal
-import socket
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -31,14 +29,14 @@ from gateway.devices.printer import SerialPrinter
 from gateway.domain.ceiling import HOUR_US, Limits
 from gateway.domain.invoice import Cashier
 from gateway.errors import ConfigError
+from gateway.fiscal.ahead import AheadWatch
 from gateway.fiscal.commit import Committer, Identity
-from gateway.fiscal.evidence import Evidence, ReadBack, Resend
+from gateway.fiscal.decision import Decisions
 from gateway.fiscal.intake import Intake
 from gateway.fiscal.ports import SignedSale
 from gateway.fiscal.resolver import Resolver
 from gateway.fiscal.signer import Signer
 from gateway.fiscal.unit_watch import UnitWatch
-from gateway.ops.systemd import Notifier
 from gateway.printing.document import Document
 from gateway.printing.spooler import PrinterWorker
 from gateway.settings import Settings
@@ -53,14 +51,15 @@ from gateway.vscu.host import Unit
 from gateway.vscu.sale import SaleEncoder
 from gateway.vscu.wire import encode
 from gateway.wiring import (
-    StoredSales,
     compose,
     make_client,
     make_unit,
+    make_witnesses,
     portal,
     sale_form,
     serial_printer,
     shop,
+    technicians,
     tills,
 )
 
@@ -71,8 +70,6 @@ STOP_SALE_S = 10.0
 # And for KRA's first word, so that the first till of the morning is not told SUSPENDED.
 FIRST_CONTACT_S = 3.0
 STREAMS_END_S = 1.0
-# In process, a unit that gives no answer for this long is only cured by a restart of the process.
-UNIT_SILENT_MAX_S = 120.0
 
 
 @dataclass(slots=True)
@@ -160,7 +157,7 @@ class _Parts:
             tell=lambda ok, reason: _set_health(health, ok, reason),
         )
         await watch.load()
-        signer = self._signer(db, client, monitor)
+        signer, decisions, ahead = self._signer(db, client, monitor)
         await self._recover(db, signer)
         workers = self._workers(db)
         sender = await self._sender(db)
@@ -175,11 +172,13 @@ class _Parts:
             sender,
             started_us,
             lambda: self.last_stop,
+            ahead,
         )
         await starting
         await watch.first_look(settings.unit.start_timeout_s)
         supervisor.start("ceiling", monitor.run)
         await monitor.first_answer(FIRST_CONTACT_S)
+        await ahead.check()
         supervisor.start("signer", signer.run)
         supervisor.start("unit", watch.run)
         supervisor.start("figures", lambda: self._figures(hosted, health))
@@ -189,8 +188,14 @@ class _Parts:
         if sender is not None:
             supervisor.start("cloud", sender.run, Restart.BACKOFF)
             self.late.after_commit.append(sender.notify)
-        intake = Intake(db=db, clock=clock, signer=signer, wait_s=settings.api.wait_s)
-        port = await self._listen(db, intake, watch, source, workers)
+        intake = Intake(
+            db=db,
+            clock=clock,
+            signer=signer,
+            wait_s=settings.api.wait_s,
+            keyless_window_s=settings.api.keyless_window_s,
+        )
+        port = await self._listen(db, intake, decisions, ahead, watch, source, workers)
         return Gateway(
             settings,
             db,
@@ -236,7 +241,9 @@ class _Parts:
             max_clock_ahead_s=ceiling.max_clock_ahead_s,
         )
 
-    def _signer(self, db: Database, client: UnitClient, monitor: CeilingMonitor) -> Signer:
+    def _signer(
+        self, db: Database, client: UnitClient, monitor: CeilingMonitor
+    ) -> tuple[Signer, Decisions, AheadWatch]:
         settings, clock = self.settings, self.clock
         committer = Committer(
             clock=clock,
@@ -244,23 +251,28 @@ class _Parts:
             hooks=[self._outbox_hook, self._print_hook, lambda c, _: monitor.record_signed(c)],
             extras=lambda: {"ceiling": monitor.as_json()},
         )
-        evidence: list[Evidence] = (
-            [ReadBack(StoredSales(client))] if settings.unit.read_back else []
-        )
-        evidence.append(Resend(client, monitor.gate))
-        resolver = Resolver(db=db, clock=clock, committer=committer, evidence=evidence)
-        return Signer(
+        witnesses = make_witnesses(settings, client, db, monitor.gate)
+        resolver = Resolver(db=db, clock=clock, committer=committer, evidence=witnesses.evidence)
+        ahead = AheadWatch(db=db, clock=clock, readers=witnesses.readers, counter=witnesses.counter)
+        decisions = Decisions(db=db, clock=clock, committer=committer, take_up=resolver.take_up)
+
+        def gate() -> None:
+            ahead.gate()
+            monitor.gate()
+
+        signer = Signer(
             db=db,
             clock=clock,
             unit=client,
             encode=SaleEncoder(sale_form(settings), encode, lambda: 1),
-            gate=monitor.gate,
+            gate=gate,
             committer=committer,
             resolver=resolver,
             render_problem=problem.render,
             after_commit=[self.late.fire],
             queue_max=settings.api.queue_max,
         )
+        return signer, decisions, ahead
 
     def _outbox_hook(self, conn: sqlite3.Connection, sale: SignedSale) -> None:
         if self.settings.cloud.url is None:
@@ -271,7 +283,7 @@ class _Parts:
                 sale.row.id,
                 sale.receipt,
                 sale.row.total_cents,
-                "RECOVERED" if sale.recovered else "ANSWER",
+                sale.how,
                 sale.at_us,
             ),
             "till": sale.row.till_id,
@@ -372,6 +384,8 @@ class _Parts:
         self,
         db: Database,
         intake: Intake,
+        decisions: Decisions,
+        ahead: AheadWatch,
         watch: UnitWatch,
         source: StatusSource,
         workers: list[PrinterWorker],
@@ -392,6 +406,9 @@ class _Parts:
             clock=self.clock,
             intake=intake,
             tills=tills(settings),
+            technicians=technicians(settings),
+            decisions=decisions,
+            ahead=ahead,
             printers=frozenset(settings.printers),
             rates=lambda: watch.rates,
             defaults=Defaults(
@@ -424,54 +441,3 @@ class _Parts:
 
 def _set_health(health: UnitHealth, healthy: bool, reason: str | None) -> None:
     health.healthy, health.reason = healthy, reason
-
-
-async def run(settings: Settings, notifier: Notifier | None = None) -> int:
-    """The daemon: until SIGTERM or SIGINT, or until a part that must not die has died. Exit code."""
-    notifier = notifier or Notifier()
-    stop = asyncio.Event()
-    async with open_gateway(settings) as gateway:
-        loop = asyncio.get_running_loop()
-        # After the JVM's start, which would take them otherwise.
-        for name in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(name, stop.set)
-        gateway.supervisor.start("watchdog", lambda: _watchdog(gateway, notifier))
-        notifier.ready()
-        log.info("gateway.ready url=%s host=%s", gateway.url, socket.gethostname())
-        failed = asyncio.ensure_future(gateway.supervisor.failed())
-        stopped = asyncio.ensure_future(stop.wait())
-        await asyncio.wait({failed, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        notifier.stopping()
-        code = 1 if failed.done() else 0
-        log.info("gateway.stopping reason=%s", failed.result() if failed.done() else "signal")
-        failed.cancel()
-        stopped.cancel()
-    return code
-
-
-async def _watchdog(gateway: Gateway, notifier: Notifier) -> None:
-    """A sign of life only after real ones: the store answers and the signer is not stuck."""
-    pause_s = (notifier.watchdog_s or 30.0) / 3
-    while True:
-        problem = await signing_problem(gateway)
-        if problem is None:
-            notifier.alive()
-            view = gateway.monitor.as_json()
-            notifier.status(f"{view['state']}, {gateway.signer.waiting} waiting")
-        else:
-            log.error("watchdog.held reason=%s", problem)
-            notifier.status(problem)
-        await gateway.clock.sleep(pause_s)
-
-
-async def signing_problem(gateway: Gateway) -> str | None:
-    """Why only a restart can help, or None. A suspended shop or a paperless printer is none."""
-    if gateway.db.broken is not None:
-        return f"the store failed: {gateway.db.broken}"
-    await gateway.db.read(lambda conn: conn.execute("SELECT 1").fetchone())
-    if gateway.unit.failure() is not None:
-        return f"the control unit ended: {gateway.unit.failure()}"
-    in_process = gateway.settings.unit.host == "in-process"
-    if in_process and gateway.watch.silent_s > UNIT_SILENT_MAX_S:
-        return f"the control unit has been silent for {gateway.watch.silent_s:.0f} s"
-    return None

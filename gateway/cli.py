@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from gateway import app
+    from gateway import daemon
     from gateway.ops import logging as logs
     from gateway.ops import memory
     from gateway.vscu.host import end_process
@@ -65,7 +65,7 @@ def _run(options: argparse.Namespace) -> int:
     memory.few_arenas()
     logs.set_up(settings.log.level, settings.log.format)
     try:
-        code = asyncio.run(app.run(settings))
+        code = asyncio.run(daemon.run(settings))
     except GatewayError as error:
         print(f"{error.code}: {error.detail}", file=sys.stderr)
         code = int(getattr(error, "exit_code", 1))

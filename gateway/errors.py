@@ -139,6 +139,32 @@ class AlreadyCredited(RequestError):
     status = 409
 
 
+class LikelyRepeat(RequestError):
+    """A till that sends no key sent a sale that looks like one already signed."""
+
+    code = "LIKELY_REPEAT"
+    title = "This looks like a repeat of an earlier sale"
+    status = 409
+
+
+class UnknownTechnician(RequestError):
+    code = "UNKNOWN_TECHNICIAN"
+    title = "The technician's code is missing or wrong"
+    status = 401
+
+
+class NotInDoubt(RequestError):
+    code = "NOT_IN_DOUBT"
+    title = "There is nothing to decide about this sale"
+    status = 409
+
+
+class DecisionInvalid(RequestError):
+    code = "DECISION_INVALID"
+    title = "The decision cannot be taken"
+    status = 422
+
+
 class TooManyWaiting(RequestError):
     code = "TOO_MANY_WAITING"
     title = "Too many sales are waiting"
@@ -191,6 +217,13 @@ class OutcomeUnknown(FiscalError):
     code = "OUTCOME_UNKNOWN"
     title = "It is not known yet whether the sale was signed"
     retryable = True
+
+
+class UnitAhead(FiscalError):
+    """The unit holds sales that this store does not: it is an old copy, or the unit has two users."""
+
+    code = "UNIT_AHEAD"
+    title = "The control unit is ahead of this gateway's store"
 
 
 class StillWaiting(FiscalError):

@@ -20,7 +20,9 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 PREFIX = "GATEWAY_"
 # Secrets come from the environment or from $CREDENTIALS_DIRECTORY, never from the file.
-SECRETS = ("till_tokens", "cloud_token")
+SECRETS = ("till_tokens", "technician_tokens", "cloud_token")
+# Secrets that are a table: lines `name = secret`.
+TABLES = ("till_tokens", "technician_tokens")
 CREDENTIALS_ENV = "CREDENTIALS_DIRECTORY"
 
 Seconds = Annotated[float, Field(gt=0)]
@@ -79,6 +81,10 @@ class UnitSettings(_Section):
     # Local path names differ between builds of the same code base (etims.md 2.1).
     paths: dict[str, str] = Field(default_factory=dict)
     read_back: bool = False
+    # The unit's own database as a witness (etims.md 8.3); no Kenyan names are published.
+    database: Path | None = None
+    database_query: str | None = None
+    database_counter_query: str | None = None
 
     @property
     def base_url(self) -> str:
@@ -96,6 +102,9 @@ class ApiSettings(_Section):
     # itemSeq has three digits (etims.md 8.2).
     max_lines: Annotated[int, Field(ge=1, le=999)] = 999
     queue_max: Annotated[int, Field(ge=1)] = 500
+    # A till that sends no key: the same till receipt number and body again within this time is taken
+    # for a repeat. 0: every till must send a key.
+    keyless_window_s: Annotated[float, Field(ge=0, le=604_800)] = 86_400
     event_streams_max: Annotated[int, Field(ge=1)] = 64
 
 
@@ -175,6 +184,7 @@ class Settings(BaseSettings):
     cloud: CloudSettings = CloudSettings()
     log: LogSettings = LogSettings()
     till_tokens: dict[str, SecretStr] = Field(default_factory=dict)
+    technician_tokens: dict[str, SecretStr] = Field(default_factory=dict)
     cloud_token: SecretStr | None = None
 
     @classmethod
@@ -276,6 +286,7 @@ def _absolute(data: dict[str, Any], base: Path) -> None:
         ("unit", "jar"),
         ("unit", "directory"),
         ("unit", "java_home"),
+        ("unit", "database"),
         ("store", "directory"),
         ("cloud", "ca_file"),
     )
@@ -299,7 +310,7 @@ def _credentials(env: Mapping[str, str], problems: list[Problem]) -> dict[str, A
         except (OSError, UnicodeDecodeError) as error:
             problems.append(Problem(name, f"credential cannot be read: {type(error).__name__}"))
             continue
-        found[name] = _tokens(text, name, problems) if name == "till_tokens" else text
+        found[name] = _tokens(text, name, problems) if name in TABLES else text
     return found
 
 
@@ -328,8 +339,8 @@ def _environment(
         if not variable.startswith(PREFIX):
             continue
         path = variable[len(PREFIX) :].lower().split("__")
-        if path == ["till_tokens"]:
-            data["till_tokens"] = _tokens(value, variable, problems)
+        if len(path) == 1 and path[0] in TABLES:
+            data[path[0]] = _tokens(value, variable, problems)
         elif len(path) == 1 and path[0] in SECRETS:
             data[path[0]] = value
         elif len(path) == 2 and _is_key(path):
@@ -395,6 +406,15 @@ def cross_checks(settings: Settings) -> list[Problem]:
 
 def _check_unit(settings: Settings, add: Any) -> None:
     unit = settings.unit
+    if unit.database is None and (unit.database_query or unit.database_counter_query):
+        add("unit.database", "is required with unit.database_query: the path of the unit's file")
+    if unit.database is not None and not (unit.database_query or unit.database_counter_query):
+        add("unit.database_query", "is required with unit.database: how a sale is found in it")
+    if unit.database_query is not None and ":invcNo" not in unit.database_query:
+        add("unit.database_query", "must ask for :invcNo")
+    for name, secret in settings.technician_tokens.items():
+        if len(secret.get_secret_value()) < 12:
+            add("technician_tokens", f"the code of {name} is shorter than 12 characters")
     if unit.host != "in-process":
         return
     if unit.jar is None:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
 from decimal import Decimal
+from typing import Protocol
 
-from gateway.api.auth import Till, Tills
+from gateway.api.auth import Technicians, Till, Tills
 from gateway.clock import Clock, from_micros
 from gateway.devices.printer import SerialPrinter
 from gateway.domain import invoice_json
 from gateway.domain.receipt import PORTALS
-from gateway.fiscal.evidence import StoredSale
+from gateway.fiscal.evidence import Counters, Evidence, ReadBack, Resend, StoredSale
 from gateway.money import cents
 from gateway.printing.document import Document
 from gateway.printing.layout import Shop, Slip, receipt_document
 from gateway.settings import PrinterSettings, Settings
 from gateway.store import invoices, receipts, unit
-from gateway.vscu.client import UnitClient
+from gateway.store.database import Database
+from gateway.vscu.client import StoredAnswer, UnitClient
 from gateway.vscu.host import ExternalUnit, InProcessUnit, Unit
 from gateway.vscu.sale import SaleForm
+from gateway.vscu.unit_database import UnitDatabase
 
 # Columns of font A on the two paper widths.
 COLUMNS = {58: 32, 80: 48}
@@ -56,14 +61,18 @@ def make_client(settings: Settings, clock: Clock) -> UnitClient:
     )
 
 
-class StoredSales:
-    """The unit's read-back in the words of the evidence."""
+class StoredSaleReader(Protocol):
+    async def read_back(self, invc_no: int) -> StoredAnswer | str | None: ...
 
-    def __init__(self, client: UnitClient) -> None:
-        self._client = client
+
+class StoredSales:
+    """The unit's read-back, or its database, in the words of the evidence."""
+
+    def __init__(self, reader: StoredSaleReader) -> None:
+        self._reader = reader
 
     async def stored_sale(self, invc_no: int) -> StoredSale | str | None:
-        found = await self._client.read_back(invc_no)
+        found = await self._reader.read_back(invc_no)
         if found is None or isinstance(found, str):
             return found
         try:
@@ -77,6 +86,38 @@ class StoredSales:
             found.fields.get("cfmDt"),
             found.raw,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Witnesses:
+    """Who can say what the unit holds: in the order in which they are asked."""
+
+    evidence: list[Evidence]
+    readers: list[StoredSales]
+    counter: UnitDatabase | None
+
+
+def make_witnesses(
+    settings: Settings, client: UnitClient, db: Database, gate: Callable[[], None]
+) -> Witnesses:
+    """Read-back, the unit's database, its counters, and last the one deliberate resend."""
+    part = settings.unit
+    evidence: list[Evidence] = []
+    readers: list[StoredSales] = []
+    counter = None
+    if part.read_back:
+        readers.append(StoredSales(client))
+        evidence.append(ReadBack(readers[-1]))
+    if part.database is not None:
+        database = UnitDatabase(part.database, part.database_query, part.database_counter_query)
+        if part.database_query is not None:
+            readers.append(StoredSales(database))
+            evidence.append(ReadBack(readers[-1], "unit's database"))
+        if part.database_counter_query is not None:
+            counter = database
+            evidence.append(Counters(database, lambda: db.read(receipts.last_counter)))
+    evidence.append(Resend(client, gate))
+    return Witnesses(evidence, readers, counter)
 
 
 def sale_form(settings: Settings) -> SaleForm:
@@ -123,6 +164,12 @@ def serial_printer(name: str, part: PrinterSettings) -> SerialPrinter:
         paper_mm=part.paper_mm,
         columns=part.columns or COLUMNS[part.paper_mm],
         cut=part.cut,
+    )
+
+
+def technicians(settings: Settings) -> Technicians:
+    return Technicians(
+        {name: code.get_secret_value() for name, code in settings.technician_tokens.items()}
     )
 
 

@@ -22,7 +22,7 @@ from gateway.errors import (
     KeyInvalid,
     KeyMissing,
 )
-from gateway.fiscal.intake import Submission
+from gateway.fiscal.intake import CONFIRM_HEADER, Submission
 from gateway.fiscal.signer import Answer
 from gateway.money import from_cents, text
 from gateway.store import invoices, receipts
@@ -42,27 +42,29 @@ def register(app: web.Application) -> None:
 async def post_invoice(request: web.Request) -> web.Response:
     """One sale in, its fiscal receipt out; the same key again gives the same bytes again."""
     parts, till = services(request), till_of(request)
-    key = idempotency_key(request)
+    key = idempotency_key(request, required=not parts.intake.takes_keyless)
     raw, value = await read_json(request)
     body = parse_model(InvoiceIn, value)
     invoice = build_invoice(body, parts.rates(), parts.defaults)
-    answer = await parts.intake.submit(
-        Submission(
-            till_id=till.id,
-            idem_key=key,
-            body_digest=ids.digest(value),
-            request=raw,
-            invoice=invoice,
-            printer=printer_for(parts, body.printer, till.printer),
-        )
+    digest = ids.digest(value)
+    sale = Submission(
+        till_id=till.id,
+        idem_key=key or digest,
+        body_digest=digest,
+        request=raw,
+        invoice=invoice,
+        printer=printer_for(parts, body.printer, till.printer),
     )
-    return respond(answer)
+    if key is None:
+        return respond(await parts.intake.submit_keyless(sale, confirmed_repeat(request)))
+    return respond(await parts.intake.submit(sale))
 
 
 async def post_credit_note(request: web.Request) -> web.Response:
     """The whole of a signed sale taken back, once (TIS 6.16)."""
     parts, till = services(request), till_of(request)
-    key = idempotency_key(request)
+    key = idempotency_key(request, required=True)
+    assert key is not None
     original = await find(request)
     raw, value = await read_json(request)
     body = parse_model(CreditNoteIn, value)
@@ -134,9 +136,22 @@ async def find(request: web.Request) -> InvoiceRow:
     return row
 
 
-def idempotency_key(request: web.Request) -> str:
+def confirmed_repeat(request: web.Request) -> str | None:
+    """The invoice id of the earlier sale that this one is said not to repeat."""
+    earlier = request.headers.get(CONFIRM_HEADER)
+    if earlier is not None and not ids.is_id(earlier):
+        raise KeyInvalid(
+            f"{CONFIRM_HEADER} must be the invoiceId of the earlier sale.",
+            errors=[FieldError(f"/{CONFIRM_HEADER}", "KEY_INVALID", "Not an invoice id.")],
+        )
+    return earlier
+
+
+def idempotency_key(request: web.Request, *, required: bool) -> str | None:
     """The till's key. KeyMissing, or KeyInvalid for one that is too long or not plain ASCII."""
     keys = request.headers.getall("Idempotency-Key", [])
+    if not keys and not required:
+        return None
     if not keys:
         raise KeyMissing(
             "The till sent no Idempotency-Key. It must send one key per sale and the same key "

@@ -59,6 +59,8 @@ async def problems(request: web.Request, handler: Any) -> web.StreamResponse:
         return await handler(request)  # type: ignore[no-any-return]
     except GatewayError as error:
         return response(error, request.path)
+    except web.HTTPRedirection:
+        raise
     except web.HTTPException as error:
         return response(_from_http(error, request), request.path)
     except Exception:  # the last guard: a programmer's error must not show its inside to a till

@@ -92,6 +92,33 @@ class CreditNoteIn(_Model):
     printer: Text60 | None = None
 
 
+class SignedIn(_Model):
+    """`POST /v1/invoices/{id}/decision`: the receipt as KRA's portal shows it."""
+
+    choice: Literal["SIGNED"]
+    rcptNo: Annotated[int, Field(ge=1)]
+    totRcptNo: Annotated[int, Field(ge=1)]
+    rcptSign: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{16,20}$")]
+    intrlData: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{26,33}$")] | None = None
+    scuTime: Text50
+    total: Amount
+    sdcId: Text20 | None = None
+
+
+class NotSignedIn(_Model):
+    """`POST /v1/invoices/{id}/decision`: the portal does not have it."""
+
+    choice: Literal["NOT_SIGNED"]
+    reason: Annotated[Text400, Field(min_length=5)]
+
+
+class NumberingIn(_Model):
+    """`POST /v1/unit/numbering`."""
+
+    nextInvcNo: Annotated[int, Field(ge=1, le=9_999_999_999)]
+    reason: Annotated[Text400, Field(min_length=5)]
+
+
 _SENTENCES = {
     "missing": ("MISSING", "is required"),
     "extra_forbidden": ("UNKNOWN_FIELD", "is not a field of this request"),
@@ -101,6 +128,7 @@ _SENTENCES = {
     "model_type": ("WRONG_TYPE", "must be an object"),
     "model_attributes_type": ("WRONG_TYPE", "must be an object"),
     "bool_type": ("WRONG_TYPE", "must be true or false"),
+    "string_too_short": ("TOO_SHORT", "needs at least {min_length} characters"),
     "string_too_long": ("TOO_LONG", "is longer than {max_length} characters"),
     "too_short": ("TOO_FEW", "needs at least {min_length}"),
     "too_long": ("TOO_MANY", "takes at most {max_length}"),
@@ -110,6 +138,8 @@ _SENTENCES = {
 }
 _PATTERNS = {
     "pin": ("PIN_INVALID", "is not a KRA PIN: a letter, nine digits, a letter (A123456789Z)"),
+    "rcptSign": ("SIGNATURE_INVALID", "must be the 16 characters of the receipt signature"),
+    "intrlData": ("INTERNAL_DATA_INVALID", "must be the 26 characters of the internal data"),
     "reason": ("REASON_UNKNOWN", "must be a refund reason of KRA's list, 01 to 13"),
     "itemClass": ("ITEM_CLASS_INVALID", "must be up to ten digits"),
     "packageUnit": ("UNIT_INVALID", "must be a unit code such as NT"),

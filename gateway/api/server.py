@@ -8,11 +8,13 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.api.auth import Till, Tills
+from gateway.api.auth import Technicians, Till, Tills
 from gateway.api.build import Defaults
 from gateway.api.problem import problems
 from gateway.clock import Clock
 from gateway.domain.tax import RateTable
+from gateway.fiscal.ahead import AheadWatch
+from gateway.fiscal.decision import Decisions
 from gateway.fiscal.intake import Intake
 from gateway.store.database import Database
 
@@ -25,6 +27,9 @@ class Services:
     clock: Clock
     intake: Intake
     tills: Tills
+    technicians: Technicians
+    decisions: Decisions
+    ahead: AheadWatch
     printers: frozenset[str]
     rates: Callable[[], RateTable]
     defaults: Defaults
@@ -49,10 +54,10 @@ def make_app(parts: Services, *, body_limit_bytes: int) -> web.Application:
     """The application; `app.py` gives it a runner. No route is open without a till's token but the
     read-only status ones."""
     # Imported here because the route modules import this one for `services`.
-    from gateway.api import events, invoices, status
+    from gateway.api import decisions, events, invoices, status
 
     app = web.Application(middlewares=[problems], client_max_size=body_limit_bytes)
     app[SERVICES] = parts
-    for module in (invoices, events, status):
+    for module in (invoices, decisions, events, status):
         module.register(app)
     return app

@@ -46,7 +46,7 @@ class CommitPlan:
     invoice: Invoice
     data: SignedData
     raw: bytes
-    recovered: bool
+    how: str
     status: int = STATUS_CREATED
     body: bytes = field(default=b"")
 
@@ -71,9 +71,10 @@ class Committer:
         self._extras = extras
 
     def plan(
-        self, row: InvoiceRow, invoice: Invoice, data: SignedData, raw: bytes, *, recovered: bool
+        self, row: InvoiceRow, invoice: Invoice, data: SignedData, raw: bytes, *, how: str
     ) -> CommitPlan:
-        return CommitPlan(self, row, invoice, data, raw, recovered)
+        """`how` the receipt became known: ANSWER, RECOVERED (evidence) or PERSON."""
+        return CommitPlan(self, row, invoice, data, raw, how)
 
     def commit(self, conn: sqlite3.Connection, plan: CommitPlan) -> bytes:
         """Everything of one signed sale, inside the caller's transaction; the till's body."""
@@ -98,10 +99,11 @@ class Committer:
             invoice_id=row.id,
             receipt=receipt,
             total_cents=row.total_cents,
-            how="RECOVERED" if plan.recovered else "ANSWER",
+            how=plan.how,
             at=at,
         )
         who = self._identity
+        recovered = plan.how != "ANSWER"
         body = signed_body(
             invoice_id=row.id,
             till_id=row.till_id,
@@ -110,13 +112,13 @@ class Committer:
             qr=qr_of(receipt, pin=who.pin, branch_id=who.branch_id, base=who.portal),
             chain_hash=chain_hash,
             printer=row.printer,
-            recovered=plan.recovered,
+            recovered=recovered,
             extras=self._extras(),
         )
         invoices.settle_signed(
             conn,
             row,
-            event=SigningEvent.FOUND_SIGNED if plan.recovered else SigningEvent.ANSWERED,
+            event=SigningEvent.FOUND_SIGNED if recovered else SigningEvent.ANSWERED,
             unit_answer=plan.raw,
             answer_status=plan.status,
             answer=body,
@@ -134,10 +136,10 @@ class Committer:
                 "cuInvoiceNo": receipt.cu_invoice_no,
                 "counter": receipt.counter,
                 "invcNo": receipt.invc_no,
-                "recovered": plan.recovered,
+                "recovered": recovered,
             },
         )
-        sale = SignedSale(row, plan.invoice, receipt, chain_hash, at, plan.recovered)
+        sale = SignedSale(row, plan.invoice, receipt, chain_hash, at, plan.how)
         for hook in self._hooks:
             hook(conn, sale)
         return body

@@ -7,7 +7,7 @@ time; a source that guesses costs a second fiscal receipt. So every doubt ends i
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -50,10 +50,12 @@ class HoldsItNot:
 
 @dataclass(frozen=True, slots=True)
 class CannotTell:
-    """No end. `needs_person`: asking again will not change it."""
+    """No end. `needs_person`: asking again will not change it. `ends_looking`: what this source saw
+    makes the sources after it dangerous (a resend of what is known to be signed)."""
 
     reason: str
     needs_person: bool = False
+    ends_looking: bool = False
 
     def story(self) -> dict[str, Any]:
         return {"reason": self.reason, "needsPerson": self.needs_person}
@@ -88,12 +90,12 @@ class ReadingUnit(Protocol):
 
 
 class ReadBack:
-    """The unit's own read-back endpoint, where the build has one (ZRA's has; Kenya's is unknown)."""
+    """What the unit itself holds under the sale's number: its read-back endpoint, where the build has
+    one (ZRA's has; Kenya's is unknown), or its own database file. `name` says which."""
 
-    name = "read-back"
-
-    def __init__(self, unit: ReadingUnit) -> None:
+    def __init__(self, unit: ReadingUnit, name: str = "read-back") -> None:
         self._unit = unit
+        self.name = name
 
     async def examine(self, row: InvoiceRow, invoice: Invoice) -> Finding:
         assert row.invc_no is not None
@@ -124,6 +126,47 @@ def attach_or_refuse(row: InvoiceRow, invoice: Invoice, found: StoredSale) -> Fi
             needs_person=True,
         )
     return HoldsIt(found.data, found.raw, "found in the unit with the same total, buyer and time")
+
+
+class CountingUnit(Protocol):
+    async def last_counter(self) -> int | str:
+        """The unit's last totRcptNo; a str when it cannot say."""
+        ...
+
+
+class Counters:
+    """Whether the unit has used up a receipt number since the last sale stored here (etims.md 8.3 c).
+
+    A counter that moved says that the sale was signed, and by that forbids every resend. One that
+    did not move says nothing for certain: a slow unit may still be at it.
+    """
+
+    name = "counters"
+
+    def __init__(self, unit: CountingUnit, last_stored: Callable[[], Awaitable[int]]) -> None:
+        self._unit = unit
+        self._last_stored = last_stored
+
+    async def examine(self, row: InvoiceRow, invoice: Invoice) -> Finding:
+        counted = await self._unit.last_counter()
+        if isinstance(counted, str):
+            return CannotTell(counted)
+        stored = await self._last_stored()
+        if counted == stored:
+            return CannotTell(f"the unit's counter stands at {counted}, as before this sale")
+        if counted == stored + 1:
+            reason = f"the unit's counter moved from {stored} to {counted}: this sale was signed"
+        elif counted > stored:
+            reason = (
+                f"the unit's counter is at {counted}, {counted - stored} past the last receipt "
+                "here: somebody else signs with this unit, or this store is an old copy"
+            )
+        else:
+            reason = (
+                f"the unit's counter is at {counted}, behind {stored}, the last receipt here: "
+                "the unit's data were put back"
+            )
+        return CannotTell(reason, needs_person=True, ends_looking=True)
 
 
 class ResendingUnit(Protocol):

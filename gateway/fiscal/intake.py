@@ -8,27 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway import ids
-from gateway.clock import Clock, micros
+from gateway.clock import EAT, Clock, from_micros, iso, micros
 from gateway.domain import invoice_json
 from gateway.domain.invoice import Invoice
 from gateway.domain.signing import FINAL_STATES, SigningState
 from gateway.errors import (
     GatewayError,
     KeyReused,
+    LikelyRepeat,
     StillWaiting,
     TooManyWaiting,
     UnitUnavailable,
 )
 from gateway.fiscal.signer import Answer, Job, Signer
-from gateway.money import cents
+from gateway.money import cents, from_cents, text
 from gateway.store import events, invoices
 from gateway.store.database import Database
 from gateway.store.invoices import Claim, InvoiceRow, NewInvoice
 
 log = logging.getLogger(__name__)
+
+# A till without keys says "this is another sale" by naming the earlier one in this header.
+CONFIRM_HEADER = "Confirm-New-Sale"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +48,47 @@ class Submission:
     original_id: str | None = None
 
 
+def keyless_key(fingerprint: str, at_us: int) -> str:
+    """The key of a sale whose till sent none; unique, since the same sale may come again one day."""
+    return f"keyless:{fingerprint[:32]}:{at_us}"
+
+
+def _likely_repeat(row: InvoiceRow) -> LikelyRepeat:
+    at = f"{from_micros(row.created_at).astimezone(EAT):%H:%M}"
+    return LikelyRepeat(
+        f"This looks like a repeat of {at}, same receipt number, same total "
+        f"{text(from_cents(row.total_cents))}. Print a copy, or confirm a new sale.",
+        extra={
+            "invoiceId": row.id,
+            "soldAt": iso(from_micros(row.created_at)),
+            "total": text(from_cents(row.total_cents)),
+            "copy": f"/v1/invoices/{row.id}/copies",
+            "confirmWith": {"header": CONFIRM_HEADER, "value": row.id},
+        },
+    )
+
+
 class Intake:
     """The only caller of `claim`."""
 
-    def __init__(self, *, db: Database, clock: Clock, signer: Signer, wait_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        db: Database,
+        clock: Clock,
+        signer: Signer,
+        wait_s: float,
+        keyless_window_s: float = 86_400,
+    ) -> None:
         self._db = db
         self._clock = clock
         self._signer = signer
         self._wait_s = wait_s
+        self._keyless_window_us = int(keyless_window_s * 1_000_000)
+
+    @property
+    def takes_keyless(self) -> bool:
+        return self._keyless_window_us > 0
 
     async def submit(self, sale: Submission) -> Answer:
         """The committed answer, new or replayed.
@@ -82,6 +119,41 @@ class Intake:
                 "This key was already used for a different sale. Send the sale with a new key.",
                 extra={"invoiceId": row.id},
             )
+        return await self._outcome(row)
+
+    async def submit_keyless(self, sale: Submission, confirms: str | None = None) -> Answer:
+        """A sale without a key: till, its receipt number and the body make one, within a window.
+
+        Sent again before it was settled, it is the same sale. Once it is signed, LikelyRepeat, until
+        the till names the earlier invoice in `confirms` and so says that this is another sale.
+        """
+        if confirms is not None:
+            # Naming the earlier sale makes the key, so that this one cannot be doubled either.
+            fingerprint = ids.digest([sale.idem_key, confirms])
+            return await self.submit(replace(sale, idem_key=f"confirmed:{fingerprint[:32]}"))
+        fingerprint = ids.digest([sale.invoice.till_receipt_no, sale.body_digest])
+        new = self._row_of(sale)
+        new = replace(new, idem_key=keyless_key(fingerprint, new.at))
+
+        def record(conn):  # type: ignore[no-untyped-def]
+            earlier = invoices.claim_keyless(
+                conn, new, fingerprint, window_us=self._keyless_window_us
+            )
+            if earlier is None:
+                invoices.claim(conn, new)
+                events.record(
+                    conn,
+                    at=new.at,
+                    kind="invoice.received",
+                    subject=new.id,
+                    till_id=new.till_id,
+                    data={"label": new.label, "tillReceiptNo": new.till_receipt_no, "key": "none"},
+                )
+            return invoices.by_id(conn, earlier or new.id), earlier is not None
+
+        row, repeated = await self._db.write_soft(record)
+        if repeated and row.state is SigningState.SIGNED:
+            raise _likely_repeat(row)
         return await self._outcome(row)
 
     def _row_of(self, sale: Submission) -> NewInvoice:

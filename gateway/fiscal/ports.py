@@ -38,7 +38,7 @@ class SignedSale:
     receipt: Receipt
     chain_hash: str
     at_us: int
-    recovered: bool
+    how: str
 
 
 # Raises the reason why nothing may be signed right now (Suspended, ClockFault), or returns.

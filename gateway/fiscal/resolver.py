@@ -32,6 +32,8 @@ FIRST_PAUSE_S = 0.2
 LAST_PAUSE_S = 15.0
 # After this many rounds without an end everybody waiting is told, rather than left to time out.
 ROUNDS_BEFORE_TELLING = 4
+# How long a decision's page waits for the line to move on. Seconds.
+TAKE_UP_S = 5.0
 
 
 class Resolver:
@@ -50,6 +52,8 @@ class Resolver:
         self._committer = committer
         self._evidence = tuple(evidence)
         self._decided = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._told: dict[str, str] = {}
         # The sentence shown while a sale is open; None while none is.
         self.sentence: str | None = None
@@ -61,6 +65,7 @@ class Resolver:
         pause = FIRST_PAUSE_S
         rounds = 0
         self._told.clear()
+        self._idle.clear()
         try:
             while True:
                 self._decided.clear()
@@ -84,10 +89,16 @@ class Resolver:
                 pause = min(pause * 2, LAST_PAUSE_S)
         finally:
             self.sentence = None
+            self._idle.set()
 
-    def wake(self) -> None:
-        """A person has decided, or the unit is back: look again now."""
+    async def take_up(self) -> None:
+        """A person has decided: look again now. Back when the line moves on, or after a while when a
+        source is still being asked."""
         self._decided.set()
+        if not self._idle.is_set():
+            ended = asyncio.ensure_future(self._idle.wait())
+            await asyncio.wait({ended}, timeout=TAKE_UP_S)
+            ended.cancel()
 
     async def _row(self, invoice_id: str) -> InvoiceRow:
         row = await self._db.read(lambda conn: invoices.by_id(conn, invoice_id))
@@ -115,6 +126,8 @@ class Resolver:
                 return finding
             needs_person = needs_person or finding.needs_person
             reasons.append(f"{source.name}: {finding.reason}")
+            if finding.ends_looking:
+                break
         return CannotTell("; ".join(reasons) or "no evidence is to be had", needs_person)
 
     async def _act(self, row: InvoiceRow, finding: Finding) -> InvoiceRow | GatewayError | None:
@@ -142,7 +155,7 @@ class Resolver:
         current = invoices.by_id(conn, row.id)
         if current is None or current.state is not SigningState.IN_DOUBT:
             return  # a person was quicker
-        self._committer.plan(current, invoice, found.data, found.raw, recovered=True).apply(conn)
+        self._committer.plan(current, invoice, found.data, found.raw, how="RECOVERED").apply(conn)
 
     def _release(self, conn: sqlite3.Connection, row: InvoiceRow, found: HoldsItNot) -> None:
         current = invoices.by_id(conn, row.id)

@@ -297,7 +297,7 @@ class Signer:
     def _plan(self, begun: Begun, job: Job, outcome: SaleOutcome) -> Settlement | None:
         match outcome:
             case Signed(data=data, raw=raw):
-                plan = self._committer.plan(begun.row, begun.invoice, data, raw, recovered=False)
+                plan = self._committer.plan(begun.row, begun.invoice, data, raw, how="ANSWER")
                 return Settlement(
                     plan.apply, lambda: self._end(job, Answer(plan.status, plan.body))
                 )

@@ -8,10 +8,13 @@ from typing import Any
 import jinja2
 from aiohttp import web
 
+from gateway.api.decisions import decide, settle_numbering
 from gateway.api.events import stream
 from gateway.api.invoices import find
 from gateway.api.server import services
 from gateway.clock import from_micros, iso
+from gateway.errors import RequestError
+from gateway.fiscal import ahead
 from gateway.money import from_cents, text
 from gateway.store import events, receipts
 
@@ -39,6 +42,9 @@ def register(app: web.Application) -> None:
     app.router.add_get("/live", get_live)
     app.router.add_get("/fragment", get_fragment)
     app.router.add_get("/invoices/{id}", get_story)
+    app.router.add_post("/invoices/{id}/decision", post_story)
+    app.router.add_get("/unit", get_unit)
+    app.router.add_post("/unit", post_unit)
     app.router.add_get("/static/{name}", get_static)
 
 
@@ -60,21 +66,71 @@ async def get_live(request: web.Request) -> web.StreamResponse:
 
 
 async def get_story(request: web.Request) -> web.Response:
-    """All that happened to one invoice, in order."""
+    """All that happened to one invoice, in order; with the forms when a person must decide."""
+    return await _story(request)
+
+
+async def post_story(request: web.Request) -> web.Response:
+    """The decision's form. A mistake comes back on the page, with what is wrong."""
+    row = await find(request)
+    code, value = await _form(request, numbers=("rcptNo", "totRcptNo"))
+    try:
+        who = services(request).technicians.check(code)
+        await decide(services(request), row.id, who, value)
+    except RequestError as error:
+        return await _story(request, error)
+    raise web.HTTPSeeOther(f"/invoices/{row.id}")
+
+
+async def _story(request: web.Request, problem: RequestError | None = None) -> web.Response:
     parts = services(request)
     row = await find(request)
     told = await parts.db.read(lambda conn: events.story(conn, row.id))
     receipt = await parts.db.read(lambda conn: receipts.by_invoice(conn, row.id))
     return _html(
         "story.html",
+        status=problem.status if problem else 200,
+        problem=problem,
         row=row,
         receipt=receipt,
+        sold=iso(from_micros(row.created_at)),
         total=text(from_cents(row.total_cents)),
         events=[
             {"at": iso(from_micros(event.at)), "kind": event.kind, "data": event.data}
             for event in told
         ],
     )
+
+
+async def get_unit(request: web.Request) -> web.Response:
+    """Where the numbering stands; with the form when signing is held."""
+    return await _unit(request)
+
+
+async def post_unit(request: web.Request) -> web.Response:
+    code, value = await _form(request, numbers=("nextInvcNo",))
+    try:
+        await settle_numbering(services(request), services(request).technicians.check(code), value)
+    except RequestError as error:
+        return await _unit(request, error)
+    raise web.HTTPSeeOther("/unit")
+
+
+async def _unit(request: web.Request, problem: RequestError | None = None) -> web.Response:
+    parts = services(request)
+    unit = await parts.db.read(lambda conn: ahead.as_json(parts.ahead, conn))
+    return _html("unit.html", status=problem.status if problem else 200, problem=problem, unit=unit)
+
+
+async def _form(request: web.Request, numbers: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
+    """(the technician's code, the other fields as the API's JSON would have them)."""
+    fields = {name: str(value).strip() for name, value in (await request.post()).items()}
+    code = fields.pop("code", "")
+    given: dict[str, Any] = {name: value for name, value in fields.items() if value}
+    for name in numbers:
+        if given.get(name, "").isdecimal():
+            given[name] = int(given[name])
+    return code, given
 
 
 async def get_static(request: web.Request) -> web.Response:
@@ -87,6 +143,6 @@ async def get_static(request: web.Request) -> web.Response:
     return web.Response(body=entry.read_bytes(), content_type=kind, headers=headers)
 
 
-def _html(template: str, **values: Any) -> web.Response:
+def _html(template: str, *, status: int = 200, **values: Any) -> web.Response:
     body = _ENVIRONMENT.get_template(template).render(**values)
-    return web.Response(text=body, content_type="text/html", headers=HEADERS)
+    return web.Response(text=body, status=status, content_type="text/html", headers=HEADERS)

@@ -12,6 +12,7 @@ from gateway.clock import EAT, Clock, from_compact, from_micros, iso
 from gateway.continuity.monitor import CeilingMonitor
 from gateway.continuity.outbox import OutboxSender
 from gateway.domain.ceiling import CeilingState
+from gateway.fiscal.ahead import AheadWatch
 from gateway.fiscal.signer import Signer
 from gateway.money import from_cents
 from gateway.printing.spooler import PrinterWorker
@@ -52,6 +53,7 @@ class StatusSource:
     sender: OutboxSender | None
     started_us: int
     report: Callable[[], Mapping[str, Any] | None]
+    ahead: AheadWatch
 
     async def collect(self) -> dict[str, Any]:
         """The whole status as JSON-ready values; one read transaction."""
@@ -91,6 +93,7 @@ class StatusSource:
             "signer": {
                 "waiting": self.signer.waiting,
                 "blocked": self.signer.blocked,
+                "hold": self.ahead.hold,
                 "openInvoice": stored["open"],
             },
             "unit": {

@@ -114,6 +114,29 @@ def claim(conn: sqlite3.Connection, new: NewInvoice) -> Claim:
     return Claim(inserted == 1, row)
 
 
+_KEYLESS = """
+    INSERT INTO keyless (till_id, fingerprint, invoice_id, at) VALUES (?, ?, ?, ?)
+    ON CONFLICT (till_id, fingerprint) DO UPDATE
+    SET invoice_id = excluded.invoice_id, at = excluded.at
+    WHERE excluded.at - keyless.at > ? OR excluded.at < keyless.at - ?"""
+
+
+def claim_keyless(
+    conn: sqlite3.Connection, new: NewInvoice, fingerprint: str, *, window_us: int
+) -> str | None:
+    """Take the fingerprint for `new`; else the id of the invoice that has it since less than the
+    window. The upsert decides, nothing is asked first. Part of the claim's transaction."""
+    values = (new.till_id, fingerprint, new.id, new.at, window_us, window_us)
+    if conn.execute(_KEYLESS, values).rowcount == 1:
+        conn.execute("DELETE FROM keyless WHERE at < ?", (new.at - 2 * window_us,))
+        return None
+    row = conn.execute(
+        "SELECT invoice_id FROM keyless WHERE till_id = ? AND fingerprint = ?",
+        (new.till_id, fingerprint),
+    ).fetchone()
+    return str(row[0])
+
+
 def by_key(conn: sqlite3.Connection, till_id: str, idem_key: str) -> InvoiceRow | None:
     return _one(conn.execute(_BY_KEY, (till_id, idem_key)).fetchone())
 

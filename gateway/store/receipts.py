@@ -101,7 +101,7 @@ def append(
     how: str,
     at: int,
 ) -> str:
-    """Add one receipt to the journal; its hash. `how` is ANSWER or RECOVERED."""
+    """Add one receipt to the journal; its hash. `how` is ANSWER, RECOVERED or PERSON."""
     last = conn.execute(_LAST_HASH).fetchone()
     previous = last[0] if last else GENESIS
     digest = chain(previous, chained_fields(invoice_id, receipt, total_cents, how, at))
@@ -141,6 +141,27 @@ def recent(conn: sqlite3.Connection, limit: int) -> list[ReceiptRow]:
 def recent_with_till(conn: sqlite3.Connection, limit: int) -> list[tuple[ReceiptRow, str]]:
     """The newest receipts with the till each was sold at, newest first."""
     return [(ReceiptRow(*row[:-1]), row[-1]) for row in conn.execute(_RECENT_WITH_TILL, (limit,))]
+
+
+def by_counter(conn: sqlite3.Connection, sdc_id: str, tot_rcpt_no: int) -> ReceiptRow | None:
+    """The receipt that has this total counter of this unit."""
+    row = conn.execute(
+        f"SELECT {_COLUMNS} FROM receipt WHERE sdc_id = ? AND tot_rcpt_no = ?",
+        (sdc_id, tot_rcpt_no),
+    ).fetchone()
+    return ReceiptRow(*row) if row else None
+
+
+def by_signature(conn: sqlite3.Connection, rcpt_sign: str) -> ReceiptRow | None:
+    row = conn.execute(
+        f"SELECT {_COLUMNS} FROM receipt WHERE rcpt_sign = ?", (rcpt_sign,)
+    ).fetchone()
+    return ReceiptRow(*row) if row else None
+
+
+def last_counter(conn: sqlite3.Connection) -> int:
+    """The highest total counter stored here; 0 before the first receipt."""
+    return int(conn.execute("SELECT COALESCE(MAX(tot_rcpt_no), 0) FROM receipt").fetchone()[0])
 
 
 def count_between(conn: sqlite3.Connection, start: datetime, end: datetime) -> int:

@@ -17,6 +17,7 @@ from gateway.settings import Settings
 from hw_fakes.vscu.unit import BRANCH, PIN, SERIAL
 
 TOKENS = {f"till-{n}": f"token-of-till-number-{n}" for n in range(1, 9)}
+TECHNICIANS = {"wanjiru": "code-of-wanjiru"}
 _numbers = itertools.count(1)
 
 
@@ -34,6 +35,7 @@ def make_settings(directory: Path, unit_url: str, **sections: Any) -> Settings:
         "api": {"port": 0},
         "tills": [{"id": till} for till in TOKENS],
         "till_tokens": TOKENS,
+        "technician_tokens": TECHNICIANS,
     }
     for name, section in sections.items():
         if isinstance(section, dict) and isinstance(values.get(name), dict):
@@ -85,7 +87,7 @@ class TillClient:
         self.url = url
         self.headers = {"Authorization": f"Bearer {TOKENS[till]}"}
 
-    async def sell(self, key: str, sale: dict[str, Any]) -> Reply:
+    async def sell(self, key: str | None, sale: dict[str, Any]) -> Reply:
         return await self.request("POST", "/v1/invoices", key=key, json=sale)
 
     async def request(
@@ -104,6 +106,17 @@ class TillClient:
             return Reply(answer.status, body, value, answer.headers)
 
 
+class Technician(TillClient):
+    """A technician with a code, over the same HTTP."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str, code: str | None = None) -> None:
+        super().__init__(session, url)
+        self.headers = {"Authorization": f"Bearer {code or TECHNICIANS['wanjiru']}"}
+
+    async def decide(self, invoice_id: str, **said: Any) -> Reply:
+        return await self.request("POST", f"/v1/invoices/{invoice_id}/decision", json=said)
+
+
 @dataclass(slots=True)
 class OpenShop:
     gateway: Gateway
@@ -111,6 +124,9 @@ class OpenShop:
 
     def till(self, name: str = "till-1") -> TillClient:
         return TillClient(self.session, self.gateway.url, name)
+
+    def technician(self, code: str | None = None) -> Technician:
+        return Technician(self.session, self.gateway.url, code)
 
 
 @asynccontextmanager

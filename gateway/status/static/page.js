@@ -14,7 +14,7 @@
       const answer = await fetch("/fragment", { cache: "no-store" });
       if (!answer.ok) throw new Error(String(answer.status));
       live.innerHTML = await answer.text();
-      link.textContent = "live · " + new Date().toLocaleTimeString();
+      link.textContent = "live · " + new Date().toLocaleTimeString("en-GB", { timeZone: "Africa/Nairobi" });
     } catch (problem) {
       link.textContent = "The gateway does not answer. What you see may be old.";
     }
@@ -24,7 +24,7 @@
   const source = new EventSource("/live");
   source.onmessage = refresh;
   ["receipt.signed", "invoice.received", "invoice.in_doubt", "invoice.rejected", "ceiling.changed",
-    "print.queued", "print.printed", "print.blocked", "print.unconfirmed", "doubt.examined",
+    "print.queued", "print.printed", "print.blocked", "print.unconfirmed", "doubt.examined", "doubt.decided", "unit.ahead", "unit.numbering_decided",
     "outbox.stored", "outbox.parked", "unit.changed"].forEach(function (kind) {
     source.addEventListener(kind, refresh);
   });

@@ -74,6 +74,17 @@ BEGIN SELECT RAISE(ABORT, 'number and bytes stay once they may be on the wire');
 CREATE TRIGGER invoice_stays BEFORE DELETE ON invoice
 BEGIN SELECT RAISE(ABORT, 'an invoice is never deleted'); END;
 
+-- Tills that send no key: the same till, receipt number and body within a window are one sale. The
+-- upsert decides, in the transaction of the claim.
+CREATE TABLE keyless (
+    till_id     TEXT    NOT NULL,
+    fingerprint TEXT    NOT NULL CHECK (length(fingerprint) = 64),
+    invoice_id  TEXT    NOT NULL,
+    at          INTEGER NOT NULL,
+    PRIMARY KEY (till_id, fingerprint)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX keyless_by_age ON keyless (at);
+
 -- What the unit returned, once per signed invoice, chained by hash in the order of signing.
 CREATE TABLE receipt (
     seq         INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -88,12 +99,13 @@ CREATE TABLE receipt (
     rcpt_sign   TEXT    NOT NULL,
     scu_time    TEXT    NOT NULL CHECK (length(scu_time) = 14),
     total_cents INTEGER NOT NULL,
-    how         TEXT    NOT NULL CHECK (how IN ('ANSWER', 'RECOVERED')),
+    how         TEXT    NOT NULL CHECK (how IN ('ANSWER', 'RECOVERED', 'PERSON')),
     signed_at   INTEGER NOT NULL,
     previous    TEXT    NOT NULL CHECK (length(previous) = 64),
     hash        TEXT    NOT NULL UNIQUE CHECK (length(hash) = 64)
 ) STRICT;
 CREATE INDEX receipt_by_number ON receipt (sdc_id, tot_rcpt_no);
+CREATE INDEX receipt_by_sign ON receipt (rcpt_sign);
 CREATE INDEX receipt_by_time ON receipt (signed_at);
 
 CREATE TRIGGER receipt_stays BEFORE UPDATE ON receipt

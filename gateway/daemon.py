@@ -1,0 +1,68 @@
+"""The process around the gateway: signals, readiness and the watchdog towards systemd, the exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+
+from gateway.app import Gateway, open_gateway
+from gateway.ops.systemd import Notifier
+from gateway.settings import Settings
+
+log = logging.getLogger(__name__)
+
+# In process, a unit that gives no answer for this long is only cured by a restart of the process.
+UNIT_SILENT_MAX_S = 120.0
+
+
+async def run(settings: Settings, notifier: Notifier | None = None) -> int:
+    """The daemon: until SIGTERM or SIGINT, or until a part that must not die has died. Exit code."""
+    notifier = notifier or Notifier()
+    stop = asyncio.Event()
+    async with open_gateway(settings) as gateway:
+        loop = asyncio.get_running_loop()
+        # After the JVM's start, which would take them otherwise.
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, stop.set)
+        gateway.supervisor.start("watchdog", lambda: _watchdog(gateway, notifier))
+        notifier.ready()
+        log.info("gateway.ready url=%s host=%s", gateway.url, socket.gethostname())
+        failed = asyncio.ensure_future(gateway.supervisor.failed())
+        stopped = asyncio.ensure_future(stop.wait())
+        await asyncio.wait({failed, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        notifier.stopping()
+        code = 1 if failed.done() else 0
+        log.info("gateway.stopping reason=%s", failed.result() if failed.done() else "signal")
+        failed.cancel()
+        stopped.cancel()
+    return code
+
+
+async def _watchdog(gateway: Gateway, notifier: Notifier) -> None:
+    """A sign of life only after real ones: the store answers and the signer is not stuck."""
+    pause_s = (notifier.watchdog_s or 30.0) / 3
+    while True:
+        problem = await signing_problem(gateway)
+        if problem is None:
+            notifier.alive()
+            view = gateway.monitor.as_json()
+            notifier.status(f"{view['state']}, {gateway.signer.waiting} waiting")
+        else:
+            log.error("watchdog.held reason=%s", problem)
+            notifier.status(problem)
+        await gateway.clock.sleep(pause_s)
+
+
+async def signing_problem(gateway: Gateway) -> str | None:
+    """Why only a restart can help, or None. A suspended shop or a paperless printer is none."""
+    if gateway.db.broken is not None:
+        return f"the store failed: {gateway.db.broken}"
+    await gateway.db.read(lambda conn: conn.execute("SELECT 1").fetchone())
+    if gateway.unit.failure() is not None:
+        return f"the control unit ended: {gateway.unit.failure()}"
+    in_process = gateway.settings.unit.host == "in-process"
+    if in_process and gateway.watch.silent_s > UNIT_SILENT_MAX_S:
+        return f"the control unit has been silent for {gateway.watch.silent_s:.0f} s"
+    return None

@@ -1,0 +1,70 @@
+"""Tills that send no key: one sale a receipt number and body, until the cashier says it is another."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from hw_fakes.vscu.unit import UnitControl
+from tests.support.shop import a_sale, make_settings, open_shop
+
+
+async def test_a_likely_repeat_is_asked_about(unit: UnitControl, shop_dir: Path) -> None:
+    async with open_shop(make_settings(shop_dir, unit.url)) as shop:
+        till = shop.till()
+        sale = a_sale()
+        first = await till.sell(None, sale)
+        again = await till.sell(None, sale)
+        assert first.status == 201
+        assert (again.status, again.json["code"]) == (409, "LIKELY_REPEAT")
+        assert "looks like a repeat of" in again.json["detail"]
+        assert "297.00" in again.json["detail"]
+        assert again.json["invoiceId"] == first.json["invoiceId"]
+        # What the till offers the cashier: a copy, or the word that this is a new sale.
+        confirm = {"Confirm-New-Sale": again.json["confirmWith"]["value"]}
+        confirmed = await till.request("POST", "/v1/invoices", json=sale, headers=confirm)
+        repeated = await till.request("POST", "/v1/invoices", json=sale, headers=confirm)
+        assert confirmed.status == 201
+        assert confirmed.json["invcNo"] == 2
+        assert repeated.body == confirmed.body
+        # Another till, another receipt number, another basket: all other sales.
+        assert (await shop.till("till-2").sell(None, sale)).status == 201
+        assert (await till.sell(None, {**sale, "tillReceiptNo": "other"})).status == 201
+    assert len(await unit.journal()) == 4
+
+
+async def test_keyless_posts_of_one_sale_at_once_are_one_receipt(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    async with open_shop(make_settings(shop_dir, unit.url)) as shop:
+        sale = a_sale()
+        replies = await asyncio.gather(*(shop.till().sell(None, sale) for _ in range(50)))
+        signed = [reply for reply in replies if reply.status == 201]
+        assert signed
+        assert {reply.body for reply in signed} == {signed[0].body}
+        assert {reply.json["code"] for reply in replies if reply.status != 201} <= {"LIKELY_REPEAT"}
+    assert len(await unit.journal()) == 1
+
+
+async def test_a_sale_that_was_not_signed_is_no_repeat(unit: UnitControl, shop_dir: Path) -> None:
+    async with open_shop(make_settings(shop_dir, unit.url)) as shop:
+        await unit.knobs(html404=True)
+        sale = a_sale()
+        assert (await shop.till().sell(None, sale)).json["signed"] == "no"
+        await unit.knobs(html404=False)
+        assert (await shop.till().sell(None, sale)).status == 201
+    assert len(await unit.journal()) == 1
+
+
+async def test_a_confirmation_must_name_an_invoice(unit: UnitControl, shop_dir: Path) -> None:
+    async with open_shop(make_settings(shop_dir, unit.url)) as shop:
+        headers = {"Confirm-New-Sale": "yes"}
+        reply = await shop.till().request("POST", "/v1/invoices", json=a_sale(), headers=headers)
+    assert (reply.status, reply.json["code"]) == (400, "IDEMPOTENCY_KEY_INVALID")
+
+
+async def test_a_shop_may_insist_on_keys(unit: UnitControl, shop_dir: Path) -> None:
+    settings = make_settings(shop_dir, unit.url, api={"keyless_window_s": 0})
+    async with open_shop(settings) as shop:
+        reply = await shop.till().sell(None, a_sale())
+    assert (reply.status, reply.json["code"]) == (400, "IDEMPOTENCY_KEY_MISSING")

@@ -1,0 +1,169 @@
+"""When no evidence settles a sale: the person's decision, by API and by page, and what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.store import events
+from hw_fakes.vscu.unit import UnitControl
+from tests.support.shop import TECHNICIANS, OpenShop, Reply, a_sale, make_settings, open_shop
+
+QUICK = {"answer_timeout_s": 1.0, "probe_timeout_s": 1.0}
+
+
+@asynccontextmanager
+async def in_doubt(
+    unit: UnitControl, shop_dir: Path, sale: dict[str, Any]
+) -> AsyncIterator[tuple[OpenShop, Reply]]:
+    """A shop with one sale that the unit signed and nobody heard of."""
+    settings = make_settings(shop_dir, unit.url, unit=QUICK, api={"wait_s": 5})
+    async with open_shop(settings) as shop:
+        await unit.knobs(loseAnswers=1)
+        reply = await shop.till().sell("key", sale)
+        assert reply.json["code"] == "OUTCOME_UNKNOWN"
+        yield shop, reply
+
+
+def portal(entry: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """What the technician reads on KRA's portal about a receipt of the unit's journal."""
+    stamp = entry["vsdcRcptPbctDate"]
+    time = f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]}T{stamp[8:10]}:{stamp[10:12]}:{stamp[12:]}"
+    said = {
+        "choice": "SIGNED",
+        "rcptNo": entry["rcptNo"],
+        "totRcptNo": entry["totRcptNo"],
+        "rcptSign": entry["rcptSign"],
+        "intrlData": entry["intrlData"],
+        "scuTime": time,
+        "total": "297.00",
+    }
+    return {**said, **changes}
+
+
+async def test_the_portals_receipt_settles_the_sale(unit: UnitControl, shop_dir: Path) -> None:
+    sale = a_sale()
+    async with in_doubt(unit, shop_dir, sale) as (shop, doubt):
+        invoice_id = doubt.json["invoiceId"]
+        case = await shop.technician().request("GET", f"/v1/invoices/{invoice_id}/decision")
+        assert case.json["choices"] == ["SIGNED", "NOT_SIGNED"]
+        assert case.json["known"]
+        # Reads, the page and the rest of the shop go on meanwhile.
+        assert (await shop.till().request("GET", f"/v1/invoices/{invoice_id}")).status == 200
+        assert (await shop.till().request("GET", "/")).status == 200
+        (entry,) = await unit.journal()
+        settled = await shop.technician().decide(invoice_id, **portal(entry))
+        assert (settled.status, settled.json["state"]) == (200, "SIGNED")
+        replay = await shop.till().sell("key", sale)
+        assert replay.status == 201
+        assert replay.json["rcptSign"] == entry["rcptSign"]
+        # And the shop sells on.
+        after = await shop.till("till-2").sell("next", a_sale())
+        assert (after.status, after.json["invcNo"]) == (201, 2)
+        told = await shop.gateway.db.read(lambda conn: events.story(conn, invoice_id))
+        (decided,) = [event for event in told if event.kind == "doubt.decided"]
+        assert decided.data["who"] == "wanjiru"
+        page = await shop.till().request("GET", f"/invoices/{invoice_id}")
+        assert b"wanjiru" in page.body
+        again = await shop.technician().decide(invoice_id, choice="NOT_SIGNED", reason="typing")
+        assert (again.status, again.json["code"]) == (409, "NOT_IN_DOUBT")
+    assert len(await unit.journal()) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"total": "298.00"}, "TOTAL_DIFFERS"),
+        ({"scuTime": "2020-01-01T10:00:00"}, "TIME_DIFFERS"),
+        ({"sdcId": "KRACU0999999999"}, "OTHER_UNIT"),
+        ({"total": "much"}, "AMOUNT_INVALID"),
+        ({"scuTime": "yesterday"}, "NOT_A_TIME"),
+        ({"rcptSign": "short"}, "SIGNATURE_INVALID"),
+        ({"rcptNo": "1"}, "WRONG_TYPE"),
+        ({"surprise": 1}, "UNKNOWN_FIELD"),
+        ({"choice": "MAYBE"}, "NOT_ALLOWED"),
+    ],
+)
+async def test_a_receipt_that_is_not_this_sales_is_refused(
+    unit: UnitControl, shop_dir: Path, changes: dict[str, Any], code: str
+) -> None:
+    async with in_doubt(unit, shop_dir, a_sale()) as (shop, doubt):
+        (entry,) = await unit.journal()
+        said = portal(entry, **changes)
+        reply = await shop.technician().decide(doubt.json["invoiceId"], **said)
+        assert reply.status == 422
+        assert code in {item["code"] for item in reply.json["errors"]}
+        state = await shop.till().request("GET", f"/v1/invoices/{doubt.json['invoiceId']}")
+        assert state.json["state"] == "IN_DOUBT"
+
+
+async def test_a_receipt_that_another_sale_has_is_refused(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    settings = make_settings(shop_dir, unit.url, unit=QUICK, api={"wait_s": 5})
+    async with open_shop(settings) as shop:
+        assert (await shop.till().sell("before", a_sale())).status == 201
+        await unit.knobs(loseAnswers=1)
+        doubt = await shop.till().sell("key", a_sale())
+        first, _ = await unit.journal()
+        reply = await shop.technician().decide(doubt.json["invoiceId"], **portal(first))
+    assert {item["code"] for item in reply.json["errors"]} == {"NUMBER_TAKEN", "SIGNATURE_TAKEN"}
+
+
+async def test_declared_not_signed_it_is_signed_when_the_till_asks_again(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    settings = make_settings(shop_dir, unit.url, unit=QUICK, api={"wait_s": 5})
+    async with open_shop(settings) as shop:
+        await unit.knobs(diskFull=True)
+        sale = a_sale()
+        doubt = await shop.till().sell("key", sale)
+        assert doubt.json["code"] == "OUTCOME_UNKNOWN"
+        await unit.knobs(diskFull=False)
+        empty = await shop.technician().decide(doubt.json["invoiceId"], choice="NOT_SIGNED")
+        assert empty.json["errors"][0]["pointer"] == "/reason"
+        said = await shop.technician().decide(
+            doubt.json["invoiceId"], choice="NOT_SIGNED", reason="the portal does not have it"
+        )
+        assert said.json["state"] == "RECEIVED"
+        assert (await shop.till().sell("key", sale)).status == 201
+    assert len(await unit.journal()) == 1
+
+
+@pytest.mark.parametrize("code", ["wrong", "token-of-till-number-1"])
+async def test_only_a_technician_decides(unit: UnitControl, shop_dir: Path, code: str) -> None:
+    async with in_doubt(unit, shop_dir, a_sale()) as (shop, doubt):
+        path = f"/v1/invoices/{doubt.json['invoiceId']}/decision"
+        for method in ("GET", "POST"):
+            reply = await shop.technician(code).request(method, path, json={})
+            assert (reply.status, reply.json["code"]) == (401, "UNKNOWN_TECHNICIAN")
+
+
+async def test_the_page_takes_the_decision_too(unit: UnitControl, shop_dir: Path) -> None:
+    async with in_doubt(unit, shop_dir, a_sale()) as (shop, doubt):
+        path = f"/invoices/{doubt.json['invoiceId']}"
+        page = await shop.till().request("GET", path)
+        assert b"A person must decide" in page.body
+        (entry,) = await unit.journal()
+        form = {name: str(value) for name, value in portal(entry).items()}
+        wrong = await shop.till().request("POST", path + "/decision", data={**form, "code": "x"})
+        assert wrong.status == 401
+        assert b"technician&#39;s code is missing" in wrong.body
+        form["code"] = TECHNICIANS["wanjiru"]
+        done = await shop.till().request("POST", path + "/decision", data=form)
+        assert done.status == 200
+        assert b"SIGNED" in done.body
+        assert b"A person must decide" not in done.body
+
+
+async def test_a_shop_without_technicians_says_so(unit: UnitControl, shop_dir: Path) -> None:
+    settings = make_settings(shop_dir, unit.url, technician_tokens={})
+    values = {**settings.model_dump(), "technician_tokens": {}}
+    async with open_shop(type(settings)(**values)) as shop:
+        reply = await shop.technician().request("GET", "/v1/unit/numbering")
+    assert reply.status == 401
+    assert "GATEWAY_TECHNICIAN_TOKENS" in reply.json["detail"]

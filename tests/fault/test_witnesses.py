@@ -1,0 +1,132 @@
+"""Witnesses of a lost answer: the unit's database, its counters, and a store that is an old copy."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.store import events
+from hw_fakes.vscu.unit import UnitControl
+from tests.support import unit_database
+from tests.support.shop import a_sale, make_settings, open_shop
+from tests.support.unit_database import COUNTER_QUERY, SALE_QUERY
+
+QUICK = {"answer_timeout_s": 1.0, "probe_timeout_s": 1.0}
+
+
+def witnessed(shop_dir: Path, unit: UnitControl, **queries: str) -> Any:
+    database = {"database": shop_dir / "unit.sqlite", **queries}
+    return make_settings(shop_dir, unit.url, unit={**QUICK, **database}, api={"wait_s": 10})
+
+
+async def test_the_units_database_gives_the_lost_receipt_back(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    settings = witnessed(shop_dir, unit, database_query=SALE_QUERY)
+    sale = a_sale()
+    async with open_shop(settings) as shop:
+        await unit.knobs(loseAnswers=1)
+        doubt = await shop.till().sell("key", sale)
+        assert doubt.json["code"] == "OUTCOME_UNKNOWN"
+    unit_database.write(shop_dir / "unit.sqlite", await unit.journal())
+    async with open_shop(settings) as shop:
+        reply = await shop.till().sell("key", sale)
+        assert (reply.status, reply.json["recovered"]) == (201, True)
+        (entry,) = await unit.journal()
+        assert reply.json["rcptSign"] == entry["rcptSign"]
+        told = await shop.gateway.db.read(lambda conn: events.story(conn, reply.json["invoiceId"]))
+        looked = [event.data for event in told if event.kind == "doubt.examined"]
+        assert looked[-1]["source"] == "unit's database"
+        assert looked[-1]["finding"] == "HoldsIt"
+
+
+@pytest.mark.parametrize("column", ["TOT_AMT = '1.00'", "CUST_TIN = 'A999999999Z'", "CFM_DT = '1'"])
+async def test_a_row_that_is_another_sale_is_never_attached(
+    unit: UnitControl, shop_dir: Path, column: str
+) -> None:
+    settings = witnessed(shop_dir, unit, database_query=SALE_QUERY)
+    async with open_shop(settings) as shop:
+        await unit.knobs(loseAnswers=1)
+        doubt = await shop.till().sell("key", a_sale())
+        assert doubt.json["code"] == "OUTCOME_UNKNOWN"
+    unit_database.write(shop_dir / "unit.sqlite", await unit.journal())
+    with sqlite3.connect(shop_dir / "unit.sqlite") as conn:
+        conn.execute(f"UPDATE TRNS_SALES SET {column}")
+    async with open_shop(settings) as shop:
+        state = await shop.till().request("GET", f"/v1/invoices/{doubt.json['invoiceId']}")
+        assert state.json["state"] == "IN_DOUBT"
+
+
+async def test_a_counter_that_moved_forbids_the_resend(unit: UnitControl, shop_dir: Path) -> None:
+    """The counter says that the sale is signed: the bytes are not sent again, a person decides."""
+    settings = witnessed(shop_dir, unit, database_counter_query=COUNTER_QUERY)
+    sale = a_sale()
+    async with open_shop(make_settings(shop_dir, unit.url)) as shop:
+        assert (await shop.till().sell("before", a_sale())).status == 201
+        journal = await unit.journal()
+    # What the unit's file will say by the time somebody looks: one more receipt.
+    unit_database.write(shop_dir / "unit.sqlite", [*journal, {**journal[0], "totRcptNo": 2}])
+    await unit.knobs(loseAnswers=1)
+    async with open_shop(settings) as shop:
+        # Held first: before any sale, a counter that is ahead is somebody else's receipt.
+        held = await shop.till().sell("key", sale)
+        assert held.json["code"] == "UNIT_AHEAD"
+        unit_database.write(shop_dir / "unit.sqlite", journal)
+    async with open_shop(settings) as shop:
+        unit_database.write(shop_dir / "unit.sqlite", [*journal, {**journal[0], "totRcptNo": 2}])
+        doubt = await shop.till().sell("key", sale)
+        assert doubt.json["code"] == "OUTCOME_UNKNOWN"
+        told = await shop.gateway.db.read(lambda conn: events.story(conn, doubt.json["invoiceId"]))
+        sources = [event.data["source"] for event in told if event.kind == "doubt.examined"]
+        assert sources == ["counters"]
+        assert "was signed" in told[-1].data["reason"]
+
+
+async def test_an_unreadable_database_only_costs_a_witness(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    (shop_dir / "unit.sqlite").write_bytes(b"not a database, by a long way" * 100)
+    settings = witnessed(
+        shop_dir, unit, database_query=SALE_QUERY, database_counter_query=COUNTER_QUERY
+    )
+    async with open_shop(settings) as shop:
+        assert (await shop.till().sell("key", a_sale())).status == 201
+
+
+async def test_an_old_copy_of_the_store_does_not_sign(unit: UnitControl, shop_dir: Path) -> None:
+    """The disk of yesterday is put back: the unit is ahead, and the gateway sees it by itself."""
+    settings = witnessed(shop_dir, unit, database_query=SALE_QUERY)
+    unit_database.write(shop_dir / "unit.sqlite", [])
+    async with open_shop(settings) as shop:
+        assert (await shop.till().sell("one", a_sale())).status == 201
+    shutil.copytree(shop_dir / "store", shop_dir / "yesterday")
+    async with open_shop(settings) as shop:
+        assert (await shop.till().sell("two", a_sale())).status == 201
+    unit_database.write(shop_dir / "unit.sqlite", await unit.journal())
+    shutil.rmtree(shop_dir / "store")
+    shutil.copytree(shop_dir / "yesterday", shop_dir / "store")
+    third = a_sale()
+    for _ in range(2):  # a restart does not wash it off
+        async with open_shop(settings) as shop:
+            held = await shop.till().sell("three", third)
+            assert (held.status, held.json["code"]) == (503, "UNIT_AHEAD")
+            assert held.json["signed"] == "no"
+            status = await shop.till().request("GET", "/v1/status")
+            assert "already holds a sale" in status.json["signer"]["hold"]
+    async with open_shop(settings) as shop:
+        technician = shop.technician()
+        page = await shop.till().request("GET", "/unit")
+        assert b"Signing is held" in page.body
+        low = {"nextInvcNo": 1, "reason": "a slip of the finger"}
+        refused = await technician.request("POST", "/v1/unit/numbering", json=low)
+        assert (refused.status, refused.json["errors"][0]["code"]) == (422, "NUMBER_USED")
+        said = {"nextInvcNo": 3, "reason": "the portal's last invoice is 2"}
+        settled = await technician.request("POST", "/v1/unit/numbering", json=said)
+        assert settled.json == {"hold": None, "nextInvcNo": 3, "lastTotRcptNo": 1}
+        reply = await shop.till().sell("three", third)
+        assert (reply.status, reply.json["invcNo"]) == (201, 3)
+    assert [entry["invcNo"] for entry in await unit.journal()] == [1, 2, 3]
