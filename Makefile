@@ -6,7 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint bench torture check jar clean
+.PHONY: demo test lint bench torture sim check jar clean
+SEEDS := 5000
+SEED := 1
 demo: $(STAMP)
 	@$(BIN)/pos-gateway demo
 
@@ -23,6 +25,9 @@ bench: $(STAMP)
 
 torture: $(STAMP)
 	$(BIN)/python -m pytest -m torture -s
+
+sim: $(STAMP)
+	$(BIN)/python -m tests.sim.run --seeds $(SEEDS) --seed $(SEED)
 
 check: lint test
 

@@ -90,6 +90,7 @@ def _receipt(seen: SignedIn) -> PortalReceipt:
         scu_time=when,
         total=total,
         sdc_id=seen.sdcId,
+        despite_time=seen.despiteTime,
     )
 
 

@@ -103,6 +103,7 @@ class SignedIn(_Model):
     scuTime: Text50
     total: Amount
     sdcId: Text20 | None = None
+    despiteTime: Annotated[Text400, Field(min_length=5)] | None = None
 
 
 class NotSignedIn(_Model):

@@ -34,7 +34,8 @@ TIME_APART_S = 6 * 3600
 
 @dataclass(frozen=True, slots=True)
 class PortalReceipt:
-    """What a person read on KRA's portal. `total` in shillings; `scu_time` aware."""
+    """What a person read on KRA's portal. `total` in shillings; `scu_time` aware. `despite_time`: why
+    this is the sale although the times are far apart (the gateway's clock was wrong that day)."""
 
     rcpt_no: int
     tot_rcpt_no: int
@@ -43,6 +44,7 @@ class PortalReceipt:
     scu_time: datetime
     total: Decimal
     sdc_id: str | None = None
+    despite_time: str | None = None
 
 
 class Decisions:
@@ -80,6 +82,7 @@ class Decisions:
                 "scuTime": compact(found.scu_time),
                 "total": text(found.total),
                 "sdcId": found.sdc_id,
+                "despiteTime": found.despite_time,
             }
             self._record(conn, row, who, "SIGNED", said)
             data = SignedData(
@@ -140,9 +143,10 @@ class Decisions:
             wrong.append(FieldError("/total", "TOTAL_DIFFERS", f"This sale's total is {total}."))
         apart_s = abs((found.scu_time - from_micros(row.updated_at)).total_seconds())
         earlier_s = (from_micros(row.created_at) - found.scu_time).total_seconds()
-        if min(apart_s, abs(earlier_s)) > TIME_APART_S:
+        if min(apart_s, abs(earlier_s)) > TIME_APART_S and found.despite_time is None:
             sold = iso(from_micros(row.created_at))
-            wrong.append(FieldError("/scuTime", "TIME_DIFFERS", f"This sale was made at {sold}."))
+            sentence = f"This sale was made at {sold}. If the clock was wrong then, say so in despiteTime."
+            wrong.append(FieldError("/scuTime", "TIME_DIFFERS", sentence))
         sdc_id = found.sdc_id or unit.device(conn)["sdc_id"]
         known = unit.device(conn)["sdc_id"]
         if known is not None and sdc_id != known:

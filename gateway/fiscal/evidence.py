@@ -21,7 +21,7 @@ from gateway.domain.outcome import (
     SignedData,
     Unknown,
 )
-from gateway.errors import GatewayError, UnitRefused
+from gateway.errors import GatewayError
 from gateway.store.invoices import InvoiceRow
 
 
@@ -39,10 +39,9 @@ class HoldsIt:
 
 @dataclass(frozen=True, slots=True)
 class HoldsItNot:
-    """The unit certainly does not hold it. `error` is told to the till where there is one."""
+    """The unit certainly does not hold it: the till may send it again, as if for the first time."""
 
     reason: str
-    error: GatewayError | None = None
 
     def story(self) -> dict[str, Any]:
         return {"reason": self.reason}
@@ -208,13 +207,8 @@ class Resend:
             case Signed(data=data, raw=raw):
                 return HoldsIt(data, raw, "answered when sent again")
             case Refused(code=code, message=message):
-                return HoldsItNot(
-                    f"refused when sent again: {code} {message}",
-                    UnitRefused(
-                        f"The control unit refused this invoice: {message or code}.",
-                        extra={"unitCode": code, "unitMessage": message, "signed": "no"},
-                    ),
-                )
+                # The refusal itself is told, and stored, when the till asks again.
+                return HoldsItNot(f"refused when sent again: {code} {message}")
             case Duplicate(code=code, message=message):
                 return self._remember(row, f"answered {code} {message}: the number is known to it")
             case Unknown(code=code, reason=reason) if code is not None:

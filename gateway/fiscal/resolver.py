@@ -145,8 +145,6 @@ class Resolver:
                 raise
             log.error("doubt.commit_waits invoice=%s error=%s", row.id, error.detail)
             return None
-        if isinstance(finding, HoldsItNot) and finding.error is not None:
-            return finding.error
         return self._ended(await self._row(row.id))
 
     def _attach(

@@ -1,0 +1,140 @@
+"""The gateway of the simulation: the real signer, resolver, ceiling, intake and store of one life."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from decimal import Decimal
+
+from gateway import ids
+from gateway.api import problem
+from gateway.clock import from_compact
+from gateway.continuity.monitor import CeilingMonitor
+from gateway.domain.ceiling import HOUR_US, Limits
+from gateway.errors import GatewayError
+from gateway.fiscal.ahead import AheadWatch
+from gateway.fiscal.commit import Committer, Identity
+from gateway.fiscal.decision import Decisions, PortalReceipt
+from gateway.fiscal.evidence import Evidence, ReadBack, Resend
+from gateway.fiscal.intake import Intake, Submission
+from gateway.fiscal.resolver import Resolver
+from gateway.fiscal.signer import Signer
+from gateway.store import invoices, unit
+from gateway.store.database import Database
+from gateway.vscu.sale import SaleEncoder, SaleForm
+from gateway.vscu.wire import encode
+from gateway.wiring import StoredSales
+from tests.sim.unit import BRANCH, PIN, SimClient, SimUnit
+from tests.sim.world import Disk, Life, SimClock
+from tests.support.invoices import an_invoice
+
+FORM = SaleForm(
+    pin=PIN, branch_id=BRANCH, trade_name="SIM", address="", top_message="", bottom_message="",
+    taxable_amount="exclusive", walk_in_pin=None, walk_in_name=None, credit_note_status="02",
+)  # fmt: skip
+
+
+class RealGateway:
+    """What stands between the tills and the unit, as the daemon wires it."""
+
+    def __init__(self, life: Life, disk: Disk, sim_unit: SimUnit) -> None:
+        self.life = life
+        self.clock = SimClock(life)
+        self.unit = sim_unit
+        self.client = SimClient(life, sim_unit, self.clock)
+        self.db: Database = disk.open(life)
+        db, clock = self.db, self.clock
+        self.monitor = CeilingMonitor(
+            db=db,
+            clock=clock,
+            link=self.client,
+            limits=Limits(24 * HOUR_US, 600_000_000, True, True, (75, 90, 98)),
+            contact_interval_s=300,
+            max_clock_ahead_s=600,
+        )
+        committer = Committer(
+            clock=clock,
+            identity=Identity(PIN, BRANCH, "https://sim"),
+            hooks=[lambda c, _: self.monitor.record_signed(c)],
+            extras=lambda: {"ceiling": self.monitor.as_json()},
+        )
+        readers = [StoredSales(self.client)] if sim_unit.read_back else []
+        evidence: list[Evidence] = [ReadBack(reader) for reader in readers]
+        evidence.append(Resend(self.client, self.monitor.gate))
+        self.resolver = Resolver(db=db, clock=clock, committer=committer, evidence=evidence)
+        self.ahead = AheadWatch(db=db, clock=clock, readers=readers)
+        self.decisions = Decisions(
+            db=db, clock=clock, committer=committer, take_up=self.resolver.take_up
+        )
+        self.signer = Signer(
+            db=db,
+            clock=clock,
+            unit=self.client,
+            encode=SaleEncoder(FORM, encode, lambda: 1),
+            gate=self._gate,
+            committer=committer,
+            resolver=self.resolver,
+            render_problem=problem.render,
+            queue_max=50,
+        )
+        self.intake = Intake(db=db, clock=clock, signer=self.signer, wait_s=25)
+
+    def _gate(self) -> None:
+        self.ahead.gate()
+        self.monitor.gate()
+
+    async def run(self) -> None:
+        """From start to the end of the process; an exception is an exit that systemd restarts."""
+        at = int(self.clock.now().timestamp() * 1e6)
+        await self.db.write(lambda conn: unit.ensure(conn, first_invoice_no=1, at=at))
+        await self.monitor.load()
+        await self.signer.recover()
+        monitor = asyncio.ensure_future(self.monitor.run())
+        await self.monitor.first_answer(3)
+        await self.ahead.check()
+        self.life.world.trace(f"life {self.life.number} is ready")
+        self.ready = True
+        signer = asyncio.ensure_future(self.signer.run())
+        done, _ = await asyncio.wait({monitor, signer}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+    ready = False
+
+    async def submit(self, till: str, key: str, *, refused: bool = False) -> tuple[int, bytes]:
+        """What `POST /v1/invoices` does, without the HTTP around it."""
+        invoice = an_invoice(till_receipt_no=key)
+        if refused:
+            invoice = replace(invoice, remark="refused")
+        sale = Submission(till, key, ids.digest(key), b"{}", invoice, None)
+        try:
+            answer = await self.intake.submit(sale)
+        except GatewayError as error:
+            return problem.render(error, "/v1/invoices")
+        return answer.status, answer.body
+
+    async def person(self) -> None:
+        """Somebody looks at KRA's portal and says what is there, once the unit is at rest."""
+        row = await self.db.read(invoices.open_row)
+        waits = self.resolver.sentence is not None
+        if row is None or not waits or self.unit.busy:
+            return
+        assert row.invc_no is not None
+        entry = self.unit.entry(row.invc_no)
+        self.life.world.trace(f"person settles {row.till_receipt_no} signed={entry is not None}")
+        try:
+            if entry is None:
+                await self.decisions.not_signed(row.id, "sim", "not on the portal")
+                return
+            found = PortalReceipt(
+                rcpt_no=entry["rcptNo"],
+                tot_rcpt_no=entry["totRcptNo"],
+                rcpt_sign=entry["rcptSign"],
+                intrl_data=entry["intrlData"],
+                scu_time=from_compact(entry["vsdcRcptPbctDate"]),
+                total=Decimal(str(entry["totAmt"])),
+                despite_time="the clock was wrong that day",
+            )
+            await self.decisions.signed(row.id, "sim", found)
+        except GatewayError as error:
+            self.life.world.trace(f"person refused: {error.code} {error.errors}")

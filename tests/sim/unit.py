@@ -1,0 +1,138 @@
+"""The control unit of the simulation: signs one at a time, keeps what it signed, loses answers.
+
+It speaks the unit's own JSON, so that the gateway's client reads it as it reads the real one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from gateway.clock import compact
+from gateway.vscu.client import CallFailed, UnitClient
+from gateway.vscu.wire import Answer, decode
+from tests.sim.world import Life, SimClock, World, never
+
+SDC_ID = "KRACU0300000001"
+PIN, BRANCH = "A000123456B", "00"
+
+
+class SimUnit:
+    """Outlives the gateway, unless it is hosted in its process."""
+
+    def __init__(self, world: World) -> None:
+        chance = world.chance
+        self.world = world
+        self.journal: list[dict[str, Any]] = []
+        self.hosted = chance.random() < 0.5
+        self.read_back = chance.random() < 0.6
+        self.duplicate_code = chance.choice(("899", "924", "994"))
+        self.trouble = chance.choice((0.0, 0.1, 0.25, 0.5))
+        self.busy = 0
+        self._lock = asyncio.Lock()
+        self.down_until_s = 0.0
+
+    def entry(self, invc_no: int) -> dict[str, Any] | None:
+        return next((e for e in self.journal if e["invcNo"] == invc_no), None)
+
+    async def answer(self, life: Life, name: str, body: dict[str, Any]) -> tuple[int, bytes] | None:
+        """(status, body), or None when no answer ever comes."""
+        self.busy += 1
+        try:
+            async with self._lock:
+                return await self._answer(life, name, body)
+        finally:
+            self.busy -= 1
+
+    async def _answer(
+        self, life: Life, name: str, body: dict[str, Any]
+    ) -> tuple[int, bytes] | None:
+        await asyncio.sleep(self.world.delay())
+        if self.hosted and not life.alive:
+            return None
+        if name == "selectCodes":
+            return self._say("001")
+        if name == "selectNotices":
+            return self._say("894") if self.world.happens(self.trouble / 2) else self._say("001")
+        if name == "selectInvoice":
+            entry = self.entry(body["invcNo"])
+            return self._say("000", entry) if entry else self._say("001")
+        assert name == "saveSales"
+        return await self._sign(life, body)
+
+    async def _sign(self, life: Life, body: dict[str, Any]) -> tuple[int, bytes] | None:
+        world = self.world
+        if body["remark"] == "refused":
+            return self._say("910", message="Request parameter error")
+        if world.happens(self.trouble):
+            fault = world.chance.choice(("full", "html", "keys", "drop", "slow"))
+            world.trace(f"unit {fault} {body['invcNo']}")
+            if fault == "full":
+                return self._say("899", message="An error regarding Client occurred.")
+            if fault == "html":
+                return 404, b"<html>not found</html>"
+            if fault == "keys":
+                return self._say("892")
+            if fault == "drop":
+                return None
+            await asyncio.sleep(world.chance.uniform(0, 60))
+        if self.hosted and not life.alive:
+            return None
+        if self.entry(body["invcNo"]) is not None:
+            return self._say(self.duplicate_code)
+        number = len(self.journal) + 1
+        entry = {
+            **body,
+            "rcptNo": number,
+            "totRcptNo": number,
+            "intrlData": f"{number:026d}",
+            "rcptSign": f"{number:016d}",
+            "vsdcRcptPbctDate": compact(world.true_time()),
+            "sdcId": SDC_ID,
+            "mrcNo": "WIS01",
+        }
+        self.journal.append(entry)
+        world.trace(f"unit signs {body['invcNo']} {body['trdInvcNo']}")
+        if world.happens(self.trouble):
+            return world.chance.choice((None, (200, b'{"resultCd":"000","data":{"rcp')))
+        await asyncio.sleep(world.delay())
+        return self._say("000", entry)
+
+    def _say(
+        self, code: str, data: Any = None, message: str = "It is succeeded"
+    ) -> tuple[int, bytes]:
+        now = compact(self.world.true_time())
+        envelope = {"resultCd": code, "resultMsg": message, "resultDt": now, "data": data}
+        return 200, json.dumps(envelope).encode()
+
+
+class SimClient(UnitClient):
+    """The real client, with the wire to the simulated unit in place of aiohttp."""
+
+    def __init__(self, life: Life, unit: SimUnit, clock: SimClock) -> None:
+        super().__init__(base_url="", pin=PIN, branch_id=BRANCH, clock=clock, answer_timeout_s=30)
+        self._life = life
+        self._unit = unit
+
+    async def post(
+        self, name: str, body: bytes, *, timeout_s: float | None = None
+    ) -> Answer | CallFailed:
+        world = self._life.world
+        await self._life.point()
+        if world.happens(self._unit.trouble / 4):
+            return CallFailed("no connection: refused", sent=False, refused=True)
+        if world.happens(self._unit.trouble / 4):
+            return CallFailed("the connection broke", sent=True)
+        asked = asyncio.ensure_future(self._unit.answer(self._life, name, json.loads(body)))
+        await asyncio.wait({asked}, timeout=timeout_s or 30)
+        if not self._life.alive:
+            await never()
+        await self._life.point()
+        if not asked.done():
+            # The unit goes on with it: it may sign long after we have stopped listening.
+            return CallFailed("no answer in time", sent=True)
+        said = asked.result()
+        if said is None:
+            return CallFailed("the connection broke", sent=True)
+        return decode(*said)

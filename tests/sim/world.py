@@ -1,0 +1,243 @@
+"""Virtual time, a disk that remembers what was synced, and a clock: the ground the simulation stands on.
+
+One seed drives everything. A process that dies stops at its next await for ever; of its writes only
+what reached the disk is there for the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import sqlite3
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from gateway.store.database import FILE_NAME, Database, _prepare_reader, _prepare_writer
+
+START = datetime(2026, 11, 23, 5, 0, tzinfo=UTC)
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """Time jumps to the next timer when nothing else can run; nothing ever waits for real."""
+
+    virtual_s = 0.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        select = self._selector.select  # type: ignore[attr-defined]
+        self._selector.select = lambda timeout=None: select(0)  # type: ignore[attr-defined]
+
+    def time(self) -> float:
+        return self.virtual_s
+
+    def _run_once(self) -> None:
+        if not self._ready:  # type: ignore[attr-defined]
+            if not self._scheduled:  # type: ignore[attr-defined]
+                raise AssertionError("the simulation stands still: nobody waits for time")
+            self.virtual_s = max(self.virtual_s, self._scheduled[0]._when)  # type: ignore[attr-defined]
+        super()._run_once()  # type: ignore[misc]
+
+
+class Life:
+    """One process from its start to its death. `steps` counts the points at which it can die."""
+
+    def __init__(self, world: World, number: int) -> None:
+        self.world = world
+        self.number = number
+        self.alive = True
+        self.steps = 0
+        self.ended = asyncio.Event()
+
+    async def point(self) -> None:
+        """A moment at which time may pass, others may run, and the process may die."""
+        await asyncio.sleep(self.world.delay())
+        if not self.alive:
+            await never()
+        self.steps += 1
+        if self.steps == self.world.dies_at:
+            self.die()
+            await never()
+
+    def die(self) -> None:
+        self.alive = False
+        self.world.trace(f"life {self.number} dies at step {self.steps}")
+        self.ended.set()
+
+
+async def never() -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+class World:
+    """What is shared by all lives: chance, faults, the disk's place and the trace of what happened."""
+
+    def __init__(self, seed: int, directory: Path) -> None:
+        self.chance = random.Random(seed)
+        self.directory = directory
+        self.loop = asyncio.get_running_loop()
+        self.quiet = False  # the end of a run: no more faults
+        self.dies_at: int | None = None
+        self.skew = timedelta()
+        self.boot = 1
+        self.boot_at_s = 0.0
+        self.lines: list[str] = []
+        self.problems: list[str] = []
+
+    def trace(self, line: str) -> None:
+        self.lines.append(f"{self.loop.time():.3f} {line}")
+
+    def delay(self) -> float:
+        """Mostly nothing, sometimes long enough for others to come first."""
+        if self.chance.random() < 0.7:
+            return 0.0
+        return self.chance.choice((0.0005, 0.003, 0.02))
+
+    def happens(self, probability: float) -> bool:
+        return not self.quiet and self.chance.random() < probability
+
+    def true_time(self) -> datetime:
+        return START + timedelta(seconds=self.loop.time())
+
+    def power_cut(self) -> None:
+        """The machine was off; its boot time starts anew."""
+        self.boot += 1
+        self.boot_at_s = self.loop.time()
+
+
+class SimClock:
+    """`gateway.clock.Clock` for one life."""
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+        self._world = life.world
+
+    def now(self) -> datetime:
+        return self._world.true_time() + self._world.skew
+
+    def boottime_ns(self) -> int:
+        return int((self._world.loop.time() - self._world.boot_at_s) * 1e9) + 5_000_000_000
+
+    def boot_id(self) -> str:
+        return f"boot-{self._world.boot}"
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        if not self._life.alive:
+            await never()
+
+
+class InlineConnection:
+    """What `Database` needs of an aiosqlite connection, without its thread: a real SQLite
+    connection, run in the loop's own order so that a seed replays exactly."""
+
+    def __init__(self, life: Life, path: Path, disk: Disk | None, *, uri: bool = False) -> None:
+        place = f"file:{path}?mode=ro" if uri else path
+        self._conn = sqlite3.connect(place, isolation_level=None, uri=uri)
+        self._life = life
+        self._disk = disk
+
+    async def _execute(self, run: Callable[[], Any]) -> Any:
+        await self._life.point()
+        try:
+            if self._disk is not None:
+                self._disk.before_write(self)
+            result = run()
+        finally:
+            if self._disk is not None:
+                self._disk.after_write(self)
+        await self._life.point()
+        if self._disk is not None:
+            self._disk.told()
+        return result
+
+    def full(self) -> bool:
+        return bool(self._conn.execute("PRAGMA synchronous").fetchone()[0] == 2)
+
+
+class Disk:
+    """The store's files, and how far the WAL has been synced. SQLite's own recovery reads them."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.directory = world.directory / "store-0"
+        self.directory.mkdir(parents=True)
+        self._generation = 0
+        self._synced = 0
+        self._before = 0
+        self._writer: InlineConnection | None = None
+        self._readers: list[InlineConnection] = []
+        self.full_for = 0
+
+    @property
+    def _wal(self) -> Path:
+        return self.directory / f"{FILE_NAME}-wal"
+
+    def open(self, life: Life) -> Database:
+        """The real `Database` on real files, with connections that run inline."""
+        path = self.directory / FILE_NAME
+        self._writer = InlineConnection(life, path, self)
+        _prepare_writer(self._writer._conn, path, 1000)
+        # Everything stays in the WAL, so that what was synced is a length.
+        self._writer._conn.execute("PRAGMA wal_autocheckpoint = 0")
+        self._synced = self._size()
+        queue: asyncio.Queue[Any] = asyncio.Queue()
+        for _ in range(2):
+            reader = InlineConnection(life, path, None, uri=True)
+            _prepare_reader(reader._conn, 1000)
+            self._readers.append(reader)
+            queue.put_nowait(reader)
+        return Database(path, self._writer, queue)  # type: ignore[arg-type]
+
+    def before_write(self, writer: InlineConnection) -> None:
+        conn = writer._conn
+        if self.full_for > 0:
+            self.full_for -= 1
+            pages = conn.execute("PRAGMA page_count").fetchone()[0]
+            conn.execute(f"PRAGMA max_page_count = {pages}")
+        else:
+            conn.execute("PRAGMA max_page_count = 1000000")
+            if self.world.happens(0.003):
+                self.full_for = self.world.chance.randint(1, 15)
+                self.world.trace("disk full")
+        self._before = self._synced
+
+    def after_write(self, writer: InlineConnection) -> None:
+        if writer.full():
+            self._synced = self._size()
+
+    def told(self) -> None:
+        """Somebody goes on from the last write: from here on it must survive."""
+        self._before = self._synced
+
+    def crash(self, *, power: bool) -> None:
+        """Leave what the next process will find. Power: of what was not synced, any beginning."""
+        size = self._size()
+        kept = size
+        if power:
+            # The last write's fsync may itself have been cut short.
+            low = self._before if self.world.chance.random() < 0.3 else self._synced
+            kept = self.world.chance.randint(min(low, size), size)
+            self.world.power_cut()
+        self._generation += 1
+        target = self.world.directory / f"store-{self._generation}"
+        target.mkdir()
+        shutil.copyfile(self.directory / FILE_NAME, target / FILE_NAME)
+        if self._wal.exists():
+            (target / f"{FILE_NAME}-wal").write_bytes(self._wal.read_bytes()[:kept])
+        self.world.trace(f"crash power={power} wal {size} synced {self._synced} kept {kept}")
+        self.close()
+        shutil.rmtree(self.directory)
+        self.directory = target
+
+    def close(self) -> None:
+        for connection in (*self._readers, self._writer):
+            if connection is not None:
+                connection._conn.close()
+        self._readers.clear()
+        self._writer = None
+
+    def _size(self) -> int:
+        return self._wal.stat().st_size if self._wal.exists() else 0
