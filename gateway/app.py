@@ -23,12 +23,14 @@ from gateway.api.build import Defaults
 from gateway.api.server import Services, make_app
 from gateway.clock import Clock, SystemClock, micros
 from gateway.cloud.client import CloudClient
+from gateway.continuity.backups import Backups
 from gateway.continuity.monitor import CeilingMonitor
 from gateway.continuity.outbox import OutboxSender
 from gateway.devices.printer import SerialPrinter
 from gateway.domain.ceiling import HOUR_US, Limits
 from gateway.domain.invoice import Cashier
 from gateway.errors import ConfigError
+from gateway.fiscal import startup
 from gateway.fiscal.ahead import AheadWatch
 from gateway.fiscal.commit import Committer, Identity
 from gateway.fiscal.decision import Decisions
@@ -44,6 +46,7 @@ from gateway.status import pages
 from gateway.status.views import StatusSource, UnitHealth
 from gateway.store import events, meta, outbox, print_jobs, receipts, unit
 from gateway.store.database import Database, open_database
+from gateway.store.invoices import InvoiceRow
 from gateway.store.print_jobs import PrintJob
 from gateway.supervisor import Restart, Supervisor
 from gateway.vscu.client import UnitClient
@@ -70,6 +73,8 @@ STOP_SALE_S = 10.0
 # And for KRA's first word, so that the first till of the morning is not told SUSPENDED.
 FIRST_CONTACT_S = 3.0
 STREAMS_END_S = 1.0
+# How often a ballast that was given away is laid again, if there is room. Seconds.
+BALLAST_S = 30.0
 
 
 @dataclass(slots=True)
@@ -127,7 +132,9 @@ class _Parts:
         self.stack = stack
         self.stopping = False
         self.late = _Late()
-        self.last_stop: dict[str, Any] | None = None
+        # The sale that a process before this one left open, as often as it was sent by then.
+        self.inherited: tuple[str, int] | None = None
+        self.last_stop: startup.UncleanStop | None = None
 
     async def start(self) -> Gateway:
         settings, clock = self.settings, self.clock
@@ -140,6 +147,7 @@ class _Parts:
                 settings.store.directory,
                 readers=settings.store.readers,
                 busy_timeout_ms=settings.store.busy_timeout_ms,
+                ballast_bytes=settings.store.ballast_mb * 1024 * 1024,
             )
         )
         first = settings.unit.first_invoice_no
@@ -161,6 +169,7 @@ class _Parts:
         await self._recover(db, signer)
         workers = self._workers(db)
         sender = await self._sender(db)
+        backups = self._backups(db)
         source = StatusSource(
             settings,
             db,
@@ -173,6 +182,7 @@ class _Parts:
             started_us,
             lambda: self.last_stop,
             ahead,
+            backups,
         )
         await starting
         await watch.first_look(settings.unit.start_timeout_s)
@@ -181,6 +191,9 @@ class _Parts:
         await ahead.check()
         supervisor.start("signer", signer.run)
         supervisor.start("unit", watch.run)
+        if backups is not None:
+            supervisor.start("backup", backups.run, Restart.BACKOFF)
+        supervisor.start("ballast", lambda: self._ballast(db), Restart.BACKOFF)
         supervisor.start("figures", lambda: self._figures(hosted, health))
         for worker in workers:
             supervisor.start(f"printer {worker.name}", worker.run, Restart.BACKOFF)
@@ -219,7 +232,7 @@ class _Parts:
             await gateway.supervisor.finish("signer", STOP_SALE_S)
         await gateway.supervisor.drain()
         if gateway.db.broken is None:
-            await gateway.db.write(lambda conn: meta.put(conn, "running", ""))
+            await gateway.db.write(lambda conn: meta.put(conn, startup.RUNNING_KEY, ""))
 
     # --- parts ----------------------------------------------------------------------------------------
 
@@ -251,7 +264,7 @@ class _Parts:
             hooks=[self._outbox_hook, self._print_hook, lambda c, _: monitor.record_signed(c)],
             extras=lambda: {"ceiling": monitor.as_json()},
         )
-        witnesses = make_witnesses(settings, client, db, monitor.gate)
+        witnesses = make_witnesses(settings, client, db, monitor.gate, self._at_rest)
         resolver = Resolver(db=db, clock=clock, committer=committer, evidence=witnesses.evidence)
         ahead = AheadWatch(db=db, clock=clock, readers=witnesses.readers, counter=witnesses.counter)
         decisions = Decisions(db=db, clock=clock, committer=committer, take_up=resolver.take_up)
@@ -273,6 +286,10 @@ class _Parts:
             queue_max=settings.api.queue_max,
         )
         return signer, decisions, ahead
+
+    def _at_rest(self, row: InvoiceRow) -> bool:
+        """A unit in our own process died with it: what an earlier process sent is settled by now."""
+        return self.inherited == (row.id, row.attempts)
 
     def _outbox_hook(self, conn: sqlite3.Connection, sale: SignedSale) -> None:
         if self.settings.cloud.url is None:
@@ -304,21 +321,27 @@ class _Parts:
     async def _recover(self, db: Database, signer: Signer) -> None:
         """What an unclean stop left: the open sale into doubt, prints on the wire unconfirmed."""
         opened = await signer.recover()
+        if opened is not None and self.settings.unit.host == "in-process":
+            self.inherited = (opened.id, opened.attempts)
         at = micros(self.clock.now())
 
-        def take_stock(conn: sqlite3.Connection) -> dict[str, Any] | None:
-            unclean = meta.get(conn, "running")
+        wait_us = int(self.settings.api.wait_s * 1_000_000)
+
+        def stock(conn: sqlite3.Connection) -> dict[str, Any] | None:
             lost = print_jobs.recover(conn, at=at)
-            meta.put(conn, "running", str(at))
-            if not unclean:
+            boot_id = self.clock.boot_id()
+            self.last_stop = startup.take_stock(
+                conn, boot_id=boot_id, waiting_us=wait_us, prints=len(lost), at=at
+            )
+            if self.last_stop is None:
                 return None
-            report = {"unclean": True, "inDoubt": 1 if opened else 0, "printsOpen": len(lost)}
+            report = startup.describe(conn, self.last_stop)
             events.record(conn, at=at, kind="gateway.recovered", data=report)
             return report
 
-        self.last_stop = await db.write(take_stock)
-        if self.last_stop:
-            log.warning("gateway.recovered %s", self.last_stop)
+        report = await db.write(stock)
+        if report is not None:
+            log.warning("gateway.recovered %s", report["text"])
 
     def _workers(self, db: Database) -> list[PrinterWorker]:
         seller = shop(self.settings)
@@ -368,6 +391,26 @@ class _Parts:
             interval_s=cloud.interval_s,
             backoff_max_s=cloud.backoff_max_s,
         )
+
+    def _backups(self, db: Database) -> Backups | None:
+        part = self.settings.backup
+        if part.every_hours == 0:
+            return None
+        return Backups(
+            db=db,
+            clock=self.clock,
+            store=self.settings.store.directory,
+            unit=self.settings.unit.directory,
+            target=self.settings.backup_directory,
+            every_s=part.every_hours * 3600,
+            keep=part.keep,
+        )
+
+    async def _ballast(self, db: Database) -> None:
+        while True:
+            await self.clock.sleep(BALLAST_S)
+            if db.ballast is not None:
+                await asyncio.to_thread(db.ballast.lay)
 
     async def _figures(self, hosted: Unit, health: UnitHealth) -> None:
         while True:

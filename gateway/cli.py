@@ -1,4 +1,4 @@
-"""The command line: `pos-gateway run | check | demo | status`."""
+"""The command line: `pos-gateway run | check | journal | backup | restore | demo`."""
 
 from __future__ import annotations
 
@@ -45,6 +45,27 @@ def _parser() -> argparse.ArgumentParser:
     for command in (run, check):
         command.add_argument("--config", type=Path, default=CONFIG, help="default: %(default)s")
 
+    journal = commands.add_parser("journal", help="the signed receipts: verify or export them")
+    parts = journal.add_subparsers(required=True, metavar="what")
+    verify = parts.add_parser("verify", help="check chain, counts and gaps in the store")
+    verify.set_defaults(run=_journal_verify)
+    export = parts.add_parser("export", help="JSON lines, 40-column text, and the checking script")
+    export.add_argument("--to", type=Path, required=True, help="a directory")
+    export.set_defaults(run=_journal_export)
+    backup = commands.add_parser("backup", help="copy store and unit keys now, beside the daemon")
+    backup.add_argument("--to", type=Path, help="a directory; default: the configured one")
+    backup.set_defaults(run=_backup)
+    restore = commands.add_parser("restore", help="put a backup back (the daemon must be stopped)")
+    restore.add_argument("file", type=Path)
+    restore.add_argument(
+        "--unit-keys",
+        action="store_true",
+        help="the unit's folder, too: its counters go back with it; only into an empty folder",
+    )
+    restore.set_defaults(run=_restore)
+    for command in (verify, export, backup, restore):
+        command.add_argument("--config", type=Path, default=CONFIG, help="default: %(default)s")
+
     demo = commands.add_parser("demo", help="a whole shop of fakes, and one sale through it")
     demo.add_argument(
         "--once", action="store_true", help="one sale, then exit; JSON in the last line"
@@ -81,6 +102,43 @@ def _check(options: argparse.Namespace) -> int:
     report = check.check(options.config)
     print(check.render(report))
     return 0 if not report.problems else SettingsError.exit_code
+
+
+def _journal_verify(options: argparse.Namespace) -> int:
+    from gateway import tools
+
+    report = tools.journal_verify(load(options.config).settings)
+    print("\n".join(report.lines()))
+    return 1 if report.errors else 0
+
+
+def _journal_export(options: argparse.Namespace) -> int:
+    from gateway import tools
+
+    report = tools.journal_export(load(options.config).settings, options.to)
+    print("\n".join(report.lines()))
+    print(f"written to {options.to}; check it anywhere: python3 verify.py journal.jsonl")
+    return 1 if report.errors else 0
+
+
+def _backup(options: argparse.Namespace) -> int:
+    from gateway import tools
+
+    made = tools.backup_now(load(options.config).settings, options.to)
+    print(f"{made.path}: {made.receipts} receipts, {made.size} bytes")
+    return 0
+
+
+def _restore(options: argparse.Namespace) -> int:
+    from gateway import tools
+
+    settings = load(options.config).settings
+    found = tools.restore(settings, options.file, unit_keys=options.unit_keys)
+    print(f"restored: the store of {found['createdAt']} with {found['receipts']} receipts")
+    if found["replaced"]:
+        print(f"the store that was there is kept in {found['replaced']}")
+    print("Signing waits until the control unit agrees, or a technician says so on the page /unit.")
+    return 0
 
 
 def _demo(options: argparse.Namespace) -> int:

@@ -7,7 +7,10 @@ import logging
 import signal
 import socket
 
+from gateway import emergency
 from gateway.app import Gateway, open_gateway
+from gateway.clock import SystemClock
+from gateway.errors import SchemaNewer, StoreCorrupt, StoreError
 from gateway.ops.systemd import Notifier
 from gateway.settings import Settings
 
@@ -20,6 +23,34 @@ UNIT_SILENT_MAX_S = 120.0
 async def run(settings: Settings, notifier: Notifier | None = None) -> int:
     """The daemon: until SIGTERM or SIGINT, or until a part that must not die has died. Exit code."""
     notifier = notifier or Notifier()
+    try:
+        return await _serve(settings, notifier)
+    except (StoreCorrupt, SchemaNewer) as error:
+        return await _explain(settings, notifier, error)
+
+
+async def _explain(settings: Settings, notifier: Notifier, error: StoreError) -> int:
+    """The store must not be used: say so on the port until somebody stops us."""
+    stop = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+
+    async def alive() -> None:
+        while True:
+            notifier.alive()
+            notifier.status(f"nothing is signed: {error.code}")
+            await SystemClock().sleep((notifier.watchdog_s or 30.0) / 3)
+
+    heart = asyncio.ensure_future(alive())
+    notifier.ready()
+    try:
+        await emergency.serve(settings, error, stop)
+    finally:
+        heart.cancel()
+    return 1
+
+
+async def _serve(settings: Settings, notifier: Notifier) -> int:
     stop = asyncio.Event()
     async with open_gateway(settings) as gateway:
         loop = asyncio.get_running_loop()

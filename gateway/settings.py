@@ -118,6 +118,16 @@ class StoreSettings(_Section):
     directory: Path
     readers: Annotated[int, Field(ge=1, le=8)] = 2
     busy_timeout_ms: Annotated[int, Field(ge=0)] = 5000
+    # Room that is given to the store when the disk is full; 32 MB are some 10,000 sales.
+    ballast_mb: Annotated[int, Field(ge=0, le=1024)] = 32
+
+
+class BackupSettings(_Section):
+    """Copies of the store and of the unit's keys. `directory`: default `backups` in the store's."""
+
+    directory: Path | None = None
+    every_hours: Annotated[float, Field(ge=0, le=168)] = 6
+    keep: Annotated[int, Field(ge=1, le=1000)] = 28
 
 
 class PrinterSettings(_Section):
@@ -182,10 +192,15 @@ class Settings(BaseSettings):
     receipt: ReceiptSettings = ReceiptSettings()
     ceiling: CeilingSettings = CeilingSettings()
     cloud: CloudSettings = CloudSettings()
+    backup: BackupSettings = BackupSettings()
     log: LogSettings = LogSettings()
     till_tokens: dict[str, SecretStr] = Field(default_factory=dict)
     technician_tokens: dict[str, SecretStr] = Field(default_factory=dict)
     cloud_token: SecretStr | None = None
+
+    @property
+    def backup_directory(self) -> Path:
+        return self.backup.directory or self.store.directory / "backups"
 
     @classmethod
     def settings_customise_sources(
@@ -288,6 +303,7 @@ def _absolute(data: dict[str, Any], base: Path) -> None:
         ("unit", "java_home"),
         ("unit", "database"),
         ("store", "directory"),
+        ("backup", "directory"),
         ("cloud", "ca_file"),
     )
     for section, key in places:

@@ -13,13 +13,14 @@ from gateway.clock import Clock, from_micros
 from gateway.devices.printer import SerialPrinter
 from gateway.domain import invoice_json
 from gateway.domain.receipt import PORTALS
-from gateway.fiscal.evidence import Counters, Evidence, ReadBack, Resend, StoredSale
+from gateway.fiscal.evidence import Count, Counters, Evidence, ReadBack, Resend, StoredSale
 from gateway.money import cents
 from gateway.printing.document import Document
 from gateway.printing.layout import Shop, Slip, receipt_document
 from gateway.settings import PrinterSettings, Settings
 from gateway.store import invoices, receipts, unit
 from gateway.store.database import Database
+from gateway.store.invoices import InvoiceRow
 from gateway.vscu.client import StoredAnswer, UnitClient
 from gateway.vscu.host import ExternalUnit, InProcessUnit, Unit
 from gateway.vscu.sale import SaleForm
@@ -92,22 +93,29 @@ class StoredSales:
 class Witnesses:
     """Who can say what the unit holds: in the order in which they are asked."""
 
-    evidence: list[Evidence]
+    evidence: Callable[[Count], list[Evidence]]
     readers: list[StoredSales]
     counter: UnitDatabase | None
 
 
 def make_witnesses(
-    settings: Settings, client: UnitClient, db: Database, gate: Callable[[], None]
+    settings: Settings,
+    client: UnitClient,
+    db: Database,
+    gate: Callable[[], None],
+    at_rest: Callable[[InvoiceRow], bool],
 ) -> Witnesses:
-    """Read-back, the unit's database, its counters, and last the one deliberate resend."""
+    """Read-back, the unit's database, its counters, and last the one deliberate resend.
+
+    Only the unit's own read-back may say "not there" for good; a configured query may be wrong.
+    """
     part = settings.unit
     evidence: list[Evidence] = []
     readers: list[StoredSales] = []
     counter = None
     if part.read_back:
         readers.append(StoredSales(client))
-        evidence.append(ReadBack(readers[-1]))
+        evidence.append(ReadBack(readers[-1], at_rest=at_rest))
     if part.database is not None:
         database = UnitDatabase(part.database, part.database_query, part.database_counter_query)
         if part.database_query is not None:
@@ -116,8 +124,11 @@ def make_witnesses(
         if part.database_counter_query is not None:
             counter = database
             evidence.append(Counters(database, lambda: db.read(receipts.last_counter)))
-    evidence.append(Resend(client, gate))
-    return Witnesses(evidence, readers, counter)
+    return Witnesses(
+        lambda count: [*evidence, Resend(client, gate, count)],
+        readers,
+        counter,
+    )
 
 
 def sale_form(settings: Settings) -> SaleForm:

@@ -19,12 +19,11 @@ from gateway.clock import Clock, from_micros, iso, micros
 from gateway.errors import DecisionInvalid, FieldError, UnitAhead
 from gateway.fiscal.evidence import CountingUnit, ReadingUnit
 from gateway.store import events, invoices, meta, receipts, unit
+from gateway.store.backup import RESTORED_KEY
 from gateway.store.database import Database
 
 log = logging.getLogger(__name__)
 
-# Written by `restore` into the copy it puts in place; the value is the copy's age (UTC micros).
-RESTORED_KEY = "store.restored"
 _HOLD_KEY = "unit.ahead"
 
 

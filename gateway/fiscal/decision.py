@@ -145,7 +145,9 @@ class Decisions:
         earlier_s = (from_micros(row.created_at) - found.scu_time).total_seconds()
         if min(apart_s, abs(earlier_s)) > TIME_APART_S and found.despite_time is None:
             sold = iso(from_micros(row.created_at))
-            sentence = f"This sale was made at {sold}. If the clock was wrong then, say so in despiteTime."
+            sentence = (
+                f"This sale was made at {sold}. If the clock was wrong then, say so in despiteTime."
+            )
             wrong.append(FieldError("/scuTime", "TIME_DIFFERS", sentence))
         sdc_id = found.sdc_id or unit.device(conn)["sdc_id"]
         known = unit.device(conn)["sdc_id"]

@@ -90,18 +90,31 @@ class ReadingUnit(Protocol):
 
 class ReadBack:
     """What the unit itself holds under the sale's number: its read-back endpoint, where the build has
-    one (ZRA's has; Kenya's is unknown), or its own database file. `name` says which."""
+    one (ZRA's has; Kenya's is unknown), or its own database file. `name` says which.
 
-    def __init__(self, unit: ReadingUnit, name: str = "read-back") -> None:
+    "Not there" may be said too early by a unit that is still signing, so it only sends the resolver
+    on to the next source. `at_rest(row)` says when it is the end: the unit has been started anew
+    since the bytes were last sent, so nothing of them can still be on its way.
+    """
+
+    def __init__(
+        self,
+        unit: ReadingUnit,
+        name: str = "read-back",
+        at_rest: Callable[[InvoiceRow], bool] = lambda row: False,
+    ) -> None:
         self._unit = unit
         self.name = name
+        self._at_rest = at_rest
 
     async def examine(self, row: InvoiceRow, invoice: Invoice) -> Finding:
         assert row.invc_no is not None
         found = await self._unit.stored_sale(row.invc_no)
+        if found is None and self._at_rest(row):
+            return HoldsItNot(
+                "the unit was started anew since, and holds nothing under this number"
+            )
         if found is None:
-            # "Not there" may be said too early by a unit that is still signing, so it only sends the
-            # resolver on to the next source.
             return CannotTell("the unit holds nothing under this number yet")
         if isinstance(found, str):
             return CannotTell(found)
@@ -168,6 +181,12 @@ class Counters:
         return CannotTell(reason, needs_person=True, ends_looking=True)
 
 
+# The first sending and one more.
+ATTEMPTS_MAX = 2
+# Counts a resend of the row (+1 before it, -1 when not one byte left), durably.
+Count = Callable[[InvoiceRow, int], Awaitable[None]]
+
+
 class ResendingUnit(Protocol):
     async def send_sale(self, body: bytes) -> SaleOutcome: ...
 
@@ -179,21 +198,25 @@ class ResendingUnit(Protocol):
 class Resend:
     """One deliberate resend of the same bytes under the same invcNo (etims.md 8.3, step a).
 
-    It leans on the unit's own duplicate guard, so it is made only to a unit that has just answered
-    a probe, and once it has been answered it is not repeated: a duplicate answer says that the unit
-    knows the number, not that it holds this sale's receipt, and a full disk answers 899 too.
+    It leans on the unit's own duplicate guard, which rests on one live report for Kenya: so it is
+    made once in the life of a doubt, counted durably before it leaves, and only to a unit that has
+    just answered a probe. A duplicate answer says that the unit knows the number, not that it holds
+    this sale's receipt, and a full disk answers 899 too.
     """
 
     name = "resend"
 
-    def __init__(self, unit: ResendingUnit, gate: Callable[[], None]) -> None:
+    def __init__(self, unit: ResendingUnit, gate: Callable[[], None], count: Count) -> None:
         self._unit = unit
         self._gate = gate
-        self._answered: dict[str, CannotTell] = {}
+        self._count = count
+        self._said: dict[str, CannotTell] = {}
 
     async def examine(self, row: InvoiceRow, invoice: Invoice) -> Finding:
-        if row.id in self._answered:
-            return self._answered[row.id]
+        if row.attempts >= ATTEMPTS_MAX:
+            return self._said.get(
+                row.id, CannotTell("sent again once already, without an end", needs_person=True)
+            )
         try:
             self._gate()
         except GatewayError as error:
@@ -202,6 +225,7 @@ class Resend:
         if problem is not None:
             return CannotTell(f"the unit does not answer well: {problem}")
         assert row.unit_request is not None
+        await self._count(row, 1)
         outcome = await self._unit.send_sale(row.unit_request)
         match outcome:
             case Signed(data=data, raw=raw):
@@ -209,17 +233,19 @@ class Resend:
             case Refused(code=code, message=message):
                 # The refusal itself is told, and stored, when the till asks again.
                 return HoldsItNot(f"refused when sent again: {code} {message}")
+            case NotSent(reason=reason):
+                await self._count(row, -1)
+                return CannotTell(f"could not be sent again: {reason}")
             case Duplicate(code=code, message=message):
                 return self._remember(row, f"answered {code} {message}: the number is known to it")
             case Unknown(code=code, reason=reason) if code is not None:
                 problem = await self._unit.healthy()
-                if problem is not None:
-                    return CannotTell(f"answered {code}, and then: {problem}")
-                return self._remember(row, f"answered {code} ({reason}) though it is healthy")
-            case Unknown(reason=reason) | NotSent(reason=reason):
-                return CannotTell(f"no answer again: {reason}")
+                after = "though it is healthy" if problem is None else f"and then: {problem}"
+                return self._remember(row, f"answered {code} ({reason}) {after}")
+            case Unknown(reason=reason):
+                return self._remember(row, f"no answer to the resend either: {reason}")
 
     def _remember(self, row: InvoiceRow, reason: str) -> CannotTell:
         # One doubt at a time: what an earlier sale's resend said is of no more use.
-        self._answered = {row.id: CannotTell(reason, needs_person=True)}
-        return self._answered[row.id]
+        self._said = {row.id: CannotTell(reason, needs_person=True)}
+        return self._said[row.id]

@@ -221,7 +221,9 @@ class Intake:
         if job.done.done():
             result = job.done.result()
             if isinstance(result, GatewayError):
-                raise result
+                # One error for everybody who waits, hour after hour: without this each raise would
+                # hang its frames on it.
+                raise result.with_traceback(None)
             return result
         if job.waiters == 0 and self._signer.withdraw(job):
             raise UnitUnavailable(

@@ -19,7 +19,7 @@ from gateway.domain.invoice import Invoice
 from gateway.domain.signing import SigningState
 from gateway.errors import GatewayError, StoreError, UnitUnavailable
 from gateway.fiscal.commit import Committer
-from gateway.fiscal.evidence import CannotTell, Evidence, Finding, HoldsIt, HoldsItNot
+from gateway.fiscal.evidence import CannotTell, Count, Evidence, Finding, HoldsIt, HoldsItNot
 from gateway.store import events, invoices
 from gateway.store.database import Database
 from gateway.store.invoices import InvoiceRow
@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 # because a unit that is down for an hour must not be hammered. Seconds.
 FIRST_PAUSE_S = 0.2
 LAST_PAUSE_S = 15.0
+# For the first minute not slower than this: a unit that comes back is to be heard at once. Seconds.
+EARLY_PAUSE_S = 1.0
+EARLY_ROUNDS = 60
 # After this many rounds without an end everybody waiting is told, rather than left to time out.
 ROUNDS_BEFORE_TELLING = 4
 # How long a decision's page waits for the line to move on. Seconds.
@@ -45,12 +48,12 @@ class Resolver:
         db: Database,
         clock: Clock,
         committer: Committer,
-        evidence: Sequence[Evidence],
+        evidence: Callable[[Count], Sequence[Evidence]],
     ) -> None:
         self._db = db
         self._clock = clock
         self._committer = committer
-        self._evidence = tuple(evidence)
+        self._evidence = tuple(evidence(self.count))
         self._decided = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -72,7 +75,12 @@ class Resolver:
                 row = await self._row(invoice_id)
                 if row.state is not SigningState.IN_DOUBT:
                     return self._ended(row)
-                finding = await self._look(row)
+                try:
+                    finding = await self._look(row)
+                except StoreError as error:
+                    if self._db.broken is not None:
+                        raise
+                    finding = CannotTell(f"the store refuses: {error.code}")
                 ended = await self._act(row, finding)
                 if ended is not None:
                     return ended
@@ -86,10 +94,16 @@ class Resolver:
                     )
                     tell(self.sentence)
                 await self._pause(pause)
-                pause = min(pause * 2, LAST_PAUSE_S)
+                pause = min(pause * 2, EARLY_PAUSE_S if rounds < EARLY_ROUNDS else LAST_PAUSE_S)
         finally:
             self.sentence = None
             self._idle.set()
+
+    async def count(self, row: InvoiceRow, by: int) -> None:
+        """A resend is about to leave (+1), or did not leave (-1). StoreError: it must not leave."""
+        at = micros(self._clock.now())
+        step = invoices.count_attempt if by > 0 else invoices.uncount_attempt
+        await self._db.write(lambda conn: step(conn, row, at=at))
 
     async def take_up(self) -> None:
         """A person has decided: look again now. Back when the line moves on, or after a while when a

@@ -9,11 +9,14 @@ from typing import Any
 
 from gateway import __version__
 from gateway.clock import EAT, Clock, from_compact, from_micros, iso
+from gateway.continuity.backups import Backups
 from gateway.continuity.monitor import CeilingMonitor
 from gateway.continuity.outbox import OutboxSender
 from gateway.domain.ceiling import CeilingState
+from gateway.fiscal import startup
 from gateway.fiscal.ahead import AheadWatch
 from gateway.fiscal.signer import Signer
+from gateway.fiscal.startup import UncleanStop
 from gateway.money import from_cents
 from gateway.printing.spooler import PrinterWorker
 from gateway.settings import Settings
@@ -52,8 +55,9 @@ class StatusSource:
     workers: Sequence[PrinterWorker]
     sender: OutboxSender | None
     started_us: int
-    report: Callable[[], Mapping[str, Any] | None]
+    last_stop: Callable[[], UncleanStop | None]
     ahead: AheadWatch
+    backups: Backups | None
 
     async def collect(self) -> dict[str, Any]:
         """The whole status as JSON-ready values; one read transaction."""
@@ -76,7 +80,7 @@ class StatusSource:
             "gateway": {
                 "version": __version__,
                 "startedAt": iso(from_micros(self.started_us)),
-                "lastStop": self.report(),
+                "lastStop": stored["lastStop"],
             },
             "branch": {
                 "tradeName": self.settings.branch.trade_name,
@@ -107,7 +111,16 @@ class StatusSource:
                 "jvm": self.health.jvm,
             },
             "receipts": {"today": stored["today"], "last": stored["last"]},
-            "store": {"durableCommits": self.db.durable_commits, "problem": self.db.broken},
+            "store": {
+                "durableCommits": self.db.durable_commits,
+                "problem": self.db.broken,
+                "diskFull": self.db.ballast is not None and self.db.ballast.released,
+            },
+            "backup": {
+                "configured": self.backups is not None,
+                "last": self.backups.last if self.backups else None,
+                "problem": self.backups.problem if self.backups else None,
+            },
             "printing": self._printing(stored["queues"]),
             "cloud": {
                 "configured": cloud,
@@ -123,10 +136,12 @@ class StatusSource:
 
     def _stored(self, conn: Any, now: datetime) -> dict[str, Any]:
         opened = invoices.open_row(conn)
+        stop = self.last_stop()
         at, _ = continuity.last_contact(conn)
         midnight = now.astimezone(EAT).replace(hour=0, minute=0, second=0, microsecond=0)
         return {
             "open": opened.id if opened else None,
+            "lastStop": startup.describe(conn, stop) if stop else None,
             "contact": _when(at),
             "device": unit.device(conn),
             "rates": {r.letter: f"{r.percent:f}" for r in unit.load_rates(conn).values()},

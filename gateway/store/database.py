@@ -26,6 +26,7 @@ import aiosqlite
 
 from gateway.errors import DiskFull, StoreCorrupt, StoreError
 from gateway.store import migrate
+from gateway.store.ballast import Ballast
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -40,11 +41,16 @@ class Database:
     """The open store. Made by `open_database`; nobody else ever holds its connections."""
 
     def __init__(
-        self, path: Path, writer: aiosqlite.Connection, readers: asyncio.Queue[aiosqlite.Connection]
+        self,
+        path: Path,
+        writer: aiosqlite.Connection,
+        readers: asyncio.Queue[aiosqlite.Connection],
+        ballast: Ballast | None = None,
     ) -> None:
         self.path = path
         self._writer = writer
         self._readers = readers
+        self.ballast = ballast
         self._soft = False
         # Commits that waited for an fsync of the WAL; `make bench` divides it by sales.
         self.durable_commits = 0
@@ -93,17 +99,27 @@ class Database:
             conn.execute(f"PRAGMA synchronous = {'NORMAL' if soft else 'FULL'}")
             self._soft = soft
         try:
-            with transaction(conn):
-                result = fn(conn)
+            result = self._in_transaction(conn, fn)
         except sqlite3.Error as error:
             raise self._translated(error) from error
         if not soft:
             self.durable_commits += 1
         return result
 
+    def _in_transaction(self, conn: sqlite3.Connection, fn: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            with transaction(conn):
+                return fn(conn)
+        except sqlite3.Error as error:
+            if not _is_full(error) or self.ballast is None or not self.ballast.release():
+                raise
+        # The disk was full and is not any more: the ballast's room is for exactly this.
+        with transaction(conn):
+            return fn(conn)
+
     def _translated(self, error: sqlite3.Error) -> Exception:
         name = getattr(error, "sqlite_errorname", "") or ""
-        if name == "SQLITE_FULL":
+        if _is_full(error):
             return DiskFull("The disk is full. Free some space; selling goes on by itself then.")
         if name.startswith("SQLITE_IOERR"):
             self.broken = f"{name}: {error}"
@@ -116,6 +132,11 @@ class Database:
         if isinstance(error, sqlite3.IntegrityError):
             return error
         return StoreError(f"The store refused: {name or type(error).__name__}.")
+
+
+def _is_full(error: sqlite3.Error) -> bool:
+    # The WAL's index cannot grow either, and says so in its own words.
+    return getattr(error, "sqlite_errorname", "") in ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")
 
 
 async def run_on(connection: aiosqlite.Connection, fn: Callable[[sqlite3.Connection], T]) -> T:
@@ -159,7 +180,7 @@ def _read(conn: sqlite3.Connection, fn: Callable[[sqlite3.Connection], T]) -> T:
 
 @asynccontextmanager
 async def open_database(
-    directory: Path, *, readers: int = 2, busy_timeout_ms: int = 5000
+    directory: Path, *, readers: int = 2, busy_timeout_ms: int = 5000, ballast_bytes: int = 0
 ) -> AsyncIterator[Database]:
     """Open (and where needed create and migrate) the store in `directory`.
 
@@ -167,7 +188,7 @@ async def open_database(
     """
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / FILE_NAME
-    with _only_instance(directory):
+    with only_instance(directory):
         writer = await aiosqlite.connect(path, isolation_level=None)
         pool: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
         opened = [writer]
@@ -180,7 +201,9 @@ async def open_database(
                 opened.append(reader)
                 await run_on(reader, lambda conn: _prepare_reader(conn, busy_timeout_ms))
                 pool.put_nowait(reader)
-            yield Database(path, writer, pool)
+            ballast = Ballast(directory, ballast_bytes)
+            ballast.lay()
+            yield Database(path, writer, pool, ballast)
         finally:
             # An aiosqlite connection left open keeps its thread, and the process with it.
             for connection in reversed(opened):
@@ -211,7 +234,7 @@ def _prepare_reader(conn: sqlite3.Connection, busy_timeout_ms: int) -> None:
 
 
 @contextmanager
-def _only_instance(directory: Path):  # type: ignore[no-untyped-def]
+def only_instance(directory: Path):  # type: ignore[no-untyped-def]
     """Two gateways on one directory would be two signers; the kernel's lock forbids it."""
     handle: IO[str] = (directory / "gateway.lock").open("a+")
     try:

@@ -51,6 +51,14 @@ def story(conn: sqlite3.Connection, subject: str) -> list[Event]:
     return [_event(row) for row in conn.execute(_STORY, (subject,))]
 
 
+def of_kind(conn: sqlite3.Connection, kind: str) -> list[Event]:
+    """All events of one kind, oldest first."""
+    rows = conn.execute(
+        "SELECT id, at, kind, subject, till_id, data FROM event WHERE kind = ? ORDER BY id", (kind,)
+    )
+    return [_event(row) for row in rows]
+
+
 def newest_id(conn: sqlite3.Connection) -> int:
     return int(conn.execute("SELECT COALESCE(MAX(id), 0) FROM event").fetchone()[0])
 

@@ -27,7 +27,7 @@ _CREDIT = f"""
     WHERE original_id = ? AND state IN ('SIGNING', 'IN_DOUBT', 'SIGNED')"""
 _OPEN = f"SELECT {_COLUMNS} FROM invoice WHERE state IN ('SIGNING', 'IN_DOUBT')"
 _WRITE_AHEAD = """
-    UPDATE invoice SET state = ?, invc_no = ?, unit_request = ?, attempts = attempts + 1,
+    UPDATE invoice SET state = ?, invc_no = ?, unit_request = ?, attempts = 1,
                        updated_at = ? WHERE id = ?"""
 _SETTLE = """
     UPDATE invoice SET state = ?, invc_no = ?, unit_answer = ?, answer_status = ?, answer = ?,
@@ -155,12 +155,55 @@ def open_row(conn: sqlite3.Connection) -> InvoiceRow | None:
     return _one(conn.execute(_OPEN).fetchone())
 
 
+def last_change(conn: sqlite3.Connection, *, before: int) -> int | None:
+    """When an invoice last changed, not later than `before`."""
+    row = conn.execute(
+        "SELECT MAX(updated_at) FROM (SELECT updated_at FROM invoice WHERE updated_at <= ? "
+        "ORDER BY seq DESC LIMIT 100)",
+        (before,),
+    ).fetchone()
+    return None if row[0] is None else int(row[0])
+
+
+def under_way(conn: sqlite3.Connection, *, claimed_since: int, signed_since: int) -> list[str]:
+    """Ids of the open sale, of claims since a moment, and of what was settled since another."""
+    rows = conn.execute(
+        """SELECT id FROM invoice WHERE state IN ('SIGNING', 'IN_DOUBT')
+           OR (state = 'RECEIVED' AND updated_at >= ?)
+           OR seq IN (SELECT seq FROM invoice WHERE state IN ('SIGNED', 'REJECTED')
+                      AND updated_at >= ? ORDER BY seq DESC LIMIT 100)
+           ORDER BY seq""",
+        (claimed_since, signed_since),
+    ).fetchall()
+    return [row[0] for row in rows]
+
+
 def write_ahead(
     conn: sqlite3.Connection, row: InvoiceRow, *, invc_no: int, unit_request: bytes, at: int
 ) -> None:
     """Number and exact bytes, before the first byte leaves (etims.md 8.3)."""
     state = transition(row.state, SigningEvent.WRITTEN_AHEAD)
     _changed(conn.execute(_WRITE_AHEAD, (state, invc_no, unit_request, at, row.id)))
+
+
+def count_attempt(conn: sqlite3.Connection, row: InvoiceRow, *, at: int) -> None:
+    """The same bytes are about to go out once more; durable before they do."""
+    _changed(
+        conn.execute(
+            "UPDATE invoice SET attempts = attempts + 1, updated_at = ? WHERE id = ? "
+            "AND state = 'IN_DOUBT'",
+            (at, row.id),
+        )
+    )
+
+
+def uncount_attempt(conn: sqlite3.Connection, row: InvoiceRow, *, at: int) -> None:
+    """Not one byte of it left after all."""
+    conn.execute(
+        "UPDATE invoice SET attempts = attempts - 1, updated_at = ? WHERE id = ? "
+        "AND state = 'IN_DOUBT'",
+        (at, row.id),
+    )
 
 
 def settle_signed(

@@ -143,6 +143,14 @@ def recent_with_till(conn: sqlite3.Connection, limit: int) -> list[tuple[Receipt
     return [(ReceiptRow(*row[:-1]), row[-1]) for row in conn.execute(_RECENT_WITH_TILL, (limit,))]
 
 
+def after(conn: sqlite3.Connection, seq: int, limit: int) -> list[ReceiptRow]:
+    """The next receipts in the order of the chain."""
+    rows = conn.execute(
+        f"SELECT {_COLUMNS} FROM receipt WHERE seq > ? ORDER BY seq LIMIT ?", (seq, limit)
+    )
+    return [ReceiptRow(*row) for row in rows]
+
+
 def by_counter(conn: sqlite3.Connection, sdc_id: str, tot_rcpt_no: int) -> ReceiptRow | None:
     """The receipt that has this total counter of this unit."""
     row = conn.execute(

@@ -192,7 +192,7 @@ class UnitClient:
             return Signed(data, answer.raw)
         reason = words(answer.code, answer.message)
         hint = answer.code in CEILING_CANDIDATES
-        match proof(answer.code, self._duplicates):
+        match proof(answer.code, self._duplicates, answer.message):
             case Proof.REFUSED:
                 return Refused(answer.code, reason, answer.raw)
             case Proof.NOT_READY:

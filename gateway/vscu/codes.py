@@ -6,6 +6,7 @@ is AMBIGUOUS, because resending that sale as new would make a second receipt.
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 
 
@@ -73,9 +74,14 @@ _WORDS = {
 }
 
 
-def proof(code: str, duplicate_codes: tuple[str, ...]) -> Proof:
+# A refusal that speaks of the invoice's number is no refusal of its contents: newer builds say
+# "Invc No: 7 is invalid, use the expected value: 8" to a sale they have signed (etims.md 8.3).
+_ABOUT_THE_NUMBER = re.compile(r"invc\s*_?no|invoice number|expected value|overlap|already", re.I)
+
+
+def proof(code: str, duplicate_codes: tuple[str, ...], message: str = "") -> Proof:
     """What `code`, in answer to a sale, proves."""
-    if code in duplicate_codes:
+    if code in duplicate_codes or (code in _REFUSED and _ABOUT_THE_NUMBER.search(message)):
         return Proof.DUPLICATE
     if code in _REFUSED:
         return Proof.REFUSED

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+
+import pytest
 
 from gateway.store import events
 from hw_fakes.vscu.unit import ExternalUnit, UnitControl, free_port
@@ -40,6 +43,55 @@ async def test_a_lost_answer_is_never_signed_again_and_blocks_until_it_is_settle
         assert "invoice.in_doubt" in told
         assert "doubt.examined" in told
     assert len(await unit.journal()) == 1
+
+
+async def test_the_answer_is_swallowed_six_times(unit: UnitControl, shop_dir: Path) -> None:
+    """The field's most common defect: signed, not heard, sent again. `make bench` has the time."""
+    part = {**QUICK, "read_back": True}
+    settings = make_settings(shop_dir, unit.url, unit=part, api={"wait_s": 20})
+    async with open_shop(settings) as shop:
+        await unit.knobs(readBack=True, swallowAnswers=6)
+        sale = a_sale()
+        first, second = await asyncio.gather(
+            shop.till().sell("key", sale), shop.till().sell("key", sale)
+        )
+        while first.status != 201:
+            assert first.json["signed"] == "unknown"
+            first = await shop.till().sell("key", sale)
+        while second.status != 201:
+            second = await shop.till().sell("key", sale)
+    assert first.body == second.body
+    assert first.json["recovered"] is True
+    (entry,) = await unit.journal()
+    assert entry["rcptSign"] == first.json["rcptSign"]
+
+
+@pytest.mark.parametrize("answer", ["899", "924", "994", "expected"])
+async def test_no_way_of_saying_duplicate_signs_again(
+    unit: UnitControl, shop_dir: Path, answer: str
+) -> None:
+    settings = make_settings(shop_dir, unit.url, unit=QUICK, api={"wait_s": 5})
+    async with open_shop(settings) as shop:
+        await unit.knobs(loseAnswers=1, duplicateAnswer=answer)
+        sale = a_sale()
+        for _ in range(3):
+            reply = await shop.till().sell("key", sale)
+            assert reply.json["code"] == "OUTCOME_UNKNOWN"
+    assert len(await unit.journal()) == 1
+
+
+async def test_the_bytes_are_sent_again_once_and_no_more(unit: UnitControl, shop_dir: Path) -> None:
+    """Not even a restart earns a second resend."""
+    settings = make_settings(shop_dir, unit.url, unit=QUICK, api={"wait_s": 5})
+    sale = a_sale()
+    await unit.knobs(swallowAnswers=4)
+    for _ in range(3):
+        async with open_shop(settings) as shop:
+            reply = await shop.till().sell("key", sale)
+            assert reply.json["code"] == "OUTCOME_UNKNOWN"
+            status = await shop.till().request("GET", "/v1/status")
+            assert "by a person" in status.json["signer"]["blocked"]
+    assert (await unit.state())["knobs"]["swallowAnswers"] == 2
 
 
 async def test_a_sale_the_unit_never_got_is_signed_by_the_one_resend(

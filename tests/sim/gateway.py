@@ -21,6 +21,7 @@ from gateway.fiscal.resolver import Resolver
 from gateway.fiscal.signer import Signer
 from gateway.store import invoices, unit
 from gateway.store.database import Database
+from gateway.store.invoices import InvoiceRow
 from gateway.vscu.sale import SaleEncoder, SaleForm
 from gateway.vscu.wire import encode
 from gateway.wiring import StoredSales
@@ -59,9 +60,16 @@ class RealGateway:
             extras=lambda: {"ceiling": self.monitor.as_json()},
         )
         readers = [StoredSales(self.client)] if sim_unit.read_back else []
-        evidence: list[Evidence] = [ReadBack(reader) for reader in readers]
-        evidence.append(Resend(self.client, self.monitor.gate))
-        self.resolver = Resolver(db=db, clock=clock, committer=committer, evidence=evidence)
+        witnesses: list[Evidence] = [ReadBack(reader, at_rest=self._at_rest) for reader in readers]
+        self.resolver = Resolver(
+            db=db,
+            clock=clock,
+            committer=committer,
+            evidence=lambda count: [
+                *witnesses,
+                Resend(self.client, self.monitor.gate, count),
+            ],
+        )
         self.ahead = AheadWatch(db=db, clock=clock, readers=readers)
         self.decisions = Decisions(
             db=db, clock=clock, committer=committer, take_up=self.resolver.take_up
@@ -88,7 +96,9 @@ class RealGateway:
         at = int(self.clock.now().timestamp() * 1e6)
         await self.db.write(lambda conn: unit.ensure(conn, first_invoice_no=1, at=at))
         await self.monitor.load()
-        await self.signer.recover()
+        opened = await self.signer.recover()
+        if opened is not None and self.unit.hosted:
+            self.inherited = (opened.id, opened.attempts)
         monitor = asyncio.ensure_future(self.monitor.run())
         await self.monitor.first_answer(3)
         await self.ahead.check()
@@ -99,7 +109,11 @@ class RealGateway:
         for task in done:
             task.result()
 
+    def _at_rest(self, row: InvoiceRow) -> bool:
+        return self.inherited == (row.id, row.attempts)
+
     ready = False
+    inherited: tuple[str, int] | None = None
 
     async def submit(self, till: str, key: str, *, refused: bool = False) -> tuple[int, bytes]:
         """What `POST /v1/invoices` does, without the HTTP around it."""

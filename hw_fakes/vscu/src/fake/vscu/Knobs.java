@@ -25,6 +25,7 @@ final class Knobs {
         number("upstreamLatencyMs", 0);
         number("offlineLatencyMs", 0);
         number("loseAnswers", 0);
+        number("swallowAnswers", 0);
         number("lateAnswers", 0);
         number("lateAnswersMs", 31000);
         flag("dieAfterCommit");

@@ -1,0 +1,63 @@
+"""Serves what to do when the store must not be used: a till and a phone get an answer, not silence.
+
+Nothing is signed, read or written. The process stays until it is stopped, because a restart would
+only find the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import logging
+
+from aiohttp import web
+
+from gateway.api import problem
+from gateway.errors import StoreError
+from gateway.settings import Settings
+
+log = logging.getLogger(__name__)
+
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1"><title>POS gateway: stopped</title>
+<body style="font:16px/1.5 sans-serif;margin:1rem;max-width:40rem">
+<h1 style="background:#b3261e;color:#fff;padding:1rem;border-radius:.8rem">Nothing is signed</h1>
+<p><b>{detail}</b></p>
+<p>What to do, in this order:</p>
+<ol><li>Do not delete anything in <code>{store}</code>: it holds the fiscal receipts of this shop.</li>
+<li>Stop the service: <code>systemctl stop pos-gateway</code></li>
+<li>{advice}</li>
+<li>Start it again: <code>systemctl start pos-gateway</code></li></ol>
+<p>Code {code}. The tills get this code, too, and know that nothing was signed.</p></body></html>"""
+RESTORE = (
+    "Put the last backup back: <code>pos-gateway restore {backups}/&lt;the newest file&gt;</code>"
+)
+UPGRADE = "Install the newer version of the gateway again; an older one cannot read its store."
+
+
+async def serve(settings: Settings, error: StoreError, stop: asyncio.Event) -> None:
+    """Answer everything with the problem until `stop`. OSError when the port is taken."""
+    error.extra.setdefault("signed", "no")
+    advice = UPGRADE if error.code == "STORE_NEWER" else RESTORE
+    page = PAGE.format(
+        detail=html.escape(error.detail),
+        code=error.code,
+        store=html.escape(str(settings.store.directory)),
+        advice=advice.format(backups=html.escape(str(settings.backup_directory))),
+    )
+
+    async def answer(request: web.Request) -> web.Response:
+        if "text/html" in request.headers.get("Accept", "") or request.path == "/":
+            return web.Response(status=503, text=page, content_type="text/html")
+        return problem.response(error, request.path)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, settings.api.host, settings.api.port).start()
+        log.critical("gateway.stopped code=%s detail=%s", error.code, error.detail)
+        await stop.wait()
+    finally:
+        await runner.cleanup()

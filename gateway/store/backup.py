@@ -1,0 +1,187 @@
+"""One backup in one file: the store as of one moment, the unit's folder with its keys, a manifest.
+
+Losing the unit's keys means a de-registration at KRA (etims.md 1.5), so they are part of it; putting
+the unit's folder back would put its counters back too, so that happens only when asked for, and
+never over a folder that is there. A restored store knows that it is an old copy (`fiscal/ahead.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import sqlite3
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from gateway.clock import micros
+from gateway.errors import StoreCorrupt, StoreError
+from gateway.store import meta
+from gateway.store.database import FILE_NAME, only_instance
+
+MANIFEST = "manifest.json"
+UNIT = "unit/"
+# A log or a JAR in the unit's folder is not what a backup is for. Bytes.
+UNIT_FILE_MAX = 64 * 1024 * 1024
+# In the meta of a restored store until the unit agrees with it; the value is the copy's age (micros).
+RESTORED_KEY = "store.restored"
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A finished backup. `receipts` is how many signed receipts it holds."""
+
+    path: Path
+    size: int
+    receipts: int
+
+
+def make(store: Path, unit: Path | None, target: Path, at: datetime) -> Made:
+    """Copy the open store and the unit's folder into a new file in `target`. StoreError if it cannot.
+
+    Runs beside the daemon: SQLite's own copy of one read snapshot, no writer waits.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    path = target / f"pos-gateway-{at:%Y%m%dT%H%M%SZ}.tar"
+    part = path.with_suffix(".part")
+    try:
+        with tempfile.TemporaryDirectory(dir=target, prefix=".making-") as scratch:
+            copy = Path(scratch) / FILE_NAME
+            receipts = _copy_store(store / FILE_NAME, copy)
+            _write(part, copy, unit, at, receipts)
+        os.replace(part, path)
+        _sync(target)
+    except (OSError, sqlite3.Error, tarfile.TarError) as error:
+        part.unlink(missing_ok=True)
+        raise StoreError(f"The backup could not be made: {error}") from error
+    return Made(path, path.stat().st_size, receipts)
+
+
+def rotate(target: Path, keep: int) -> list[Path]:
+    """Delete the oldest beyond `keep`; what was deleted."""
+    old = found(target)[:-keep] if keep else []
+    for path in old:
+        path.unlink()
+    return old
+
+
+def found(target: Path) -> list[Path]:
+    """The backups in `target`, oldest first (their names sort by time)."""
+    return sorted(target.glob("pos-gateway-*.tar"))
+
+
+def restore(backup: Path, store: Path, unit: Path | None, at: datetime) -> dict[str, Any]:
+    """Put the store of `backup` in place of the one in `store`, which is kept beside it.
+
+    `unit`: put the unit's folder back there, too; StoreError when anything is in it already. The
+    manifest, with `replaced` saying where the old store went. StoreError, StoreCorrupt: nothing is
+    changed.
+    """
+    store.mkdir(parents=True, exist_ok=True)
+    with only_instance(store), tempfile.TemporaryDirectory(dir=store.parent) as scratch:
+        folder = Path(scratch)
+        manifest = _unpack(backup, folder)
+        if unit is not None and unit.is_dir() and any(unit.iterdir()):
+            raise StoreError(
+                f"{unit} is not empty. Its counters would be put back to {manifest['createdAt']}; "
+                "move it away first if that is what you want."
+            )
+        _mark(folder / FILE_NAME, manifest)
+        replaced = None
+        if (store / FILE_NAME).exists():
+            replaced = store / f"replaced-{at:%Y%m%dT%H%M%SZ}"
+            replaced.mkdir()
+            for file in store.glob(f"{FILE_NAME}*"):
+                os.replace(file, replaced / file.name)
+        os.replace(folder / FILE_NAME, store / FILE_NAME)
+        _sync(store)
+        if unit is not None and (folder / "unit").is_dir():
+            shutil.copytree(folder / "unit", unit, dirs_exist_ok=True)
+        return {**manifest, "replaced": str(replaced) if replaced else None}
+
+
+def _copy_store(source: Path, copy: Path) -> int:
+    conn = sqlite3.connect(f"file:{source}?mode=ro", uri=True)
+    try:
+        conn.execute("VACUUM INTO ?", (str(copy),))
+    finally:
+        conn.close()
+    check = sqlite3.connect(copy)
+    try:
+        if check.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            raise StoreError("The backup is damaged, so the store is. Call the technician.")
+        return int(check.execute("SELECT COUNT(*) FROM receipt").fetchone()[0])
+    finally:
+        check.close()
+
+
+def _write(part: Path, copy: Path, unit: Path | None, at: datetime, receipts: int) -> None:
+    files = [(FILE_NAME, copy)]
+    if unit is not None and unit.is_dir():
+        for file in sorted(unit.rglob("*")):
+            if file.is_file() and file.suffix != ".jar" and file.stat().st_size < UNIT_FILE_MAX:
+                files.append((UNIT + file.relative_to(unit).as_posix(), file))
+    digests = {}
+    # Keys of a fiscal device are in it: nobody but the gateway's user reads it.
+    handle = os.open(part, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "wb") as out:
+        with tarfile.open(fileobj=out, mode="w") as tar:
+            for name, file in files:
+                body = file.read_bytes()
+                digests[name] = hashlib.sha256(body).hexdigest()
+                _add(tar, name, body, at)
+            manifest = {
+                "version": 1,
+                "createdAt": at.isoformat(timespec="seconds"),
+                "createdMicros": micros(at),
+                "receipts": receipts,
+                "sha256": digests,
+            }
+            _add(tar, MANIFEST, json.dumps(manifest, indent=1).encode(), at)
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def _add(tar: tarfile.TarFile, name: str, body: bytes, at: datetime) -> None:
+    info = tarfile.TarInfo(name)
+    info.size, info.mtime, info.mode = len(body), int(at.timestamp()), 0o600
+    tar.addfile(info, io.BytesIO(body))
+
+
+def _unpack(backup: Path, folder: Path) -> dict[str, Any]:
+    """Every file of the backup into `folder`, each checked. StoreCorrupt for any that is not whole."""
+    try:
+        with tarfile.open(backup) as tar:
+            tar.extractall(folder, filter="data")
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
+        for name, digest in manifest["sha256"].items():
+            if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
+                raise StoreCorrupt(f"{backup.name} is damaged: {name} is not what was saved.")
+    except (OSError, tarfile.TarError, ValueError, KeyError) as error:
+        raise StoreCorrupt(f"{backup.name} is no backup that can be used: {error}") from error
+    if FILE_NAME not in manifest["sha256"]:
+        raise StoreCorrupt(f"{backup.name} holds no store.")
+    return manifest
+
+
+def _mark(path: Path, manifest: dict[str, Any]) -> None:
+    conn = sqlite3.connect(path)
+    try:
+        with conn:
+            meta.put(conn, RESTORED_KEY, str(manifest["createdMicros"]))
+    finally:
+        conn.close()
+
+
+def _sync(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

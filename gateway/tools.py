@@ -1,0 +1,69 @@
+"""What the command line does with a store, beside the daemon or while it is stopped."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gateway.clock import SystemClock
+from gateway.errors import StoreError
+from gateway.journal import export
+from gateway.journal.verify import Report
+from gateway.printing.terminal import to_text
+from gateway.settings import Settings
+from gateway.store import backup
+from gateway.store.backup import Made
+from gateway.store.database import FILE_NAME
+from gateway.store.receipts import ReceiptRow
+from gateway.wiring import compose, shop
+
+
+@contextmanager
+def read_only(settings: Settings) -> Iterator[sqlite3.Connection]:
+    """The store as it is now, whether the daemon runs or not. StoreError when there is none."""
+    path = settings.store.directory / FILE_NAME
+    if not path.is_file():
+        raise StoreError(f"There is no store at {path}.")
+    conn = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
+    try:
+        conn.execute("BEGIN")
+        yield conn
+    finally:
+        conn.close()
+
+
+def journal_verify(settings: Settings) -> Report:
+    """Chain, counts and gaps of the store itself."""
+    with read_only(settings) as conn:
+        return export.check(conn, _who(settings))
+
+
+def journal_export(settings: Settings, directory: Path) -> Report:
+    """Three files in `directory`, checked after they were written."""
+    seller = shop(settings)
+
+    def render(conn: sqlite3.Connection, row: ReceiptRow) -> str:
+        document = compose(conn, row.invoice_id, 0, seller, export.TEXT_COLUMNS, 80)
+        return to_text(document, columns=export.TEXT_COLUMNS)
+
+    with read_only(settings) as conn:
+        return export.export(conn, _who(settings), directory, render)
+
+
+def backup_now(settings: Settings, target: Path | None) -> Made:
+    store, unit = settings.store.directory, settings.unit.directory
+    return backup.make(store, unit, target or settings.backup_directory, SystemClock().now())
+
+
+def restore(settings: Settings, file: Path, *, unit_keys: bool) -> dict[str, Any]:
+    """StoreError while the daemon runs: it holds the store's lock."""
+    unit = settings.unit.directory if unit_keys else None
+    return backup.restore(file, settings.store.directory, unit, SystemClock().now())
+
+
+def _who(settings: Settings) -> dict[str, Any]:
+    branch = settings.branch
+    return {"pin": branch.pin, "branchId": branch.branch_id, "tradeName": branch.trade_name}
