@@ -118,7 +118,7 @@ class StoreSettings(_Section):
     directory: Path
     readers: Annotated[int, Field(ge=1, le=8)] = 2
     busy_timeout_ms: Annotated[int, Field(ge=0)] = 5000
-    # Room that is given to the store when the disk is full; 32 MB are some 10,000 sales.
+    # Room that is given to the store when the disk is full; 32 MB are some 5,000 sales (measured: 6.5 kB each).
     ballast_mb: Annotated[int, Field(ge=0, le=1024)] = 32
 
 

@@ -121,12 +121,15 @@ def _end(entry: dict[str, Any], number: int, report: Report) -> None:
 
 def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
+        print("usage: python3 verify.py journal.jsonl", file=sys.stderr)
         return 2
     try:
         with open(arguments[0], encoding="utf-8") as file:
             report = verify(file)
-    except OSError:
+    except OSError as error:
+        print(f"{arguments[0]}: {error.strerror}", file=sys.stderr)
         return 2
+    print("\n".join(report.lines()))
     return 1 if report.errors else 0
 
 

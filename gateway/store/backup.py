@@ -55,7 +55,7 @@ def make(store: Path, unit: Path | None, target: Path, at: datetime) -> Made:
             copy = Path(scratch) / FILE_NAME
             receipts = _copy_store(store / FILE_NAME, copy)
             _write(part, copy, unit, at, receipts)
-        os.replace(part, path)
+        part.replace(path)
         _sync(target)
     except (OSError, sqlite3.Error, tarfile.TarError) as error:
         part.unlink(missing_ok=True)
@@ -98,8 +98,8 @@ def restore(backup: Path, store: Path, unit: Path | None, at: datetime) -> dict[
             replaced = store / f"replaced-{at:%Y%m%dT%H%M%SZ}"
             replaced.mkdir()
             for file in store.glob(f"{FILE_NAME}*"):
-                os.replace(file, replaced / file.name)
-        os.replace(folder / FILE_NAME, store / FILE_NAME)
+                file.replace(replaced / file.name)
+        (folder / FILE_NAME).replace(store / FILE_NAME)
         _sync(store)
         if unit is not None and (folder / "unit").is_dir():
             shutil.copytree(folder / "unit", unit, dirs_exist_ok=True)

@@ -107,6 +107,39 @@ async def load(daemon: Daemon, session: aiohttp.ClientSession, tills: int) -> li
     return status
 
 
+async def swallowed(folder: Path, session: aiohttp.ClientSession) -> None:
+    """Six answers about one sale are swallowed; one sale, posted twice with one key."""
+    daemon = Daemon(folder)
+    text = daemon.config.read_text().replace("[store]", "read_back = true\n[store]")
+    daemon.config.write_text(text)
+    await daemon.start()
+    await daemon.unit.knobs(readBack=True, swallowAnswers=6)
+    sale = a_sale()
+    silent = asyncio.ensure_future(_until_it_answers(daemon))
+
+    async def until_told() -> bytes:
+        while (reply := await daemon.till(session).sell("lost", sale)).status != 201:
+            pass
+        return reply.body
+
+    first, second = await asyncio.gather(until_told(), until_told())
+    told = time.perf_counter()
+    after = told - await silent
+    receipts = len(await daemon.unit.journal())
+    same = "identical" if first == second else "DIFFERENT"
+    print(
+        f"six answers lost:     {receipts} receipt, two {same} answers, {after:.2f} s after the "
+        "unit answers again"
+    )
+    await daemon.stop()
+
+
+async def _until_it_answers(daemon: Daemon) -> float:
+    while (await daemon.unit.state())["knobs"]["swallowAnswers"] > 0:
+        await asyncio.sleep(0.005)
+    return time.perf_counter()
+
+
 async def main() -> None:
     with tempfile.TemporaryDirectory() as folder, contextlib.closing(FakePrinter()) as printer:
         printer.plug()
@@ -142,6 +175,10 @@ async def main() -> None:
             for tills in (1, 8, 32):
                 await load(daemon, session, tills)
         print(f"RSS after the load:   {rss_mb(daemon.pid):.0f} MB (with the printing code loaded)")
+        lost = Path(folder) / "lost"
+        lost.mkdir()
+        async with aiohttp.ClientSession() as session:
+            await swallowed(lost, session)
         if await daemon.stop() != 0:
             sys.exit(daemon.log()[-2000:])
 

@@ -27,6 +27,8 @@ class Daemon:
         self.unit = UnitControl(f"http://127.0.0.1:{self.unit_port}")
         self.url = f"http://127.0.0.1:{self.port}"
         self._env = env or {}
+        # A command that runs the daemon's command (strace).
+        self.prefix: list[str] = []
         self._process: asyncio.subprocess.Process | None = None
         prepare(directory / "unit", port=self.unit_port)
         self.config = directory / "gateway.toml"
@@ -67,7 +69,7 @@ port = {self.port}
             env = {**os.environ, "NOTIFY_SOCKET": path, "GATEWAY_TILL_TOKENS": tokens, **self._env}
             with (self.directory / "daemon.log").open("ab") as log:
                 self._process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-m", "gateway", "run", "--config", str(self.config),
+                    *self.prefix, sys.executable, "-m", "gateway", "run", "--config", str(self.config),
                     env=env, stdout=log, stderr=log,
                 )  # fmt: skip
             loop = asyncio.get_running_loop()
@@ -92,6 +94,12 @@ port = {self.port}
     async def stop(self) -> int:
         """SIGTERM, as systemd stops it; the exit code."""
         return await self._signal(signal.SIGTERM)
+
+    async def ended(self) -> int:
+        """Waits for the daemon's own end; the exit code."""
+        assert self._process is not None
+        async with asyncio.timeout(READY_MAX_S):
+            return await self._process.wait()
 
     async def _signal(self, number: int) -> int:
         assert self._process is not None

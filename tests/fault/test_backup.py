@@ -1,0 +1,151 @@
+"""Backups made beside the running daemon, put back, and what a store that is old does then."""
+
+from __future__ import annotations
+
+import tarfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway import tools
+from gateway.continuity.backups import Backups
+from gateway.errors import StoreCorrupt, StoreError
+from gateway.settings import Settings
+from gateway.store import backup
+from hw_fakes.vscu.unit import UnitControl
+from tests.support.clock import FakeClock, settle
+from tests.support.shop import a_sale, make_settings, open_shop
+
+NOON = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
+
+
+def settings_of(shop_dir: Path, unit: UnitControl, **changes: Any) -> Settings:
+    folder = shop_dir / "unit-files"
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    (folder / "data" / "device.key").write_text("the only copy of the keys")
+    (folder / "etims-vscu.jar").write_bytes(b"x" * 1000)
+    return make_settings(shop_dir, unit.url, unit={"directory": folder, **changes})
+
+
+async def test_a_backup_is_made_beside_the_daemon_and_put_back(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    settings = settings_of(shop_dir, unit, read_back=True)
+    await unit.knobs(readBack=True)
+    first = a_sale()
+    async with open_shop(settings) as shop:
+        one = await shop.till().sell("one", first)
+        made = tools.backup_now(settings, None)
+        assert made.receipts == 1
+        assert made.path.stat().st_mode & 0o077 == 0
+        with tarfile.open(made.path) as tar:
+            assert "unit/data/device.key" in tar.getnames()
+            assert not any(name.endswith(".jar") for name in tar.getnames())
+        with pytest.raises(StoreError, match="Another gateway"):
+            tools.restore(settings, made.path, unit_keys=False)
+        assert (await shop.till().sell("two", a_sale())).status == 201
+    found = tools.restore(settings, made.path, unit_keys=False)
+    assert Path(found["replaced"]).is_dir()
+    async with open_shop(settings) as shop:
+        # The unit has signed a sale since: held, by itself.
+        held = await shop.till().sell("three", a_sale())
+        assert (held.status, held.json["code"]) == (503, "UNIT_AHEAD")
+        # What the backup holds is still told, byte for byte.
+        assert (await shop.till().sell("one", first)).body == one.body
+    assert len(await unit.journal()) == 2
+
+
+async def test_a_restored_store_that_the_unit_agrees_with_sells_on(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    settings = settings_of(shop_dir, unit, read_back=True)
+    await unit.knobs(readBack=True)
+    async with open_shop(settings) as shop:
+        assert (await shop.till().sell("one", a_sale())).status == 201
+    made = tools.backup_now(settings, None)
+    tools.restore(settings, made.path, unit_keys=False)
+    async with open_shop(settings) as shop:
+        assert (await shop.till().sell("two", a_sale())).status == 201
+
+
+async def test_without_a_witness_a_restored_store_waits_for_a_person(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    settings = settings_of(shop_dir, unit)
+    async with open_shop(settings) as shop:
+        assert (await shop.till().sell("one", a_sale())).status == 201
+    tools.restore(settings, tools.backup_now(settings, None).path, unit_keys=False)
+    sale = a_sale()
+    async with open_shop(settings) as shop:
+        held = await shop.till().sell("two", sale)
+        assert held.json["code"] == "UNIT_AHEAD"
+        said = {"nextInvcNo": 2, "reason": "nothing was sold since the backup"}
+        reply = await shop.technician().request("POST", "/v1/unit/numbering", json=said)
+        assert reply.status == 200
+        assert (await shop.till().sell("two", sale)).status == 201
+
+
+async def test_the_units_counters_are_never_put_back_silently(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    settings = settings_of(shop_dir, unit)
+    async with open_shop(settings):
+        pass
+    made = tools.backup_now(settings, None)
+    with pytest.raises(StoreError, match="is not empty"):
+        tools.restore(settings, made.path, unit_keys=True)
+    folder = settings.unit.directory
+    assert folder is not None
+    folder.rename(shop_dir / "moved-away")
+    tools.restore(settings, made.path, unit_keys=True)
+    assert (folder / "data" / "device.key").read_text() == "the only copy of the keys"
+
+
+async def test_a_damaged_backup_changes_nothing(unit: UnitControl, shop_dir: Path) -> None:
+    settings = settings_of(shop_dir, unit)
+    async with open_shop(settings) as shop:
+        assert (await shop.till().sell("one", a_sale())).status == 201
+    made = tools.backup_now(settings, None)
+    body = bytearray(made.path.read_bytes())
+    body[len(body) // 4] ^= 0xFF
+    made.path.write_bytes(body)
+    before = (settings.store.directory / "gateway.db").read_bytes()
+    with pytest.raises(StoreCorrupt):
+        tools.restore(settings, made.path, unit_keys=False)
+    with pytest.raises(StoreCorrupt):
+        tools.restore(settings, shop_dir / "none.tar", unit_keys=False)
+    assert (settings.store.directory / "gateway.db").read_bytes() == before
+
+
+async def test_the_schedule_rotates_and_says_when_it_fails(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    settings = settings_of(shop_dir, unit)
+    async with open_shop(settings) as shop:
+        target = shop_dir / "stick"
+        clock = FakeClock(NOON)
+        work = Backups(
+            db=shop.gateway.db,
+            clock=clock,
+            store=settings.store.directory,
+            unit=None,
+            target=target,
+            every_s=3600,
+            keep=3,
+        )
+        for _ in range(5):
+            assert await work.once()
+            clock.pass_time(hours=1)
+        files = backup.found(target)
+        assert len(files) == 3
+        assert files[-1].name == work.last
+        assert f"{NOON + timedelta(hours=4):%Y%m%dT%H}" in files[-1].name
+        for file in files:
+            file.unlink()
+        target.rmdir()
+        target.write_text("a file where the stick was")
+        assert not await work.once()
+        assert work.problem is not None
+        await settle()

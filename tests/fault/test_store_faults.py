@@ -1,0 +1,195 @@
+"""The disk at its worst: full, failing at fsync, a damaged page, a second gateway on the same files."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from gateway.app import open_gateway
+from gateway.errors import StoreError
+from hw_fakes.vscu.unit import UnitControl
+from tests.conftest import need_tool
+from tests.support.daemon import Daemon
+from tests.support.shop import a_sale, make_settings, open_shop
+
+MB = 1024 * 1024
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 24 MB, in memory."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(place)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small disk needs root")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Take every byte that is left."""
+    file = disk / "somebody-elses-video"
+    handle = os.open(file, os.O_CREAT | os.O_WRONLY)
+    for size in (65536, 4096, 512):
+        try:
+            while True:
+                os.write(handle, b"x" * size)
+        except OSError:
+            continue
+    os.close(handle)
+    return file
+
+
+async def test_a_full_disk_stops_selling_last_and_ends_by_itself(
+    unit: UnitControl, small_disk: Path
+) -> None:
+    settings = make_settings(
+        small_disk, unit.url, store={"directory": small_disk / "store", "ballast_mb": 8},
+        backup={"every_hours": 6, "directory": small_disk / "backups"},
+    )  # fmt: skip
+    async with open_shop(settings) as shop:
+        till = shop.till()
+        assert (await till.sell("before", a_sale())).status == 201
+        video = fill(small_disk)
+        # The ballast goes first: many more sales, while a backup cannot be made any more.
+        sold = 0
+        sale = a_sale()
+        while (reply := await till.sell(f"full-{sold}", sale)).status == 201:
+            sold += 1
+            sale = a_sale()
+            if sold == 20:
+                status = (await till.request("GET", "/v1/status")).json
+                assert status["store"]["diskFull"] is True
+        assert sold > 100
+        # Now it is really full: a clear answer, nothing signed, the pages go on.
+        assert (reply.status, reply.json["code"]) == (503, "DISK_FULL")
+        assert (await till.request("GET", "/")).status == 200
+        assert len(await unit.journal()) == sold + 1
+        # Space returns, and nobody does anything else.
+        video.unlink()
+        assert (await till.sell(f"full-{sold}", sale)).status == 201
+    journal = await unit.journal()
+    assert len(journal) == sold + 2
+    assert len({entry["trdInvcNo"] for entry in journal}) == sold + 2
+
+
+@pytest.mark.timeout(120)
+async def test_a_failing_fsync_stops_signing_and_is_not_tried_again(tmp_path: Path) -> None:
+    """The kernel's own EIO, injected into the real daemon: after it, no fsync is believed."""
+    strace = need_tool("strace")
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:
+        daemon = Daemon(tmp_path)
+        inject = "inject=fsync,fdatasync:error=EIO:when=60+"
+        daemon.prefix = [strace, "-f", "-qq", "-o", "/dev/null",
+                         "-e", "trace=fsync,fdatasync", "-e", inject]  # fmt: skip
+        await daemon.start()
+        told: dict[str, bytes] = {}
+        key, sale = "", {}
+        for number in range(200):
+            key, sale = f"key-{number}", a_sale()
+            try:
+                reply = await daemon.till(session).sell(key, sale)
+            except aiohttp.ClientError:
+                break
+            if reply.status != 201:
+                assert reply.status in (202, 503)
+                break
+            told[key] = reply.body
+        else:
+            pytest.fail("no fsync failed")
+        assert told
+        # The process ends by itself: only a fresh look at the file may be trusted.
+        assert await daemon.ended() != 0
+        assert "store.failed" in daemon.log()
+        daemon.prefix = []
+        daemon.config.write_text(
+            daemon.config.read_text().replace("[store]", "read_back = true\n[store]")
+        )
+        await daemon.start()
+        await daemon.unit.knobs(readBack=True)
+        while (reply := await daemon.till(session).sell(key, sale)).status != 201:
+            assert reply.status in (202, 503)
+        journal = await daemon.unit.journal()
+        assert len({entry["trdInvcNo"] for entry in journal}) == len(journal)
+        assert len(journal) == len(told) + 1
+        await daemon.stop()
+
+
+async def test_a_damaged_store_is_never_signed_with(tmp_path: Path) -> None:
+    """Garbage in the middle of the file: every till and every phone is told what to do."""
+    async with aiohttp.ClientSession() as session:
+        daemon = Daemon(tmp_path)
+        await daemon.start()
+        for number in range(30):
+            assert (await daemon.till(session).sell(f"k{number}", a_sale())).status == 201
+        await daemon.stop()
+        file = tmp_path / "store" / "gateway.db"
+        body = bytearray(file.read_bytes())
+        for page in range(4, len(body) // 4096):
+            body[page * 4096 : page * 4096 + 64] = os.urandom(64)
+        file.write_bytes(body)
+        await daemon.start()
+        reply = await daemon.till(session).sell("after", a_sale())
+        assert (reply.status, reply.json["code"]) == (503, "STORE_CORRUPT")
+        assert reply.json["signed"] == "no"
+        async with session.get(daemon.url + "/") as page:
+            text = await page.text()
+            assert page.status == 503
+        assert "Nothing is signed" in text
+        assert "pos-gateway restore" in text
+        assert await daemon.stop() == 1
+
+
+async def test_a_second_gateway_on_the_same_files_is_refused(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    settings = make_settings(shop_dir, unit.url)
+    async with open_shop(settings):
+        with pytest.raises(StoreError, match="Another gateway"):
+            async with open_gateway(settings):
+                pass
+
+
+async def test_after_an_unclean_stop_the_page_says_what_was_in_hand(tmp_path: Path) -> None:
+    async with aiohttp.ClientSession() as session:
+        daemon = Daemon(tmp_path)
+        daemon.config.write_text(
+            daemon.config.read_text().replace("[store]", "read_back = true\n[store]")
+        )
+        await daemon.start()
+        await daemon.unit.knobs(readBack=True, latencyMs=3000)
+        asked = [
+            asyncio.ensure_future(daemon.till(session, f"till-{n}").sell(f"k{n}", a_sale()))
+            for n in (1, 2, 3)
+        ]
+        events = session.get(daemon.url + "/live")
+        async with events as stream:
+            # Until the first sale is at the unit and the others are claimed.
+            seen = 0
+            await daemon.till(session).request("GET", "/v1/status")
+            while seen < 3:
+                status = (await daemon.till(session).request("GET", "/v1/status")).json
+                seen = status["signer"]["waiting"] + (status["signer"]["openInvoice"] is not None)
+            stream.close()
+        await daemon.kill()
+        await asyncio.gather(*asked, return_exceptions=True)
+        await daemon.start()
+        stop = (await daemon.till(session).request("GET", "/v1/status")).json["gateway"]["lastStop"]
+        assert stop["inHand"] == 3
+        assert stop["notSigned"] + stop["inDoubt"] + stop["completed"] == 3
+        assert "3 sales in hand" in stop["text"]
+        async with session.get(daemon.url + "/") as page:
+            assert "3 sales in hand" in await page.text()
+        assert "3 sales in hand" in daemon.log()
+        assert await daemon.stop() == 0
+        await daemon.start()
+        status = (await daemon.till(session).request("GET", "/v1/status")).json
+        assert status["gateway"]["lastStop"] is None
+        await daemon.stop()
