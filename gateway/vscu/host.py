@@ -120,6 +120,8 @@ class InProcessUnit:
         jpype.startJVM(
             str(java.libjvm),
             f"-Xmx{self._heap_mb}m",
+            # A small nursery: requests die young, and the resident memory is measured (make bench).
+            f"-Xmn{max(2, self._heap_mb // 16)}m",
             "-XX:+UseSerialGC",
             "-XX:TieredStopAtLevel=1",
             "-Xss256k",
