@@ -7,7 +7,6 @@ tests use, `daemon.py` adds the process: signals, systemd, the end.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import sqlite3
 from collections.abc import AsyncIterator, Callable
@@ -17,8 +16,6 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway import ids
-from gateway.api import problem
 from gateway.api.build import Defaults
 from gateway.api.server import Services, make_app
 from gateway.clock import Clock, SystemClock, micros
@@ -27,39 +24,31 @@ from gateway.continuity.backups import Backups
 from gateway.continuity.monitor import CeilingMonitor
 from gateway.continuity.outbox import OutboxSender
 from gateway.devices.printer import SerialPrinter
-from gateway.domain.ceiling import HOUR_US, Limits
+from gateway.domain.ceiling import HOUR_US, CeilingView, Limits
 from gateway.domain.invoice import Cashier
 from gateway.errors import ConfigError
 from gateway.fiscal import startup
 from gateway.fiscal.ahead import AheadWatch
-from gateway.fiscal.commit import Committer, Identity
 from gateway.fiscal.decision import Decisions
 from gateway.fiscal.intake import Intake
-from gateway.fiscal.ports import SignedSale
-from gateway.fiscal.resolver import Resolver
 from gateway.fiscal.signer import Signer
 from gateway.fiscal.unit_watch import UnitWatch
 from gateway.printing.document import Document
 from gateway.printing.spooler import PrinterWorker
+from gateway.sales_line import SalesLine
 from gateway.settings import Settings
 from gateway.status import pages
 from gateway.status.views import StatusSource, UnitHealth
-from gateway.store import events, meta, outbox, print_jobs, receipts, unit
+from gateway.store import events, meta, print_jobs, unit
 from gateway.store.database import Database, open_database
-from gateway.store.invoices import InvoiceRow
 from gateway.store.print_jobs import PrintJob
 from gateway.supervisor import Restart, Supervisor
 from gateway.vscu.client import UnitClient
 from gateway.vscu.host import Unit
-from gateway.vscu.sale import SaleEncoder
-from gateway.vscu.wire import encode
 from gateway.wiring import (
-    compose,
+    compose_job,
     make_client,
     make_unit,
-    make_witnesses,
-    portal,
-    sale_form,
     serial_printer,
     shop,
     technicians,
@@ -105,8 +94,14 @@ class _Late:
     def __init__(self) -> None:
         self.after_commit: list[Callable[[], None]] = []
 
+        self.on_contact: list[Callable[[], None]] = []
+
     def fire(self) -> None:
         for hook in self.after_commit:
+            hook()
+
+    def contact(self) -> None:
+        for hook in self.on_contact:
             hook()
 
 
@@ -132,8 +127,7 @@ class _Parts:
         self.stack = stack
         self.stopping = False
         self.late = _Late()
-        # The sale that a process before this one left open, as often as it was sent by then.
-        self.inherited: tuple[str, int] | None = None
+        self.line: SalesLine
         self.last_stop: startup.UncleanStop | None = None
 
     async def start(self) -> Gateway:
@@ -165,7 +159,8 @@ class _Parts:
             tell=lambda ok, reason: _set_health(health, ok, reason),
         )
         await watch.load()
-        signer, decisions, ahead = self._signer(db, client, monitor)
+        self.line = SalesLine(settings, clock, db, client, monitor, self.late.fire)
+        signer, decisions, ahead = self.line.signer, self.line.decisions, self.line.ahead
         await self._recover(db, signer)
         workers = self._workers(db)
         sender = await self._sender(db)
@@ -201,12 +196,14 @@ class _Parts:
         if sender is not None:
             supervisor.start("cloud", sender.run, Restart.BACKOFF)
             self.late.after_commit.append(sender.notify)
+            self.late.on_contact.append(sender.link_is_back)
         intake = Intake(
             db=db,
             clock=clock,
             signer=signer,
             wait_s=settings.api.wait_s,
             keyless_window_s=settings.api.keyless_window_s,
+            gate=signer.gate,
         )
         port = await self._listen(db, intake, decisions, ahead, watch, source, workers)
         return Gateway(
@@ -244,6 +241,7 @@ class _Parts:
             last_contact=ceiling.last_contact_reading,
             oldest_unsent=ceiling.oldest_unsent_reading,
             warn_percent=ceiling.warn_percent,
+            clock_apart_us=int(ceiling.max_clock_ahead_s * 1_000_000),
         )
         return CeilingMonitor(
             db=db,
@@ -251,78 +249,19 @@ class _Parts:
             link=client,
             limits=limits,
             contact_interval_s=ceiling.contact_interval_s,
-            max_clock_ahead_s=ceiling.max_clock_ahead_s,
+            on_contact=self.late.contact,
+            on_change=self._ceiling_changed,
         )
 
-    def _signer(
-        self, db: Database, client: UnitClient, monitor: CeilingMonitor
-    ) -> tuple[Signer, Decisions, AheadWatch]:
-        settings, clock = self.settings, self.clock
-        committer = Committer(
-            clock=clock,
-            identity=Identity(settings.branch.pin, settings.branch.branch_id, portal(settings)),
-            hooks=[self._outbox_hook, self._print_hook, lambda c, _: monitor.record_signed(c)],
-            extras=lambda: {"ceiling": monitor.as_json()},
-        )
-        witnesses = make_witnesses(settings, client, db, monitor.gate, self._at_rest)
-        resolver = Resolver(db=db, clock=clock, committer=committer, evidence=witnesses.evidence)
-        ahead = AheadWatch(db=db, clock=clock, readers=witnesses.readers, counter=witnesses.counter)
-        decisions = Decisions(db=db, clock=clock, committer=committer, take_up=resolver.take_up)
-
-        def gate() -> None:
-            ahead.gate()
-            monitor.gate()
-
-        signer = Signer(
-            db=db,
-            clock=clock,
-            unit=client,
-            encode=SaleEncoder(sale_form(settings), encode, lambda: 1),
-            gate=gate,
-            committer=committer,
-            resolver=resolver,
-            render_problem=problem.render,
-            after_commit=[self.late.fire],
-            queue_max=settings.api.queue_max,
-        )
-        return signer, decisions, ahead
-
-    def _at_rest(self, row: InvoiceRow) -> bool:
-        """A unit in our own process died with it: what an earlier process sent is settled by now."""
-        return self.inherited == (row.id, row.attempts)
-
-    def _outbox_hook(self, conn: sqlite3.Connection, sale: SignedSale) -> None:
-        if self.settings.cloud.url is None:
-            return
-        payload = {
-            "invoice": json.loads(sale.row.document),
-            "receipt": receipts.chained_fields(
-                sale.row.id,
-                sale.receipt,
-                sale.row.total_cents,
-                sale.how,
-                sale.at_us,
-            ),
-            "till": sale.row.till_id,
-            "journalHash": sale.chain_hash,
-        }
-        outbox.put(
-            conn,
-            kind="receipt",
-            subject_id=sale.row.id,
-            payload=ids.canonical(payload),
-            at=sale.at_us,
-        )
-
-    def _print_hook(self, conn: sqlite3.Connection, sale: SignedSale) -> None:
-        if sale.row.printer is not None:
-            print_jobs.enqueue_original(conn, sale.row.id, sale.row.printer, at=sale.at_us)
+    def _ceiling_changed(self, conn: sqlite3.Connection, view: CeilingView) -> None:
+        # The line of sales is made after the monitor that gates it.
+        self.line.warning_strip(conn, view)
 
     async def _recover(self, db: Database, signer: Signer) -> None:
         """What an unclean stop left: the open sale into doubt, prints on the wire unconfirmed."""
         opened = await signer.recover()
         if opened is not None and self.settings.unit.host == "in-process":
-            self.inherited = (opened.id, opened.attempts)
+            self.line.inherited = (opened.id, opened.attempts)
         at = micros(self.clock.now())
 
         wait_us = int(self.settings.api.wait_s * 1_000_000)
@@ -352,9 +291,7 @@ class _Parts:
             def composed(
                 conn: sqlite3.Connection, job: PrintJob, driver: SerialPrinter = driver
             ) -> Document:
-                return compose(
-                    conn, job.invoice_id, job.copy_no, seller, driver.columns, driver.paper_mm
-                )
+                return compose_job(conn, job, seller, driver.columns, driver.paper_mm)
 
             workers.append(
                 PrinterWorker(

@@ -1,4 +1,4 @@
-"""The command line: `pos-gateway run | check | journal | backup | restore | demo`."""
+"""The command line: `pos-gateway run | check | status | journal | backup | restore | demo`."""
 
 from __future__ import annotations
 
@@ -45,6 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     for command in (run, check):
         command.add_argument("--config", type=Path, default=CONFIG, help="default: %(default)s")
 
+    status = commands.add_parser("status", help="what the running gateway says of itself")
+    status.add_argument("--json", action="store_true", help="the whole of it")
+    status.set_defaults(run=_status)
     journal = commands.add_parser("journal", help="the signed receipts: verify or export them")
     parts = journal.add_subparsers(required=True, metavar="what")
     verify = parts.add_parser("verify", help="check chain, counts and gaps in the store")
@@ -63,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         help="the unit's folder, too: its counters go back with it; only into an empty folder",
     )
     restore.set_defaults(run=_restore)
-    for command in (verify, export, backup, restore):
+    for command in (status, verify, export, backup, restore):
         command.add_argument("--config", type=Path, default=CONFIG, help="default: %(default)s")
 
     demo = commands.add_parser("demo", help="a whole shop of fakes, and one sale through it")
@@ -102,6 +105,19 @@ def _check(options: argparse.Namespace) -> int:
     report = check.check(options.config)
     print(check.render(report))
     return 0 if not report.problems else SettingsError.exit_code
+
+
+def _status(options: argparse.Namespace) -> int:
+    """Exit code 0 while it sells, 1 while it does not, 3 when there is nobody to ask."""
+    from gateway import tools
+
+    settings = load(options.config).settings
+    found = tools.status(settings)
+    if found is None:
+        print(f"no gateway answers on port {settings.api.port}", file=sys.stderr)
+        return 3
+    print(dump(found) if options.json else tools.status_text(found))
+    return 0 if found["state"] not in ("SUSPENDED", "CLOCK_FAULT") else 1
 
 
 def _journal_verify(options: argparse.Namespace) -> int:

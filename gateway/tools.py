@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,3 +70,48 @@ def restore(settings: Settings, file: Path, *, unit_keys: bool) -> dict[str, Any
 def _who(settings: Settings) -> dict[str, Any]:
     branch = settings.branch
     return {"pin": branch.pin, "branchId": branch.branch_id, "tradeName": branch.trade_name}
+
+
+def status(settings: Settings) -> dict[str, Any] | None:
+    """`/v1/status` of the running gateway on this machine; None when none answers."""
+    host = settings.api.host
+    host = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host  # noqa: S104 - compared, not bound
+    url = f"http://{host}:{settings.api.port}/v1/status"
+    try:
+        # A proxy in the environment is not on this machine.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(url, timeout=5) as answer:
+            found: dict[str, Any] = json.loads(answer.read())
+            return found
+    except urllib.error.HTTPError as error:
+        body = json.loads(error.read() or b"{}")
+        raise StoreError(str(body.get("detail") or f"it answers HTTP {error.code}")) from error
+    except (OSError, ValueError):
+        return None
+
+
+def status_text(found: dict[str, Any]) -> str:
+    """The same in words, a line for each thing."""
+    ceiling, signer, unit, cloud = (found[k] for k in ("ceiling", "signer", "unit", "cloud"))
+    lines = [f"{found['state']}: {found['sentence']}"]
+    if ceiling["left"] is not None:
+        lines.append(f"ceiling   {ceiling['left']} left of {ceiling['limit']}")
+    lines += [ceiling["forecast"]] if ceiling["forecast"] else []
+    if ceiling["clocks"]:
+        lines += [f"clock     {name}: {at}" for name, at in ceiling["clocks"].items()]
+    lines.append(f"receipts  {found['receipts']['today']} today, {signer['waiting']} waiting")
+    lines += [f"waits     {signer['blocked']}"] if signer["blocked"] else []
+    lines += [f"held      {signer['hold']}"] if signer["hold"] else []
+    lines.append(f"unit      {'signs' if unit['healthy'] else unit['reason']} ({unit['sdcId']})")
+    for printer in found["printing"]["printers"]:
+        lines.append(
+            f"printer   {printer['name']}: {printer['reason'] or printer['state']}, "
+            f"{printer['queued']} waiting"
+        )
+    lines.append(
+        f"cloud     {cloud['state']}, {cloud['stored']} stored, {cloud['waiting']} waiting"
+    )
+    lines.append(f"backup    {found['backup']['problem'] or found['backup']['last'] or 'none yet'}")
+    if found["gateway"]["lastStop"]:
+        lines.append(f"last stop {found['gateway']['lastStop']['text']}")
+    return "\n".join(lines)

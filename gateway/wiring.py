@@ -17,10 +17,12 @@ from gateway.fiscal.evidence import Count, Counters, Evidence, ReadBack, Resend,
 from gateway.money import cents
 from gateway.printing.document import Document
 from gateway.printing.layout import Shop, Slip, receipt_document
+from gateway.printing.notes import note_document
 from gateway.settings import PrinterSettings, Settings
 from gateway.store import invoices, receipts, unit
 from gateway.store.database import Database
 from gateway.store.invoices import InvoiceRow
+from gateway.store.print_jobs import PrintJob
 from gateway.vscu.client import StoredAnswer, UnitClient
 from gateway.vscu.host import ExternalUnit, InProcessUnit, Unit
 from gateway.vscu.sale import SaleForm
@@ -190,6 +192,15 @@ def tills(settings: Settings) -> Tills:
         till_id: secret.get_secret_value() for till_id, secret in settings.till_tokens.items()
     }
     return Tills(known, tokens)
+
+
+def compose_job(
+    conn: sqlite3.Connection, job: PrintJob, seller: Shop, columns: int, paper_mm: int
+) -> Document:
+    """What a job of the print queue puts on paper: a receipt, its copy, or a strip."""
+    if job.invoice_id is None:
+        return note_document((job.body or b"").decode(), columns)
+    return compose(conn, job.invoice_id, job.copy_no, seller, columns, paper_mm)
 
 
 def compose(

@@ -11,10 +11,11 @@ import logging
 import random
 import sqlite3
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from gateway.clock import Clock, compact, iso, micros
+from gateway.clock import Clock, compact, from_micros, iso, micros
+from gateway.continuity.pace import Pace, day_start
 from gateway.domain.ceiling import (
     HOUR_US,
     CeilingState,
@@ -26,10 +27,12 @@ from gateway.domain.ceiling import (
     ceiling,
     contacted,
     first_checkpoint,
+    kra_now_us,
     signed,
 )
+from gateway.domain.outcome import SaleOutcome
 from gateway.errors import ClockFault, Suspended
-from gateway.store import continuity, events
+from gateway.store import continuity, events, receipts
 from gateway.store.database import Database
 
 log = logging.getLogger(__name__)
@@ -41,6 +44,10 @@ RETRY_LAST_S = 60.0
 # A checkpoint at least this often, in seconds; what a power cut can lose of the stopwatch, and the
 # wall clock makes even that up.
 CHECKPOINT_S = 60.0
+# The wall clock going this much otherwise than the boot clock is a step, in microseconds.
+STEP_US = 2_000_000
+# From here on a unit that refuses the socket is taken to have reached its own ceiling.
+NEAR_PERCENT = 90
 
 
 class ContactLike(Protocol):
@@ -67,19 +74,20 @@ class CeilingMonitor:
         link: KraLink,
         limits: Limits,
         contact_interval_s: float,
-        max_clock_ahead_s: float,
         on_contact: Callable[[], None] = lambda: None,
+        on_change: Callable[[sqlite3.Connection, CeilingView], None] = lambda conn, view: None,
     ) -> None:
         self._db = db
         self._clock = clock
         self._link = link
         self._limits = limits
         self._interval_s = contact_interval_s
-        self._max_ahead_s = max_clock_ahead_s
         self._on_contact = on_contact
+        self._on_change = on_change
+        self._pace = Pace()
         self._at = first_checkpoint(self._reading())
         self._ask = asyncio.Event()
-        self._told: CeilingState | None = None
+        self._told: tuple[CeilingState, int | None] | None = None
         self._asked = asyncio.Event()
         self.problem = "KRA has not been asked yet"
         # Set when the unit itself refused as if its 24 hours were over, until KRA is heard again.
@@ -99,6 +107,9 @@ class CeilingMonitor:
         stored = await self._db.read(continuity.load)
         if stored is not None:
             self._at = stored
+        start = micros(day_start(self._clock.now()))
+        first, count = await self._db.read(lambda conn: receipts.since(conn, start))
+        self._pace = Pace(first, count)
 
     # --- asked by others ---------------------------------------------------------------------------
 
@@ -112,21 +123,54 @@ class CeilingMonitor:
         view = self.view()
         if view.state is CeilingState.CLOCK_FAULT:
             raise ClockFault(
-                f"The gateway's clock shows {iso(self._clock.now())}, which is in its own past. "
-                "Set the clock right; until then nothing is signed.",
+                f"The gateway's clock shows {iso(self._clock.now())}, which cannot be right. "
+                "Set the clock; until then nothing is signed.",
                 retry_after_s=60,
-                extra={"signed": "no"},
+                extra={"signed": "no", "clocks": self.clocks()},
             )
-        if view.state is CeilingState.SUSPENDED or self.unit_says_over:
+        if view.state is CeilingState.SUSPENDED:
             raise Suspended(
                 "Selling is suspended: KRA has not been heard for "
                 f"{_hours(view.limit_us)}. Bring the internet back; selling goes on by itself then.",
                 retry_after_s=60,
                 extra={"signed": "no", "ceiling": self.as_json()},
             )
+        if self.unit_says_over:
+            raise Suspended(
+                "Selling is suspended: the control unit will not sign without KRA. Bring the "
+                "internet back; selling goes on by itself then.",
+                retry_after_s=60,
+                extra={"signed": "no", "ceiling": self.as_json()},
+            )
+
+    def resend_gate(self) -> None:
+        """Back if a sale in doubt may be sent again now. Near the ceiling a unit that hangs up has
+        perhaps reached its own: then the one resend is kept until KRA is heard."""
+        self.gate()
+        view = self.view()
+        if view.state is not CeilingState.ONLINE and (view.used_percent or 0) >= NEAR_PERCENT:
+            raise Suspended("KRA must be heard before this sale is sent again.")
+
+    def heard_from_unit(self, outcome: SaleOutcome) -> None:
+        """What the unit said to a sale: its own refusal at the ceiling ends selling here, too.
+
+        Nobody knows how it says so (etims.md 0.3): 894 and 838 while KRA is not heard are taken at
+        their word; a refused socket or a bare 503 only near our own limit, since a crash looks alike.
+        """
+        if not getattr(outcome, "ceiling_hint", False):
+            return
+        view = self.view()
+        by_code = getattr(outcome, "code", None) is not None
+        near = (view.used_percent or 0) >= NEAR_PERCENT
+        if view.state is not CeilingState.ONLINE and (by_code or near):
+            if not self.unit_says_over:
+                log.error("ceiling.unit_refuses reason=%s", getattr(outcome, "reason", ""))
+            self.unit_says_over = True
+        self.contact_soon()
 
     def record_signed(self, conn: sqlite3.Connection) -> None:
         """Part of the commit of a signed sale: reading B's stopwatch survives a crash."""
+        self._pace.signed(micros(self._clock.now()))
         now = signed(advance(self._at, self._reading()))
         if now.unsent_age_us == 0:
             continuity.save(conn, now)
@@ -137,16 +181,34 @@ class CeilingMonitor:
         self._ask.set()
 
     def as_json(self) -> dict[str, Any]:
-        """The `ceiling` object of answers and of `/v1/status`."""
+        """The `ceiling` object of answers and of `/v1/status`: state, what is left, and until when."""
         view = self.view()
         state = CeilingState.SUSPENDED if self.unit_says_over and not view.blocks else view.state
+        left_us = 0 if state is CeilingState.SUSPENDED else view.left_us
+        left_s = None if left_us is None else left_us // 1_000_000
+        stops_at = None
+        if left_us and state in (CeilingState.OFFLINE, CeilingState.WARNING):
+            stops_at = iso(self._clock.now() + timedelta(microseconds=left_us))
         return {
             "state": state,
-            "secondsLeft": None if view.left_us is None else view.left_us // 1_000_000,
+            "secondsLeft": left_s,
             "limitSeconds": view.limit_us // 1_000_000,
             "usedPercent": view.used_percent,
             "warnStep": view.warn_step,
             "reading": view.rules,
+            "receiptsLeft": self._pace.left(micros(self._clock.now()), left_us),
+            "stopsAt": stops_at,
+        }
+
+    def clocks(self) -> dict[str, str | None]:
+        """The three clocks side by side: this machine's, KRA's by its last stamp, and the latest time
+        this gateway has ever seen."""
+        self.view()
+        kra = kra_now_us(self._at)
+        return {
+            "gateway": iso(self._clock.now()),
+            "kra": None if kra is None else iso(from_micros(kra)),
+            "latestSeen": iso(from_micros(self._at.high_water_us)),
         }
 
     # --- the loop ------------------------------------------------------------------------------------
@@ -155,9 +217,16 @@ class CeilingMonitor:
         """Hear KRA at once and then on schedule; checkpoint; tell changes of state."""
         pause = RETRY_FIRST_S
         next_contact_us = 0
+        wall_us, boot_us = self._reading().wall_us, self._boot_us()
         while True:
             now_us = self._boot_us()
-            if now_us >= next_contact_us or self._ask.is_set():
+            stepped_us = (self._reading().wall_us - wall_us) - (now_us - boot_us)
+            wall_us, boot_us = self._reading().wall_us, now_us
+            stepped = abs(stepped_us) > STEP_US
+            if stepped:
+                # Somebody set the clock: KRA's stamp says whether it is right now.
+                log.warning("clock.stepped seconds=%.1f", stepped_us / 1e6)
+            if now_us >= next_contact_us or self._ask.is_set() or stepped:
                 self._ask.clear()
                 if await self._contact():
                     pause = RETRY_FIRST_S
@@ -192,8 +261,9 @@ class CeilingMonitor:
             return False
         self.problem = ""
         self.unit_says_over = False
-        rebase = self._agrees(result.kra_time)
-        now = contacted(advance(self._at, self._reading()), rebase=rebase)
+        kra_us = micros(result.kra_time) if result.kra_time else None
+        apart_us = self._limits.clock_apart_us
+        now = contacted(advance(self._at, self._reading()), kra_us=kra_us, apart_us=apart_us)
         self._at = now
         stamp = compact(result.kra_time) if result.kra_time else None
         wall_us = now.reading.wall_us
@@ -203,20 +273,16 @@ class CeilingMonitor:
         self._on_contact()
         return True
 
-    def _agrees(self, kra_time: datetime | None) -> bool:
-        if kra_time is None:
-            return False
-        apart_s = abs((self._clock.now() - kra_time).total_seconds())
-        return apart_s <= self._max_ahead_s
-
     async def _tick(self) -> None:
         view = self.view()
         at = self._at
-        if view.state is self._told:
+        state = CeilingState.SUSPENDED if self.unit_says_over and not view.blocks else view.state
+        if (state, view.warn_step) == self._told:
             await self._db.write_soft(lambda conn: continuity.save(conn, at))
             return
-        before, self._told = self._told, view.state
-        log.warning("ceiling.changed state=%s before=%s", view.state, before)
+        told = (state, view.warn_step)
+        before, self._told = self._told, told
+        log.warning("ceiling.changed state=%s step=%s before=%s", state, view.warn_step, before)
 
         def change(conn: sqlite3.Connection) -> None:
             continuity.save(conn, at)
@@ -224,8 +290,14 @@ class CeilingMonitor:
                 conn,
                 at=micros(self._clock.now()),
                 kind="ceiling.changed",
-                data={"state": view.state, "before": before, "secondsLeft": _seconds(view.left_us)},
+                data={
+                    "state": state,
+                    "before": before[0] if before else None,
+                    "warnStep": view.warn_step,
+                    "secondsLeft": _seconds(view.left_us),
+                },
             )
+            self._on_change(conn, view)
 
         await self._db.write(change)
 

@@ -15,6 +15,8 @@ from enum import StrEnum
 HOUR_US = 3_600_000_000
 # The wall clock may step back this far (NTP slewing, a leap second) without being called wrong.
 STEP_BACK_TOLERANCE_US = 2_000_000
+# And stand this far from KRA's.
+CLOCK_APART_US = 600_000_000
 
 
 class CeilingState(StrEnum):
@@ -45,6 +47,8 @@ class Checkpoint:
     high_water_us: int
     contact_age_us: int | None = None
     unsent_age_us: int | None = None
+    # What KRA's clock showed at the last contact (its resultDt), microseconds UTC.
+    kra_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,8 @@ class Limits:
     last_contact: bool = True
     oldest_unsent: bool = True
     warn_percent: tuple[int, ...] = (75, 90, 98)
+    # How far the wall clock may stand from KRA's.
+    clock_apart_us: int = CLOCK_APART_US
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,10 @@ def advance(at: Checkpoint, now: ClockReading) -> Checkpoint:
     wall_us = max(0, now.wall_us - max(at.reading.wall_us, at.high_water_us))
     if now.boot_id == at.reading.boot_id:
         elapsed_us = max(0, (now.boottime_ns - at.reading.boottime_ns) // 1000)
+        # The rest of a microsecond is carried on: asked a hundred times a second, it would be
+        # seconds by the end of the day.
+        carried_ns = at.reading.boottime_ns + elapsed_us * 1000
+        now = replace(now, boottime_ns=min(carried_ns, now.boottime_ns))
     else:
         # Time while the machine was off is known from the wall clock alone; time since boot is
         # certain, so it is the least that went by.
@@ -95,15 +105,28 @@ def advance(at: Checkpoint, now: ClockReading) -> Checkpoint:
         high_water_us=max(at.high_water_us, now.wall_us),
         contact_age_us=None if at.contact_age_us is None else at.contact_age_us + elapsed_us,
         unsent_age_us=None if at.unsent_age_us is None else at.unsent_age_us + elapsed_us,
+        kra_us=at.kra_us,
     )
 
 
-def contacted(at: Checkpoint, *, rebase: bool = False) -> Checkpoint:
-    """KRA answered. What was signed before is taken as uploaded: a unit that reaches KRA retransmits
-    by itself (etims.md 7.3). `rebase`: KRA's own clock agrees with ours, so the high-water mark, if
-    it is ahead, was the lie."""
-    high_water_us = at.reading.wall_us if rebase else at.high_water_us
-    return replace(at, contact_age_us=0, unsent_age_us=None, high_water_us=high_water_us)
+def contacted(
+    at: Checkpoint, *, kra_us: int | None = None, apart_us: int = CLOCK_APART_US
+) -> Checkpoint:
+    """KRA answered, and its clock showed `kra_us`. What was signed before is taken as uploaded: a unit
+    that reaches KRA retransmits by itself (etims.md 7.3). Where KRA's clock agrees with ours, a
+    high-water mark that is ahead was the lie."""
+    agrees = kra_us is not None and abs(at.reading.wall_us - kra_us) <= apart_us
+    high_water_us = at.reading.wall_us if agrees else at.high_water_us
+    return replace(
+        at, contact_age_us=0, unsent_age_us=None, high_water_us=high_water_us, kra_us=kra_us
+    )
+
+
+def kra_now_us(at: Checkpoint) -> int | None:
+    """What KRA's clock shows by now, as far as is known: its last stamp and the time since."""
+    if at.kra_us is None or at.contact_age_us is None:
+        return None
+    return at.kra_us + at.contact_age_us
 
 
 def signed(at: Checkpoint) -> Checkpoint:
@@ -114,6 +137,12 @@ def signed(at: Checkpoint) -> Checkpoint:
 def clock_is_behind(at: Checkpoint) -> bool:
     """The wall clock stands before a moment it has already shown."""
     return at.reading.wall_us < at.high_water_us - STEP_BACK_TOLERANCE_US
+
+
+def clock_is_apart(at: Checkpoint, limits: Limits) -> bool:
+    """The wall clock and KRA's differ by more than the limit, either way."""
+    kra_us = kra_now_us(at)
+    return kra_us is not None and abs(at.reading.wall_us - kra_us) > limits.clock_apart_us
 
 
 def ceiling(at: Checkpoint, limits: Limits) -> CeilingView:
@@ -130,7 +159,7 @@ def ceiling(at: Checkpoint, limits: Limits) -> CeilingView:
     step = max(
         (s for s in limits.warn_percent if age_us * 100 >= limits.limit_us * s), default=None
     )
-    if clock_is_behind(at):
+    if clock_is_behind(at) or clock_is_apart(at, limits):
         state = CeilingState.CLOCK_FAULT
     elif left_us == 0:
         state = CeilingState.SUSPENDED

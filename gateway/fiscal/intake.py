@@ -23,6 +23,7 @@ from gateway.errors import (
     TooManyWaiting,
     UnitUnavailable,
 )
+from gateway.fiscal.ports import Gate
 from gateway.fiscal.signer import Answer, Job, Signer
 from gateway.money import cents, from_cents, text
 from gateway.store import events, invoices
@@ -79,11 +80,13 @@ class Intake:
         signer: Signer,
         wait_s: float,
         keyless_window_s: float = 86_400,
+        gate: Gate = lambda: None,
     ) -> None:
         self._db = db
         self._clock = clock
         self._signer = signer
         self._wait_s = wait_s
+        self._gate = gate
         self._keyless_window_us = int(keyless_window_s * 1_000_000)
 
     @property
@@ -197,6 +200,8 @@ class Intake:
         return await self._db.read(lambda conn: invoices.by_id(conn, invoice_id))
 
     def _place_in_line(self, row: InvoiceRow) -> Job:
+        # A suspended shop is told so, also while an earlier sale is open.
+        self._gate()
         if self._signer.blocked is not None:
             raise UnitUnavailable(
                 f"{self._signer.blocked} This sale is not signed.",

@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from gateway.clock import Clock, micros
+from gateway.clock import Clock, from_micros, micros
 from gateway.domain import invoice_json
 from gateway.domain.invoice import Invoice
 from gateway.domain.outcome import Duplicate, NotSent, Refused, SaleOutcome, Signed, Unknown
@@ -99,17 +99,19 @@ class Signer:
         resolver: Resolver,
         render_problem: RenderProblem,
         after_commit: Sequence[AfterCommit] = (),
+        heard: Callable[[SaleOutcome], None] = lambda outcome: None,
         queue_max: int = 500,
     ) -> None:
         self._db = db
         self._clock = clock
         self._unit = unit
         self._encode = encode
-        self._gate = gate
+        self.gate = gate
         self._committer = committer
         self._resolver = resolver
         self._render_problem = render_problem
         self._after_commit = tuple(after_commit)
+        self._heard = heard
         self._queue_max = queue_max
         self._line: OrderedDict[str, Job] = OrderedDict()
         self._jobs: dict[str, Job] = {}
@@ -226,7 +228,7 @@ class Signer:
     async def _begin_after(self, settlement: Settlement | None, job: Job) -> Begun | None:
         """Commit the sale before and write this one ahead, in one transaction where both can be."""
         try:
-            self._gate()
+            self.gate()
         except GatewayError as refusal:
             self._end(job, refusal)
             if settlement is not None:
@@ -271,7 +273,9 @@ class Signer:
                 )
         invoice = invoice_json.from_json(row.document)
         number = unit.next_invc_no(conn)
-        body = self._encode(invoice, invc_no=number, at=self._clock.now())
+        # Never a time before the predecessor's, whatever the clock was set to meanwhile.
+        stamp = unit.rising_stamp(conn, self._now())
+        body = self._encode(invoice, invc_no=number, at=from_micros(stamp))
         at = self._now()
         invoices.write_ahead(conn, row, invc_no=number, unit_request=body, at=at)
         self._story(conn, row, "invoice.signing", {"invcNo": number})
@@ -283,10 +287,11 @@ class Signer:
         """Put the bytes on the wire and plan what their answer means. None: settled already."""
         try:
             # The fsync may have taken its time; the ceiling is asked again right before the wire.
-            self._gate()
+            self.gate()
         except GatewayError as refusal:
             return self._not_taken(begun, job, refusal, "stopped before the wire")
         outcome = await self._unit.send_sale(begun.body)
+        self._heard(outcome)
         settlement = self._plan(begun, job, outcome)
         if settlement is not None:
             return settlement

@@ -93,6 +93,8 @@ class StatusSource:
                 "left": None if left_s is None else span(left_s),
                 "limit": span(view.limit_us // 1_000_000),
                 "lastContact": stored["contact"],
+                "forecast": forecast(ceiling),
+                "clocks": self.monitor.clocks() if state is CeilingState.CLOCK_FAULT else None,
             },
             "signer": {
                 "waiting": self.signer.waiting,
@@ -175,6 +177,17 @@ class StatusSource:
                 }
             )
         return {"queued": sum(queue.waiting for queue in queues.values()), "printers": printers}
+
+
+def forecast(ceiling: Mapping[str, Any]) -> str | None:
+    """'Selling stops at 17:40; at this pace that is 214 more receipts.' None while KRA is heard."""
+    if ceiling["stopsAt"] is None:
+        return None
+    at = datetime.fromisoformat(ceiling["stopsAt"])
+    text = f"Without KRA selling stops at {at:%H:%M} on {at:%d/%m}"
+    if ceiling["receiptsLeft"] is not None:
+        text += f"; at this pace that is {ceiling['receiptsLeft']} more receipts"
+    return text + "."
 
 
 def span(seconds: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
-_COLUMNS = "id, invoice_id, printer, kind, copy_no, state, reason, attempts, created_at"
+_COLUMNS = "id, invoice_id, printer, kind, copy_no, state, reason, attempts, created_at, body"
 _NEXT = f"""
     SELECT {_COLUMNS} FROM print_job
     WHERE printer = ? AND state IN ('QUEUED', 'BLOCKED') ORDER BY id LIMIT 1"""
@@ -20,7 +20,7 @@ _MARK = """
 @dataclass(frozen=True, slots=True)
 class PrintJob:
     id: int
-    invoice_id: str
+    invoice_id: str | None
     printer: str
     kind: str
     copy_no: int
@@ -28,6 +28,7 @@ class PrintJob:
     reason: str | None
     attempts: int
     created_at: int
+    body: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,16 @@ def enqueue_copy(conn: sqlite3.Connection, invoice_id: str, printer: str, *, at:
         "SELECT COALESCE(MAX(copy_no), 0) FROM print_job WHERE invoice_id = ?", (invoice_id,)
     ).fetchone()[0]
     cursor = conn.execute(_INSERT, (invoice_id, printer, "COPY", last + 1, at, at))
+    return int(cursor.lastrowid or 0)
+
+
+def enqueue_note(conn: sqlite3.Connection, printer: str, text: str, *, at: int) -> int:
+    """A strip of text that is no receipt."""
+    cursor = conn.execute(
+        """INSERT INTO print_job (printer, kind, body, created_at, updated_at)
+           VALUES (?, 'NOTE', ?, ?, ?)""",
+        (printer, text.encode(), at, at),
+    )
     return int(cursor.lastrowid or 0)
 
 

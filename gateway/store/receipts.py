@@ -172,6 +172,14 @@ def last_counter(conn: sqlite3.Connection) -> int:
     return int(conn.execute("SELECT COALESCE(MAX(tot_rcpt_no), 0) FROM receipt").fetchone()[0])
 
 
+def since(conn: sqlite3.Connection, start_us: int) -> tuple[int | None, int]:
+    """(when the first receipt since `start_us` was signed, how many there are), UTC microseconds."""
+    row = conn.execute(
+        "SELECT MIN(signed_at), COUNT(*) FROM receipt WHERE signed_at >= ?", (start_us,)
+    ).fetchone()
+    return row[0], int(row[1])
+
+
 def count_between(conn: sqlite3.Connection, start: datetime, end: datetime) -> int:
     """Receipts signed in [start, end), by the gateway's clock."""
     row = conn.execute(

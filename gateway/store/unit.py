@@ -22,6 +22,14 @@ def next_invc_no(conn: sqlite3.Connection) -> int:
     return int(conn.execute("SELECT next_invc_no FROM unit WHERE id = 1").fetchone()[0])
 
 
+def rising_stamp(conn: sqlite3.Connection, at: int) -> int:
+    """`at`, or the last time a sale was stamped with if that is later; kept for the next one."""
+    row = conn.execute(
+        "UPDATE unit SET last_stamp = MAX(last_stamp, ?) WHERE id = 1 RETURNING last_stamp", (at,)
+    ).fetchone()
+    return int(row[0])
+
+
 def use_up(conn: sqlite3.Connection, invc_no: int, *, at: int) -> None:
     """`invc_no` is signed, or nobody can say that it is not: the next sale gets a higher one."""
     conn.execute(

@@ -152,4 +152,20 @@ def test_a_clock_that_was_a_year_ahead_is_cured_by_kras_own_time() -> None:
     right = advance(ahead, ClockReading(START + 1_000_000, 1_000_000_000, "b"))
     assert ceiling(right, LIMITS).state is CeilingState.CLOCK_FAULT
     assert ceiling(contacted(right), LIMITS).state is CeilingState.CLOCK_FAULT
-    assert ceiling(contacted(right, rebase=True), LIMITS).state is CeilingState.ONLINE
+    assert (
+        ceiling(contacted(right, kra_us=right.reading.wall_us), LIMITS).state is CeilingState.ONLINE
+    )
+
+
+@given(st.lists(st.integers(0, 5_000), min_size=1, max_size=300))
+def test_asking_often_gives_no_time_back(steps_ns: list[int]) -> None:
+    """A thousand small looks are as long as one large one."""
+    start = ClockReading(START, 0, "boot")
+    often = contacted(first_checkpoint(start))
+    once = often
+    boot_ns = 0
+    for step in steps_ns:
+        boot_ns += step
+        often = advance(often, ClockReading(START + boot_ns // 1000, boot_ns, "boot"))
+    once = advance(once, ClockReading(START + boot_ns // 1000, boot_ns, "boot"))
+    assert often.contact_age_us == once.contact_age_us

@@ -51,7 +51,6 @@ class RealGateway:
             link=self.client,
             limits=Limits(24 * HOUR_US, 600_000_000, True, True, (75, 90, 98)),
             contact_interval_s=300,
-            max_clock_ahead_s=600,
         )
         committer = Committer(
             clock=clock,
@@ -67,7 +66,7 @@ class RealGateway:
             committer=committer,
             evidence=lambda count: [
                 *witnesses,
-                Resend(self.client, self.monitor.gate, count),
+                Resend(self.client, self.monitor.resend_gate, count),
             ],
         )
         self.ahead = AheadWatch(db=db, clock=clock, readers=readers)
@@ -83,9 +82,10 @@ class RealGateway:
             committer=committer,
             resolver=self.resolver,
             render_problem=problem.render,
+            heard=self.monitor.heard_from_unit,
             queue_max=50,
         )
-        self.intake = Intake(db=db, clock=clock, signer=self.signer, wait_s=25)
+        self.intake = Intake(db=db, clock=clock, signer=self.signer, wait_s=25, gate=self._gate)
 
     def _gate(self) -> None:
         self.ahead.gate()

@@ -13,6 +13,8 @@ class FakeClock:
 
     def __init__(self, start: datetime | None = None) -> None:
         self._wall = start or datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
+        # What the wall clock would show had nobody set it.
+        self.true = self._wall
         self._boot_ns = 1_000_000_000
         self._boot = itertools.count(1)
         self._boot_id = f"boot-{next(self._boot)}"
@@ -42,6 +44,7 @@ class FakeClock:
     def reboot(self, **off: float) -> None:
         """The machine is off for a while; the wall clock goes on, time since boot starts anew."""
         self._wall += timedelta(**off)
+        self.true += timedelta(**off)
         self._boot_ns = 1_000_000_000
         self._boot_id = f"boot-{next(self._boot)}"
 
@@ -49,6 +52,7 @@ class FakeClock:
         """Time goes by for a machine that runs or is suspended, without waking sleepers."""
         step = timedelta(**delta)
         self._wall += step
+        self.true += step
         self._boot_ns += int(step.total_seconds() * 1e9)
 
     async def advance(self, **delta: float) -> None:
@@ -60,6 +64,7 @@ class FakeClock:
             step = min(max(due, self._virtual_ns), end) - self._virtual_ns
             self._virtual_ns += step
             self._wall += timedelta(microseconds=step / 1000)
+            self.true += timedelta(microseconds=step / 1000)
             self._boot_ns += step
             if not self._sleepers or self._sleepers[0][0] > end:
                 break

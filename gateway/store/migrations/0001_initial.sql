@@ -118,6 +118,7 @@ BEGIN SELECT RAISE(ABORT, 'a receipt is never deleted'); END;
 CREATE TABLE unit (
     id            INTEGER PRIMARY KEY CHECK (id = 1),
     next_invc_no  INTEGER NOT NULL CHECK (next_invc_no > 0),
+    last_stamp    INTEGER NOT NULL DEFAULT 0,
     sdc_id        TEXT,
     mrc_no        TEXT,
     info          BLOB,
@@ -190,5 +191,6 @@ CREATE TABLE continuity (
     contact_age_us  INTEGER,
     unsent_age_us   INTEGER,
     contact_at      INTEGER,
-    kra_time        TEXT
+    kra_time        TEXT,
+    kra_us          INTEGER
 ) STRICT;

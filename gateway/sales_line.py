@@ -1,0 +1,112 @@
+"""Everything a sale passes through, put together: gates, signer, resolver, decisions, and what is part of
+its commit (outbox, print queue, the ceiling's stopwatch)."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+
+from gateway import ids
+from gateway.api import problem
+from gateway.clock import Clock, micros
+from gateway.continuity.monitor import CeilingMonitor
+from gateway.domain.ceiling import CeilingView
+from gateway.fiscal.ahead import AheadWatch
+from gateway.fiscal.commit import Committer, Identity
+from gateway.fiscal.decision import Decisions
+from gateway.fiscal.ports import SignedSale
+from gateway.fiscal.resolver import Resolver
+from gateway.fiscal.signer import Signer
+from gateway.printing.notes import strip_text
+from gateway.settings import Settings
+from gateway.store import outbox, print_jobs, receipts
+from gateway.store.database import Database
+from gateway.store.invoices import InvoiceRow
+from gateway.vscu.client import UnitClient
+from gateway.vscu.sale import SaleEncoder
+from gateway.vscu.wire import encode
+from gateway.wiring import make_witnesses, portal, sale_form
+
+
+class SalesLine:
+    """`fire` wakes whoever drains the queues that a commit has filled."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        db: Database,
+        client: UnitClient,
+        monitor: CeilingMonitor,
+        fire: Callable[[], None],
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._monitor = monitor
+        self._fire = fire
+        # The sale that a process before this one left open, as often as it was sent by then.
+        self.inherited: tuple[str, int] | None = None
+        committer = Committer(
+            clock=clock,
+            identity=Identity(settings.branch.pin, settings.branch.branch_id, portal(settings)),
+            hooks=[self._to_cloud, self._to_printer, lambda c, _: monitor.record_signed(c)],
+            extras=lambda: {"ceiling": monitor.as_json()},
+        )
+        witnesses = make_witnesses(settings, client, db, monitor.resend_gate, self._at_rest)
+        resolver = Resolver(db=db, clock=clock, committer=committer, evidence=witnesses.evidence)
+        self.ahead = AheadWatch(
+            db=db, clock=clock, readers=witnesses.readers, counter=witnesses.counter
+        )
+        self.decisions = Decisions(
+            db=db, clock=clock, committer=committer, take_up=resolver.take_up
+        )
+        self.signer = Signer(
+            db=db,
+            clock=clock,
+            unit=client,
+            encode=SaleEncoder(sale_form(settings), encode, lambda: 1),
+            gate=self._gate,
+            committer=committer,
+            resolver=resolver,
+            render_problem=problem.render,
+            after_commit=[fire],
+            heard=monitor.heard_from_unit,
+            queue_max=settings.api.queue_max,
+        )
+
+    def _gate(self) -> None:
+        self.ahead.gate()
+        self._monitor.gate()
+
+    def _at_rest(self, row: InvoiceRow) -> bool:
+        """A unit in our own process died with it: what an earlier process sent is settled by now."""
+        return self.inherited == (row.id, row.attempts)
+
+    def _to_cloud(self, conn: sqlite3.Connection, sale: SignedSale) -> None:
+        if self._settings.cloud.url is None:
+            return
+        fields = receipts.chained_fields(
+            sale.row.id, sale.receipt, sale.row.total_cents, sale.how, sale.at_us
+        )
+        payload = {
+            "invoice": json.loads(sale.row.document),
+            "receipt": fields,
+            "till": sale.row.till_id,
+            "journalHash": sale.chain_hash,
+        }
+        body = ids.canonical(payload)
+        outbox.put(conn, kind="receipt", subject_id=sale.row.id, payload=body, at=sale.at_us)
+
+    def _to_printer(self, conn: sqlite3.Connection, sale: SignedSale) -> None:
+        if sale.row.printer is not None:
+            print_jobs.enqueue_original(conn, sale.row.id, sale.row.printer, at=sale.at_us)
+
+    def warning_strip(self, conn: sqlite3.Connection, view: CeilingView) -> None:
+        """At each warning step, and at the end, a strip of paper at every printer."""
+        strip = strip_text(view, self._clock.now())
+        if strip is None:
+            return
+        for name in self._settings.printers:
+            print_jobs.enqueue_note(conn, name, strip, at=micros(self._clock.now()))
+        self._fire()
