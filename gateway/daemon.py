@@ -42,9 +42,8 @@ async def _explain(settings: Settings, notifier: Notifier, error: StoreError) ->
             await SystemClock().sleep((notifier.watchdog_s or 30.0) / 3)
 
     heart = asyncio.ensure_future(alive())
-    notifier.ready()
     try:
-        await emergency.serve(settings, error, stop)
+        await emergency.serve(settings, error, stop, notifier.ready)
     finally:
         heart.cancel()
     return 1

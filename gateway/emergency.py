@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import html
 import logging
+from collections.abc import Callable
 
 from aiohttp import web
 
@@ -35,8 +36,11 @@ RESTORE = (
 UPGRADE = "Install the newer version of the gateway again; an older one cannot read its store."
 
 
-async def serve(settings: Settings, error: StoreError, stop: asyncio.Event) -> None:
-    """Answer everything with the problem until `stop`. OSError when the port is taken."""
+async def serve(
+    settings: Settings, error: StoreError, stop: asyncio.Event, listening: Callable[[], None]
+) -> None:
+    """Answer everything with the problem until `stop`; calls `listening` once it does. OSError when
+    the port is taken."""
     error.extra.setdefault("signed", "no")
     advice = UPGRADE if error.code == "STORE_NEWER" else RESTORE
     page = PAGE.format(
@@ -58,6 +62,7 @@ async def serve(settings: Settings, error: StoreError, stop: asyncio.Event) -> N
     try:
         await web.TCPSite(runner, settings.api.host, settings.api.port).start()
         log.critical("gateway.stopped code=%s detail=%s", error.code, error.detail)
+        listening()
         await stop.wait()
     finally:
         await runner.cleanup()

@@ -176,7 +176,8 @@ class Signer:
     async def recover(self) -> InvoiceRow | None:
         """The sale that was in hand when the process ended, as IN_DOUBT; None if there was none.
 
-        Called once before `run`. Nothing is sent here.
+        Called once before `run`, and before the first till is listened to: whoever asks for this
+        sale finds it in hand. Nothing is sent here.
         """
 
         def doubt(conn: sqlite3.Connection) -> InvoiceRow | None:
@@ -190,15 +191,16 @@ class Signer:
                 row = invoices.open_row(conn)
             return row
 
-        return await self._db.write(doubt)
+        row = await self._db.write(doubt)
+        if row is not None:
+            self._new_job(row.id).begun = True
+        return row
 
     async def run(self) -> None:
         """Sign until `stop`. Whatever ends it, the store shows what is open."""
         row = await self._db.read(invoices.open_row)
         if row is not None:
-            open_job = self._new_job(row.id)
-            open_job.begun = True
-            await self._clear_doubt(row, open_job)
+            await self._clear_doubt(row, self._jobs[row.id])
         settlement: Settlement | None = None
         while True:
             self.heartbeat_us = self._now()

@@ -35,6 +35,8 @@ class Week:
         self.settings = make_settings(directory, unit.url, ceiling=ceiling, api={"wait_s": 0.5})
         self.shop: OpenShop
         self._open: Any = None
+        # So that the unit's clock is right when the gateway's loops wake and ask.
+        self.clock.follower = self.tell_the_unit
 
     async def start(self) -> None:
         await self.tell_the_unit()
@@ -66,7 +68,6 @@ class Week:
         return str(reply.json["code"])
 
     async def advance(self, **delta: float) -> None:
-        """In steps, so that the unit's clock follows what the gateway's loops see."""
         await self.clock.advance(**delta)
         await self.tell_the_unit()
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+
+FOLLOW_NS = 240_000_000_000
 
 
 class FakeClock:
@@ -21,6 +24,9 @@ class FakeClock:
         self._sleepers: list[tuple[int, int, asyncio.Future[None]]] = []
         self._order = itertools.count()
         self._virtual_ns = 0
+        # Called before a sleeper wakes, at most every FOLLOW_NS of the clock: another clock follows.
+        self.follower: Callable[[], Awaitable[None]] | None = None
+        self._followed_ns = 0
 
     def now(self) -> datetime:
         return self._wall
@@ -68,10 +74,16 @@ class FakeClock:
             self._boot_ns += step
             if not self._sleepers or self._sleepers[0][0] > end:
                 break
+            await self._follow()
             _, _, future = heapq.heappop(self._sleepers)
             if not future.done():
                 future.set_result(None)
         await settle()
+
+    async def _follow(self) -> None:
+        if self.follower is not None and self._virtual_ns - self._followed_ns >= FOLLOW_NS:
+            self._followed_ns = self._virtual_ns
+            await self.follower()
 
 
 async def settle(rounds: int = 20) -> None:
