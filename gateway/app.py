@@ -19,7 +19,6 @@ from aiohttp import web
 from gateway.api.build import Defaults
 from gateway.api.server import Services, make_app
 from gateway.clock import Clock, SystemClock, micros
-from gateway.cloud.client import CloudClient
 from gateway.continuity.backups import Backups
 from gateway.continuity.monitor import CeilingMonitor
 from gateway.continuity.outbox import OutboxSender
@@ -35,6 +34,7 @@ from gateway.fiscal.signer import Signer
 from gateway.fiscal.unit_watch import UnitWatch
 from gateway.printing.document import Document
 from gateway.printing.spooler import PrinterWorker
+from gateway.reference_line import ReferenceLine
 from gateway.sales_line import SalesLine
 from gateway.settings import Settings
 from gateway.status import pages
@@ -43,6 +43,7 @@ from gateway.store import events, meta, print_jobs, unit
 from gateway.store.database import Database, open_database
 from gateway.store.print_jobs import PrintJob
 from gateway.supervisor import Restart, Supervisor
+from gateway.sync.client import CloudClient
 from gateway.vscu.client import UnitClient
 from gateway.vscu.host import Unit
 from gateway.wiring import (
@@ -82,6 +83,7 @@ class Gateway:
     status: StatusSource
     port: int
     sender: OutboxSender | None
+    lists: ReferenceLine
 
     @property
     def url(self) -> str:
@@ -162,6 +164,7 @@ class _Parts:
         self.line = SalesLine(settings, clock, db, client, monitor, self.late.fire)
         signer, decisions, ahead = self.line.signer, self.line.decisions, self.line.ahead
         await self._recover(db, signer)
+        lists = ReferenceLine(settings, clock, db, client)
         workers = self._workers(db)
         sender = await self._sender(db)
         backups = self._backups(db)
@@ -178,6 +181,7 @@ class _Parts:
             lambda: self.last_stop,
             ahead,
             backups,
+            lists,
         )
         await starting
         await watch.first_look(settings.unit.start_timeout_s)
@@ -193,6 +197,8 @@ class _Parts:
         for worker in workers:
             supervisor.start(f"printer {worker.name}", worker.run, Restart.BACKOFF)
             self.late.after_commit.append(worker.notify)
+        lists.start(supervisor)
+        self.late.on_contact.append(lists.link_is_back)
         if sender is not None:
             supervisor.start("cloud", sender.run, Restart.BACKOFF)
             self.late.after_commit.append(sender.notify)
@@ -205,7 +211,7 @@ class _Parts:
             keyless_window_s=settings.api.keyless_window_s,
             gate=signer.gate,
         )
-        port = await self._listen(db, intake, decisions, ahead, watch, source, workers)
+        port = await self._listen(db, intake, decisions, ahead, watch, source, workers, lists)
         return Gateway(
             settings,
             db,
@@ -219,6 +225,7 @@ class _Parts:
             source,
             port,
             sender,
+            lists,
         )
 
     async def stop(self, gateway: Gateway) -> None:
@@ -327,6 +334,7 @@ class _Parts:
             batch_bytes=cloud.batch_bytes,
             interval_s=cloud.interval_s,
             backoff_max_s=cloud.backoff_max_s,
+            max_kbps=cloud.max_kbps,
         )
 
     def _backups(self, db: Database) -> Backups | None:
@@ -369,6 +377,7 @@ class _Parts:
         watch: UnitWatch,
         source: StatusSource,
         workers: list[PrinterWorker],
+        lists: ReferenceLine,
     ) -> int:
         settings = self.settings
 
@@ -401,6 +410,8 @@ class _Parts:
             status=source.collect,
             stop_streams=lambda: self.stopping,
             copy=copy,
+            reference=lists.desk,
+            wake_cloud=self.late.fire,
             event_streams_max=settings.api.event_streams_max,
         )
         app = make_app(services, body_limit_bytes=settings.api.body_limit_bytes)

@@ -88,3 +88,14 @@ def from_compact(text: str) -> datetime:
 def iso(moment: datetime) -> str:
     """ISO 8601 in Nairobi time to the second, the API's form of an instant."""
     return moment.astimezone(EAT).isoformat(timespec="seconds")
+
+
+async def wake_or_sleep(clock: Clock, wake: asyncio.Event, seconds: float) -> None:
+    """Back when `wake` is set, or after so many seconds of `clock`."""
+    woken = asyncio.ensure_future(wake.wait())
+    nap = asyncio.ensure_future(clock.sleep(seconds))
+    try:
+        await asyncio.wait({woken, nap}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        woken.cancel()
+        nap.cancel()

@@ -127,6 +127,17 @@ class InvoiceInvalid(RequestError):
     status = 422
 
 
+class RegistrationInvalid(RequestError):
+    code = "REGISTRATION_INVALID"
+    title = "The item or stock move has mistakes"
+    status = 422
+
+
+class QueryInvalid(RequestError):
+    code = "QUERY_INVALID"
+    title = "The address has a mistake"
+
+
 class CreditNoteInvalid(RequestError):
     code = "CREDIT_NOTE_INVALID"
     title = "The credit note cannot be made"

@@ -168,7 +168,17 @@ class CloudSettings(_Section):
     interval_s: Seconds = 5
     backoff_max_s: Seconds = 300
     timeout_s: Seconds = 15
+    max_kbps: Annotated[float, Field(ge=1)] | None = None
     ca_file: Path | None = None
+
+
+class ReferenceSettings(_Section):
+    """KRA's lists, and what the shop registers."""
+
+    # 0: the lists are not read.
+    every_hours: Annotated[float, Field(ge=0)] = 6
+    # KRA counts stock moves per branch; a shop that comes from another system goes on with its next.
+    first_stock_no: Annotated[int, Field(ge=1)] = 1
 
 
 class LogSettings(_Section):
@@ -192,6 +202,7 @@ class Settings(BaseSettings):
     receipt: ReceiptSettings = ReceiptSettings()
     ceiling: CeilingSettings = CeilingSettings()
     cloud: CloudSettings = CloudSettings()
+    reference: ReferenceSettings = ReferenceSettings()
     backup: BackupSettings = BackupSettings()
     log: LogSettings = LogSettings()
     till_tokens: dict[str, SecretStr] = Field(default_factory=dict)

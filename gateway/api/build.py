@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -21,10 +21,17 @@ from gateway.domain.invoice import (
     make_line,
 )
 from gateway.domain.tax import LETTERS, RateTable
-from gateway.errors import CreditNoteInvalid, FieldError, InvoiceInvalid
+from gateway.errors import (
+    CreditNoteInvalid,
+    FieldError,
+    GatewayError,
+    InvoiceInvalid,
+    RegistrationInvalid,
+)
 from gateway.money import ZERO, parse_amount, parse_quantity, text
 
 M = TypeVar("M", bound=BaseModel)
+NOTHING_SIGNED = "The till sent an invoice with mistakes. Nothing was signed."
 CASH = "01"
 # Code class 07 as KRA's own lists have it (etims.md 5.3).
 PAYMENT_CODES = {
@@ -56,13 +63,36 @@ class Defaults:
 
 def parse_model(model: type[M], value: Any) -> M:
     """The body as a model. InvoiceInvalid with every mistake's place."""
+    return parse_as(model, value, InvoiceInvalid, NOTHING_SIGNED)
+
+
+def parse_as(model: type[M], value: Any, kind: type[GatewayError], detail: str) -> M:
+    """The body as a model. `kind` with every mistake's place."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise InvoiceInvalid(
-            "The till sent an invoice with mistakes. Nothing was signed.",
-            errors=field_errors(error),
-        ) from None
+        raise kind(detail, errors=field_errors(error)) from None
+
+
+def positive(parse: Callable[[str], Decimal], raw: str, name: str, detail: str) -> Decimal:
+    """One number of a body. RegistrationInvalid with its place."""
+    found = _Findings()
+    value = found.number(parse, raw, name)
+    found.refuse(RegistrationInvalid, detail)
+    assert value is not None
+    return value
+
+
+def build_stock_lines(
+    lines: Sequence[LineIn], rates: RateTable, defaults: Defaults
+) -> tuple[InvoiceLine, ...]:
+    """The lines of a stock move, priced as an invoice's. RegistrationInvalid otherwise."""
+    found = _Findings()
+    if len(lines) > defaults.max_lines:
+        found.add("TOO_MANY", f"lines takes at most {defaults.max_lines}.", "lines")
+    made = [_line(found, line, at, rates, defaults) for at, line in enumerate(lines[:9999])]
+    found.refuse(RegistrationInvalid, "This has mistakes. Nothing was sent to KRA.")
+    return tuple(line for line in made if line is not None)
 
 
 class _Findings:
@@ -81,11 +111,11 @@ class _Findings:
             self.add("AMOUNT_INVALID", f"{path[-1]} {error}.", *path)
             return None
 
-    def refuse(self) -> None:
+    def refuse(
+        self, kind: type[GatewayError] = InvoiceInvalid, detail: str = NOTHING_SIGNED
+    ) -> None:
         if self.errors:
-            raise InvoiceInvalid(
-                "The till sent an invoice with mistakes. Nothing was signed.", errors=self.errors
-            )
+            raise kind(detail, errors=self.errors)
 
 
 def build_invoice(body: InvoiceIn, rates: RateTable, defaults: Defaults) -> Invoice:

@@ -5,6 +5,7 @@ The same two decisions are forms on the pages; both end in `fiscal/decision.py` 
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -16,13 +17,13 @@ from gateway.api.build import parse_model
 from gateway.api.invoices import find
 from gateway.api.schemas import NotSignedIn, NumberingIn, SignedIn
 from gateway.api.server import Services, services
-from gateway.clock import EAT, from_micros, iso
+from gateway.clock import EAT, from_micros, iso, micros
 from gateway.domain.signing import SigningState
 from gateway.errors import DecisionInvalid, FieldError
 from gateway.fiscal import ahead
 from gateway.fiscal.decision import PortalReceipt
 from gateway.money import from_cents, parse_amount, text
-from gateway.store import events
+from gateway.store import events, outbox
 from gateway.store.invoices import InvoiceRow
 
 
@@ -31,6 +32,8 @@ def register(app: web.Application) -> None:
     app.router.add_post("/v1/invoices/{id}/decision", post_decision)
     app.router.add_get("/v1/unit/numbering", get_numbering)
     app.router.add_post("/v1/unit/numbering", post_numbering)
+    app.router.add_get("/v1/outbox/parked", get_parked)
+    app.router.add_post("/v1/outbox/retry", post_retry)
 
 
 async def get_decision(request: web.Request) -> web.Response:
@@ -128,6 +131,32 @@ async def post_numbering(request: web.Request) -> web.Response:
     _, value = await read_json(request)
     await settle_numbering(parts, who, value)
     return web.json_response(await parts.db.read(lambda conn: ahead.as_json(parts.ahead, conn)))
+
+
+async def get_parked(request: web.Request) -> web.Response:
+    """What the cloud refused, oldest first, each with its reason; at most 500."""
+    parts = services(request)
+    parts.technicians.authenticate(request)
+    rows = await parts.db.read(outbox.parked)
+    return web.json_response(
+        {"parked": [{"seq": r[0], "invoiceId": r[1], "kind": r[2], "reason": r[3]} for r in rows]}
+    )
+
+
+async def post_retry(request: web.Request) -> web.Response:
+    """Send what the cloud refused once more, after the cause is mended there."""
+    parts = services(request)
+    who = parts.technicians.authenticate(request)
+    at = micros(parts.clock.now())
+
+    def retry(conn: sqlite3.Connection) -> int:
+        count = outbox.retry_parked(conn)
+        events.record(conn, at=at, kind="outbox.retried", data={"who": who, "records": count})
+        return count
+
+    count = await parts.db.write(retry)
+    parts.wake_cloud()
+    return web.json_response({"records": count}, status=202)
 
 
 async def settle_numbering(parts: Services, who: str, value: Any) -> None:

@@ -26,6 +26,7 @@ Text60 = Annotated[str, Field(max_length=60), AfterValidator(_no_control)]
 Text200 = Annotated[str, Field(max_length=200), AfterValidator(_no_control)]
 Text400 = Annotated[str, Field(max_length=400), AfterValidator(_no_control)]
 Amount = Annotated[str, Field(max_length=24)]
+ItemClass = Annotated[str, Field(pattern=r"^[0-9]{1,10}$")]
 UnitCode = Annotated[str, Field(pattern=r"^[A-Z0-9]{1,5}$")]
 
 
@@ -56,7 +57,7 @@ class LineIn(_Model):
     quantity: Amount
     unitPrice: Amount
     taxCode: Annotated[str, Field(max_length=5)]
-    itemClass: Annotated[str, Field(pattern=r"^[0-9]{1,10}$")] | None = None
+    itemClass: ItemClass | None = None
     discountPercent: Annotated[int, Field(ge=0, le=100)] | None = None
     discountAmount: Amount | None = None
     packageUnit: UnitCode | None = None
@@ -120,6 +121,37 @@ class NumberingIn(_Model):
     reason: Annotated[Text400, Field(min_length=5)]
 
 
+class ItemIn(_Model):
+    """`POST /v1/items`: an article for KRA's register (VSCU spec, saveItems)."""
+
+    itemCode: Text20
+    name: Text200
+    itemClass: ItemClass
+    itemType: Literal["1", "2", "3"]
+    taxCode: Literal["A", "B", "C", "D", "E"]
+    price: Amount
+    originCountry: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] = "KE"
+    packageUnit: UnitCode | None = None
+    quantityUnit: UnitCode | None = None
+    barcode: Text20 | None = None
+    active: bool = True
+
+
+class StockMoveIn(_Model):
+    """`POST /v1/stock/moves`: goods in (01 to 06) or out (11 to 16) other than by a sale."""
+
+    type: Annotated[str, Field(pattern=r"^(0[1-6]|1[1-6])$")]
+    lines: Annotated[list[LineIn], Field(min_length=1)]
+    remark: Text400 | None = None
+
+
+class StockLevelIn(_Model):
+    """`POST /v1/stock/levels`: what is left of an item."""
+
+    itemCode: Text20
+    remaining: Amount
+
+
 _SENTENCES = {
     "missing": ("MISSING", "is required"),
     "extra_forbidden": ("UNKNOWN_FIELD", "is not a field of this request"),
@@ -142,6 +174,8 @@ _PATTERNS = {
     "rcptSign": ("SIGNATURE_INVALID", "must be the 16 characters of the receipt signature"),
     "intrlData": ("INTERNAL_DATA_INVALID", "must be the 26 characters of the internal data"),
     "reason": ("REASON_UNKNOWN", "must be a refund reason of KRA's list, 01 to 13"),
+    "type": ("MOVE_UNKNOWN", "must be a stock move of KRA's list, 01 to 06 in, 11 to 16 out"),
+    "originCountry": ("COUNTRY_INVALID", "must be a country code such as KE"),
     "itemClass": ("ITEM_CLASS_INVALID", "must be up to ten digits"),
     "packageUnit": ("UNIT_INVALID", "must be a unit code such as NT"),
     "quantityUnit": ("UNIT_INVALID", "must be a unit code such as U or KG"),

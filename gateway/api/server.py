@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -17,6 +17,9 @@ from gateway.fiscal.ahead import AheadWatch
 from gateway.fiscal.decision import Decisions
 from gateway.fiscal.intake import Intake
 from gateway.store.database import Database
+
+if TYPE_CHECKING:
+    from gateway.api.reference import ReferenceDesk
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,8 @@ class Services:
     status: Callable[[], Awaitable[Mapping[str, Any]]]
     stop_streams: Callable[[], bool]
     copy: Callable[[str, str], Awaitable[int]]
+    reference: ReferenceDesk
+    wake_cloud: Callable[[], None]
     event_streams_max: int = 64
 
 
@@ -54,10 +59,10 @@ def make_app(parts: Services, *, body_limit_bytes: int) -> web.Application:
     """The application; `app.py` gives it a runner. No route is open without a till's token but the
     read-only status ones."""
     # Imported here because the route modules import this one for `services`.
-    from gateway.api import decisions, events, invoices, status
+    from gateway.api import decisions, events, invoices, reference, status
 
     app = web.Application(middlewares=[problems], client_max_size=body_limit_bytes)
     app[SERVICES] = parts
-    for module in (invoices, decisions, events, status):
+    for module in (invoices, decisions, reference, events, status):
         module.register(app)
     return app

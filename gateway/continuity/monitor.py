@@ -14,7 +14,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from gateway.clock import Clock, compact, from_micros, iso, micros
+from gateway.clock import Clock, compact, from_micros, iso, micros, wake_or_sleep
 from gateway.continuity.pace import Pace, day_start
 from gateway.domain.ceiling import (
     HOUR_US,
@@ -95,13 +95,7 @@ class CeilingMonitor:
 
     async def first_answer(self, timeout_s: float) -> None:
         """Back when KRA was asked once, with whatever result, or when the time is up."""
-        asked = asyncio.ensure_future(self._asked.wait())
-        nap = asyncio.ensure_future(self._clock.sleep(timeout_s))
-        try:
-            await asyncio.wait({asked, nap}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            asked.cancel()
-            nap.cancel()
+        await wake_or_sleep(self._clock, self._asked, timeout_s)
 
     async def load(self) -> None:
         stored = await self._db.read(continuity.load)
@@ -239,7 +233,9 @@ class CeilingMonitor:
             await self._tick()
             self._asked.set()
             due_s = max(0.05, (next_contact_us - self._boot_us()) / 1_000_000)
-            await self._wait(min(due_s, self._until_change_s(), CHECKPOINT_S))
+            await wake_or_sleep(
+                self._clock, self._ask, min(due_s, self._until_change_s(), CHECKPOINT_S)
+            )
 
     def _until_change_s(self) -> float:
         """Seconds to the next moment at which the state may change by time alone."""
@@ -300,15 +296,6 @@ class CeilingMonitor:
             self._on_change(conn, view)
 
         await self._db.write(change)
-
-    async def _wait(self, seconds: float) -> None:
-        ask = asyncio.ensure_future(self._ask.wait())
-        nap = asyncio.ensure_future(self._clock.sleep(seconds))
-        try:
-            await asyncio.wait({ask, nap}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            ask.cancel()
-            nap.cancel()
 
     def _reading(self) -> ClockReading:
         clock = self._clock

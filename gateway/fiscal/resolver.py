@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gateway.clock import Clock, micros
+from gateway.clock import Clock, micros, wake_or_sleep
 from gateway.domain import invoice_json
 from gateway.domain.invoice import Invoice
 from gateway.domain.signing import SigningState
@@ -93,7 +93,7 @@ class Resolver:
                         else "The control unit has not said whether an earlier sale was signed."
                     )
                     tell(self.sentence)
-                await self._pause(pause)
+                await wake_or_sleep(self._clock, self._decided, pause)
                 pause = min(pause * 2, EARLY_PAUSE_S if rounds < EARLY_ROUNDS else LAST_PAUSE_S)
         finally:
             self.sentence = None
@@ -197,13 +197,3 @@ class Resolver:
                 conn, at=at, kind="doubt.examined", subject=row.id, data=data
             )
         )
-
-    async def _pause(self, seconds: float) -> None:
-        """Wait, but not a moment longer than until somebody calls `wake`."""
-        wake = asyncio.ensure_future(self._decided.wait())
-        nap = asyncio.ensure_future(self._clock.sleep(seconds))
-        try:
-            await asyncio.wait({wake, nap}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            wake.cancel()
-            nap.cancel()

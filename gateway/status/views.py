@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from gateway import __version__
 from gateway.clock import EAT, Clock, from_compact, from_micros, iso
 from gateway.continuity.backups import Backups
 from gateway.continuity.monitor import CeilingMonitor
 from gateway.continuity.outbox import OutboxSender
+from gateway.continuity.reference import ReferenceReader, RegistrationSender
 from gateway.domain.ceiling import CeilingState
 from gateway.fiscal import startup
 from gateway.fiscal.ahead import AheadWatch
@@ -20,7 +21,16 @@ from gateway.fiscal.startup import UncleanStop
 from gateway.money import from_cents
 from gateway.printing.spooler import PrinterWorker
 from gateway.settings import Settings
-from gateway.store import continuity, invoices, outbox, print_jobs, receipts, unit
+from gateway.store import (
+    continuity,
+    invoices,
+    outbox,
+    print_jobs,
+    receipts,
+    reference,
+    registrations,
+    unit,
+)
 from gateway.store.database import Database
 
 LAST_RECEIPTS = 10
@@ -31,6 +41,15 @@ SENTENCES = {
     CeilingState.SUSPENDED: "Nothing can be sold until KRA is heard again. Bring the internet back.",
     CeilingState.CLOCK_FAULT: "The clock is wrong. Set it right; until then nothing is signed.",
 }
+
+
+class ReferenceProblems(Protocol):
+    """Who reads KRA's lists and who sends what is registered."""
+
+    @property
+    def reader(self) -> ReferenceReader: ...
+    @property
+    def sender(self) -> RegistrationSender: ...
 
 
 @dataclass(slots=True)
@@ -58,6 +77,7 @@ class StatusSource:
     last_stop: Callable[[], UncleanStop | None]
     ahead: AheadWatch
     backups: Backups | None
+    lists: ReferenceProblems
 
     async def collect(self) -> dict[str, Any]:
         """The whole status as JSON-ready values; one read transaction."""
@@ -73,6 +93,7 @@ class StatusSource:
         waiting = stored["outbox"].waiting
         cloud = self.settings.cloud.url is not None
         problem = self.sender.problem if self.sender else None
+        rate = self.sender.per_minute() if self.sender and waiting else None
         return {
             "state": state,
             "sentence": sentence,
@@ -133,6 +154,16 @@ class StatusSource:
                 "stored": stored["outbox"].stored,
                 "oldestWaiting": _when(stored["outbox"].oldest_at),
                 "problem": problem,
+                "perMinute": rate,
+                "secondsLeft": waiting * 60 // rate if rate else None,
+                "left": span(waiting * 60 // rate) if rate else None,
+            },
+            "reference": {
+                "lists": stored["lists"],
+                "problems": self.lists.reader.problems,
+                "waiting": stored["registrations"][0],
+                "refused": stored["registrations"][1],
+                "problem": self.lists.sender.problem,
             },
         }
 
@@ -160,6 +191,8 @@ class StatusSource:
             ],
             "queues": print_jobs.queues(conn),
             "outbox": outbox.figures(conn),
+            "registrations": registrations.figures(conn),
+            "lists": {name: _when(at) for name, at in reference.refreshed(conn).items()},
         }
 
     def _printing(self, queues: Mapping[str, print_jobs.PrinterQueue]) -> dict[str, Any]:

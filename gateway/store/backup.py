@@ -18,7 +18,7 @@ import tempfile
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from gateway.clock import micros
 from gateway.errors import StoreCorrupt, StoreError
@@ -133,9 +133,10 @@ def _write(part: Path, copy: Path, unit: Path | None, at: datetime, receipts: in
     with os.fdopen(handle, "wb") as out:
         with tarfile.open(fileobj=out, mode="w") as tar:
             for name, file in files:
-                body = file.read_bytes()
-                digests[name] = hashlib.sha256(body).hexdigest()
-                _add(tar, name, body, at)
+                with file.open("rb") as source:
+                    hashed = _Hashed(source)
+                    _add(tar, name, hashed, os.fstat(source.fileno()).st_size, at)
+                    digests[name] = hashed.digest.hexdigest()
             manifest = {
                 "version": 1,
                 "createdAt": at.isoformat(timespec="seconds"),
@@ -143,15 +144,29 @@ def _write(part: Path, copy: Path, unit: Path | None, at: datetime, receipts: in
                 "receipts": receipts,
                 "sha256": digests,
             }
-            _add(tar, MANIFEST, json.dumps(manifest, indent=1).encode(), at)
+            text = json.dumps(manifest, indent=1).encode()
+            _add(tar, MANIFEST, io.BytesIO(text), len(text), at)
         out.flush()
         os.fsync(out.fileno())
 
 
-def _add(tar: tarfile.TarFile, name: str, body: bytes, at: datetime) -> None:
+class _Hashed:
+    """A file that is hashed as it is read: a store of years does not fit into memory."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        self._source = source
+        self.digest = hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        piece = self._source.read(size)
+        self.digest.update(piece)
+        return piece
+
+
+def _add(tar: tarfile.TarFile, name: str, body: Any, size: int, at: datetime) -> None:
     info = tarfile.TarInfo(name)
-    info.size, info.mtime, info.mode = len(body), int(at.timestamp()), 0o600
-    tar.addfile(info, io.BytesIO(body))
+    info.size, info.mtime, info.mode = size, int(at.timestamp()), 0o600
+    tar.addfile(info, body)
 
 
 def _unpack(backup: Path, folder: Path) -> dict[str, Any]:
@@ -161,7 +176,9 @@ def _unpack(backup: Path, folder: Path) -> dict[str, Any]:
             tar.extractall(folder, filter="data")
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
         for name, digest in manifest["sha256"].items():
-            if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
+            with (folder / name).open("rb") as file:
+                found_digest = hashlib.file_digest(file, "sha256").hexdigest()
+            if found_digest != digest:
                 raise StoreCorrupt(f"{backup.name} is damaged: {name} is not what was saved.")
     except (OSError, tarfile.TarError, ValueError, KeyError) as error:
         raise StoreCorrupt(f"{backup.name} is no backup that can be used: {error}") from error

@@ -84,5 +84,12 @@ def retry_parked(conn: sqlite3.Connection) -> int:
     return conn.execute("UPDATE outbox SET state = 'WAITING' WHERE state = 'PARKED'").rowcount
 
 
+def parked(conn: sqlite3.Connection) -> list[tuple[int, str, str, str]]:
+    """(seq, subject, kind, reason) of what the cloud refused."""
+    return conn.execute(
+        "SELECT seq, subject_id, kind, reason FROM outbox WHERE state = 'PARKED' ORDER BY seq LIMIT 500"
+    ).fetchall()
+
+
 def figures(conn: sqlite3.Connection) -> OutboxFigures:
     return OutboxFigures(*conn.execute(_FIGURES).fetchone())

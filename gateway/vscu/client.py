@@ -27,6 +27,7 @@ from gateway.domain.outcome import (
     Unknown,
 )
 from gateway.domain.tax import TaxRate
+from gateway.http import read_whole
 from gateway.vscu.codes import CEILING_CANDIDATES, Proof, proof, words
 from gateway.vscu.wire import ANSWER_MAX_BYTES, Answer, decode, encode
 
@@ -160,8 +161,8 @@ class UnitClient:
                 timeout=timeout,
                 allow_redirects=False,
             ) as response:
-                raw = await response.content.read(ANSWER_MAX_BYTES)
-                if not response.content.at_eof():
+                raw = await read_whole(response, ANSWER_MAX_BYTES)
+                if raw is None:
                     return CallFailed("the answer is too large", sent=True)
                 return decode(response.status, raw)
         except aiohttp.ClientConnectorError as error:

@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import json
 import secrets
+import ssl
 from typing import Any
 
 from aiohttp import web
@@ -30,13 +31,18 @@ KNOBS: dict[str, Any] = {
 class FakeCloud:
     """Async context manager on a free loopback port. `records` holds what is stored, in order."""
 
-    def __init__(self, *, token: str | None = None, port: int = 0) -> None:
+    def __init__(
+        self, *, token: str | None = None, port: int = 0, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.token = token or secrets.token_urlsafe(16)
         self.records: list[dict[str, Any]] = []
         self.deliveries: dict[str, int] = {}
         self.values: dict[str, Any] = {name: value for name, value in KNOBS.items()}
         self.url = ""
+        # The last batch and the answer to it, as JSON values.
+        self.last: tuple[Any, Any] | None = None
         self._port = port
+        self._tls = tls
         self._by_id: dict[tuple[str, str], str] = {}
         self._changed = asyncio.Event()
         self._runner: web.AppRunner | None = None
@@ -44,13 +50,13 @@ class FakeCloud:
     async def __aenter__(self) -> FakeCloud:
         app = web.Application(client_max_size=BODY_MAX_BYTES)
         app.router.add_post("/v1/gateways/{gateway}/receipts", self._receipts)
-        app.router.add_get("/v1/gateways/{gateway}/ping", self._ping)
         app.router.add_get("/_fake/journal", self._journal)
         app.router.add_post("/_fake/knobs", self._knobs)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        await web.TCPSite(self._runner, "127.0.0.1", self._port, ssl_context=self._tls).start()
+        scheme = "http" if self._tls is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{self._runner.addresses[0][1]}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -96,7 +102,9 @@ class FakeCloud:
             return self._hang_up(request)
         if self.values["reorderAcks"]:
             results.reverse()
-        return web.json_response({"batch": batch, "results": results})
+        answer = {"batch": batch, "results": results}
+        self.last = (body, answer)
+        return web.json_response(answer)
 
     async def _fault(self, request: web.Request) -> web.StreamResponse | None:
         await asyncio.sleep(self.values["latencyMs"] / 1000)
@@ -134,10 +142,6 @@ class FakeCloud:
         self._by_id[kind, invoice] = digest
         self.records.append(record)
         return {**answer, "status": "stored"}
-
-    async def _ping(self, request: web.Request) -> web.StreamResponse:
-        fault = await self._fault(request)
-        return fault if fault is not None else web.Response(status=204)
 
     async def _journal(self, request: web.Request) -> web.Response:
         return web.json_response({"records": self.records, "deliveries": self.deliveries})

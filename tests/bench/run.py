@@ -18,13 +18,17 @@ from pathlib import Path
 
 import aiohttp
 
+from gateway.store.database import open_database
+from hw_fakes.cloud.server import FakeCloud
 from hw_fakes.printer.peer import FakePrinter
+from tests.support.backlog import fill
 from tests.support.daemon import Daemon
 from tests.support.shop import TOKENS, TillClient, a_sale
 
 STRAIGHT = 400
 THROUGH = 400
 PER_LOAD = 640
+WAITING = 50_000
 
 
 def quantile(values: list[float], part: float) -> float:
@@ -134,6 +138,40 @@ async def swallowed(folder: Path, session: aiohttp.ClientSession) -> None:
     await daemon.stop()
 
 
+async def backlog(folder: Path, session: aiohttp.ClientSession) -> None:
+    """50,000 records wait for the cloud while a till sells; the same till when they are gone."""
+    async with FakeCloud() as cloud:
+        daemon = Daemon(
+            folder,
+            f'[cloud]\nurl = "{cloud.url}"\n[reference]\nevery_hours = 0\n',
+            {"GATEWAY_CLOUD_TOKEN": cloud.token},
+        )
+        cloud.knobs(down=True)
+        await daemon.start()
+        await sell(daemon.till(session), "warm", 50)
+        await sell(daemon.till(session), "before", THROUGH)
+        before = rss_mb(daemon.pid)
+        await daemon.stop()
+        async with open_database(folder / "store") as db:
+            await fill(db, WAITING)
+        await daemon.start()
+        till = daemon.till(session)
+        away = await sell(till, "away", THROUGH)
+        cloud.knobs(down=False)
+        busy, rss = [], rss_mb(daemon.pid)
+        # Below a hundred it is the running sales that wait, not the backlog.
+        while (await till.request("GET", "/v1/status")).json["cloud"]["waiting"] > 100:
+            busy += await sell(till, f"busy-{len(busy)}", 20)
+            rss = max(rss, rss_mb(daemon.pid))
+        quiet = await sell(till, "quiet", THROUGH)
+        print(
+            f"{WAITING} waiting for the cloud: cloud away {milliseconds(away)}; draining "
+            f"{milliseconds(busy)}; gone {milliseconds(quiet)}; ratio p50 "
+            f"{quantile(busy, 0.5) / quantile(quiet, 0.5):.2f}; RSS {rss - before:+.0f} MB"
+        )
+        await daemon.stop()
+
+
 async def _until_it_answers(daemon: Daemon) -> float:
     while (await daemon.unit.state())["knobs"]["swallowAnswers"] > 0:
         await asyncio.sleep(0.005)
@@ -179,6 +217,10 @@ async def main() -> None:
         lost.mkdir()
         async with aiohttp.ClientSession() as session:
             await swallowed(lost, session)
+        full = Path(folder) / "backlog"
+        full.mkdir()
+        async with aiohttp.ClientSession() as session:
+            await backlog(full, session)
         if await daemon.stop() != 0:
             sys.exit(daemon.log()[-2000:])
 

@@ -40,6 +40,7 @@ async def test_everything_signed_reaches_the_cloud_once_and_in_order_whatever_th
                 {"status5xx": 2},
                 {"dropAfterCommit": 2},
                 {"reorderAcks": True},
+                {"latencyMs": 40},
                 {"captive": True},
                 {"captive": False, "down": True},
                 {"down": False},

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import tarfile
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,9 @@ from gateway.continuity.backups import Backups
 from gateway.errors import StoreCorrupt, StoreError
 from gateway.settings import Settings
 from gateway.store import backup
+from gateway.store.database import open_database
 from hw_fakes.vscu.unit import UnitControl
+from tests.support.backlog import fill
 from tests.support.clock import FakeClock, settle
 from tests.support.shop import a_sale, make_settings, open_shop
 
@@ -149,3 +153,17 @@ async def test_the_schedule_rotates_and_says_when_it_fails(
         assert not await work.once()
         assert work.problem is not None
         await settle()
+
+
+async def test_a_backup_of_a_large_store_takes_little_memory(tmp_path: Path) -> None:
+    """Years of sales do not fit into a mini-PC's memory; the copy is made piece by piece."""
+    async with open_database(tmp_path / "store") as db:
+        await fill(db, 40_000)
+        tracemalloc.start()
+        made = await asyncio.to_thread(
+            backup.make, tmp_path / "store", None, tmp_path / "backups", datetime.now(UTC)
+        )
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert made.size > 40_000_000
+    assert peak < 5_000_000

@@ -33,6 +33,7 @@ def make_settings(directory: Path, unit_url: str, **sections: Any) -> Settings:
         "unit": {"host": "external", "url": unit_url, "serial": SERIAL},
         "store": {"directory": directory / "store", "ballast_mb": 0},
         "backup": {"every_hours": 0},
+        "reference": {"every_hours": 0},
         "api": {"port": 0},
         "tills": [{"id": till} for till in TOKENS],
         "till_tokens": TOKENS,

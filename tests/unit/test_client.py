@@ -166,3 +166,11 @@ def test_rates_are_read_from_class_04_and_nonsense_is_none() -> None:
 def test_an_unknown_code_is_ambiguous() -> None:
     assert proof("123", ("924",)) is Proof.AMBIGUOUS
     assert proof("899", ("924",)) is Proof.AMBIGUOUS
+
+
+async def test_an_answer_that_comes_in_pieces_is_read_whole() -> None:
+    """Larger than any one read of a socket: what is there first must not be taken for all."""
+    async with unit_that(envelope("000", {**GOOD, "pad": "x" * 3_000_000})) as client:
+        outcome = await client.send_sale(b"{}")
+    assert isinstance(outcome, Signed)
+    assert len(outcome.raw) > 3_000_000

@@ -131,7 +131,8 @@ final class Handler implements HttpHandler {
             Application.sleep(unit.knobs.number("lateAnswersMs"));
         }
         String text = Json.write(Json.of("resultCd", reply.code, "resultMsg", reply.message,
-            "resultDt", Stamp.eat(unit.knobs.now()), "data", reply.data));
+            "resultDt", reply.resultDt != null ? reply.resultDt : Stamp.eat(unit.knobs.now()),
+            "data", reply.data));
         if ("malformed".equals(reply.special)) {
             text = text.substring(0, text.length() / 2);
         }
@@ -167,6 +168,7 @@ final class Handler implements HttpHandler {
                 return;
             case "/_fake/reset":
                 unit.reset();
+                reads.reset();
                 send(exchange, 200, "application/json", "{}");
                 return;
             default:

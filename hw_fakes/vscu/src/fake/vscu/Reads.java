@@ -53,6 +53,13 @@ final class Reads {
 
     Reads(Unit unit) {
         this.unit = unit;
+        reset();
+    }
+
+    /** Nothing registered, and the one notice every branch has. */
+    synchronized void reset() {
+        saved.clear();
+        notices.clear();
         notices.add(notice("Filing reminder", "20260105080000"));
     }
 
@@ -156,7 +163,7 @@ final class Reads {
         return found.isEmpty() ? empty() : Unit.ok(Json.of(name, found));
     }
 
-    /** Paged as the real list is: the watermark of the next request tells the page. */
+    /** Paged as the real list is: an answer that is not the last bears the next page's watermark. */
     private Unit.Reply itemClasses(String since) {
         long from = since.startsWith(Codes.DATED.substring(0, 8))
             ? Long.parseLong(since.substring(8)) : 0;
@@ -169,6 +176,10 @@ final class Reads {
                 "Item class " + i, "itemClsLvl", BigDecimal.valueOf(i % 5 + 1), "taxTyCd", "B",
                 "mjrTgYn", "N", "useYn", "Y"));
         }
-        return Unit.ok(Json.of("itemClsList", rows));
+        Unit.Reply page = Unit.ok(Json.of("itemClsList", rows));
+        if (from + PAGE < ITEM_CLASSES) {
+            page.resultDt = Codes.DATED.substring(0, 8) + String.format("%06d", from + PAGE);
+        }
+        return page;
     }
 }

@@ -47,6 +47,8 @@ final class Unit {
         final String message;
         final Object data;
         final String special;
+        /** Set where the answer's time is not now: the page of a long list. */
+        String resultDt;
 
         Reply(String code, String message, Object data, String special) {
             this.code = code;

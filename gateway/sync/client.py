@@ -1,7 +1,7 @@
 """Sends one batch of records to the cloud and reads its answer, record by record.
 
 Protocol: `POST {url}/v1/gateways/{id}/receipts`, gzip JSON, bearer token; idempotent by invoice id,
-so a batch may be sent again whenever its answer did not come (see docs/reference/cloud.md).
+so a batch may be sent again whenever its answer did not come (openapi.json beside this file).
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import aiohttp
+
+from gateway.http import read_whole
 
 ANSWER_MAX_BYTES = 4 * 1024 * 1024
 TAKEN = ("stored", "duplicate")
@@ -69,6 +71,8 @@ class CloudClient:
         self._timeout_s = timeout_s
         self._ca_file = ca_file
         self._session: aiohttp.ClientSession | None = None
+        # Bodies put on the wire so far, in bytes, as compressed; what a bandwidth cap counts.
+        self.sent_bytes = 0
 
     async def __aenter__(self) -> CloudClient:
         tls: ssl.SSLContext | bool = True
@@ -87,10 +91,13 @@ class CloudClient:
     async def send(self, batch_id: str, records: Sequence[Record]) -> Acknowledged | NotTaken:
         """One batch, once."""
         assert self._session is not None
+        # In a thread: a full batch takes tens of milliseconds, and a sale must not wait for that.
+        body = await asyncio.to_thread(gzip.compress, _body(batch_id, records), 6)
+        self.sent_bytes += len(body)
         try:
             async with self._session.post(
                 self._url,
-                data=gzip.compress(_body(batch_id, records), 6),
+                data=body,
                 headers={
                     "Authorization": f"Bearer {self._token}",
                     "Content-Type": "application/json",
@@ -98,7 +105,7 @@ class CloudClient:
                 },
                 allow_redirects=False,
             ) as response:
-                raw = await response.content.read(ANSWER_MAX_BYTES)
+                raw = await read_whole(response, ANSWER_MAX_BYTES) or b""
                 return _read(response.status, response.headers.get("Retry-After"), raw, batch_id)
         except asyncio.TimeoutError:
             return NotTaken("the cloud did not answer in time")

@@ -1,0 +1,38 @@
+-- KRA's lists as the unit last served them, and what waits to be registered with KRA.
+
+-- Where each list stands: `watermark` is KRA's (yyyymmddhhmmss) and moves only in the transaction that
+-- stores the rows it stands for (VSCU spec 2.2, point 3).
+CREATE TABLE reference_list (
+    name         TEXT PRIMARY KEY,
+    watermark    TEXT    NOT NULL CHECK (length(watermark) = 14),
+    refreshed_at INTEGER
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE reference (
+    list       TEXT    NOT NULL,
+    key        TEXT    NOT NULL,
+    body       TEXT    NOT NULL,
+    updated_at INTEGER NOT NULL,
+    PRIMARY KEY (list, key)
+) STRICT, WITHOUT ROWID;
+
+-- Items and stock moves on their way to the unit, in order, each exactly as it goes on the wire. Sent
+-- again until answered, so only what KRA takes twice without harm belongs here.
+CREATE TABLE registration (
+    seq        INTEGER PRIMARY KEY AUTOINCREMENT,
+    id         TEXT    NOT NULL UNIQUE CHECK (length(id) = 26),
+    till_id    TEXT    NOT NULL,
+    idem_key   TEXT    NOT NULL CHECK (idem_key <> ''),
+    digest     TEXT    NOT NULL CHECK (length(digest) = 64),
+    kind       TEXT    NOT NULL CHECK (kind IN ('saveItems', 'saveStockItems', 'saveStockMaster')),
+    subject    TEXT    NOT NULL,
+    body       BLOB    NOT NULL,
+    state      TEXT    NOT NULL DEFAULT 'WAITING' CHECK (state IN ('WAITING', 'DONE', 'REFUSED')),
+    reason     TEXT,
+    attempts   INTEGER NOT NULL DEFAULT 0,
+    created_at INTEGER NOT NULL,
+    settled_at INTEGER,
+    UNIQUE (till_id, idem_key)
+) STRICT;
+CREATE INDEX registration_waiting ON registration (seq) WHERE state = 'WAITING';
+CREATE INDEX registration_by_subject ON registration (kind, subject);
