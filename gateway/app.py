@@ -22,18 +22,17 @@ from gateway.clock import Clock, SystemClock, micros
 from gateway.continuity.backups import Backups
 from gateway.continuity.monitor import CeilingMonitor
 from gateway.continuity.outbox import OutboxSender
-from gateway.devices.printer import SerialPrinter
+from gateway.counter_line import CounterLine
 from gateway.domain.ceiling import HOUR_US, CeilingView, Limits
 from gateway.domain.invoice import Cashier
 from gateway.errors import ConfigError
 from gateway.fiscal import startup
 from gateway.fiscal.ahead import AheadWatch
+from gateway.fiscal.days import Days
 from gateway.fiscal.decision import Decisions
 from gateway.fiscal.intake import Intake
 from gateway.fiscal.signer import Signer
 from gateway.fiscal.unit_watch import UnitWatch
-from gateway.printing.document import Document
-from gateway.printing.spooler import PrinterWorker
 from gateway.reference_line import ReferenceLine
 from gateway.sales_line import SalesLine
 from gateway.settings import Settings
@@ -41,17 +40,15 @@ from gateway.status import pages
 from gateway.status.views import StatusSource, UnitHealth
 from gateway.store import events, meta, print_jobs, unit
 from gateway.store.database import Database, open_database
-from gateway.store.print_jobs import PrintJob
 from gateway.supervisor import Restart, Supervisor
 from gateway.sync.client import CloudClient
 from gateway.vscu.client import UnitClient
 from gateway.vscu.host import Unit
 from gateway.wiring import (
-    compose_job,
+    local_host,
     make_client,
+    make_days,
     make_unit,
-    serial_printer,
-    shop,
     technicians,
     tills,
 )
@@ -65,6 +62,8 @@ FIRST_CONTACT_S = 3.0
 STREAMS_END_S = 1.0
 # How often a ballast that was given away is laid again, if there is room. Seconds.
 BALLAST_S = 30.0
+# How old the ceiling on a customer's display may be, in seconds.
+COUNTER_S = 2.0
 
 
 @dataclass(slots=True)
@@ -161,11 +160,14 @@ class _Parts:
             tell=lambda ok, reason: _set_health(health, ok, reason),
         )
         await watch.load()
-        self.line = SalesLine(settings, clock, db, client, monitor, self.late.fire)
+        counter = CounterLine(settings, clock, db)
+        days = make_days(settings, clock, db, client)
+        self.line = SalesLine(settings, clock, db, client, monitor, self.late.fire, counter, days)
         signer, decisions, ahead = self.line.signer, self.line.decisions, self.line.ahead
         await self._recover(db, signer)
         lists = ReferenceLine(settings, clock, db, client)
-        workers = self._workers(db)
+        workers = counter.workers
+        await days.catch_up()
         sender = await self._sender(db)
         backups = self._backups(db)
         source = StatusSource(
@@ -194,9 +196,8 @@ class _Parts:
             supervisor.start("backup", backups.run, Restart.BACKOFF)
         supervisor.start("ballast", lambda: self._ballast(db), Restart.BACKOFF)
         supervisor.start("figures", lambda: self._figures(hosted, health))
-        for worker in workers:
-            supervisor.start(f"printer {worker.name}", worker.run, Restart.BACKOFF)
-            self.late.after_commit.append(worker.notify)
+        counter.start(supervisor)
+        self.late.after_commit.append(counter.wake)
         lists.start(supervisor)
         self.late.on_contact.append(lists.link_is_back)
         if sender is not None:
@@ -211,7 +212,12 @@ class _Parts:
             keyless_window_s=settings.api.keyless_window_s,
             gate=signer.gate,
         )
-        port = await self._listen(db, intake, decisions, ahead, watch, source, workers, lists)
+        port = await self._listen(db, intake, decisions, ahead, watch, source, lists, counter, days)
+        counter.start_tills(supervisor, f"http://{local_host(settings.api.host)}:{port}")
+        supervisor.start(
+            "counter", lambda: self._tell_counter(db, monitor, counter), Restart.BACKOFF
+        )
+        supervisor.start("days", days.run, Restart.BACKOFF)
         return Gateway(
             settings,
             db,
@@ -289,28 +295,6 @@ class _Parts:
         if report is not None:
             log.warning("gateway.recovered %s", report["text"])
 
-    def _workers(self, db: Database) -> list[PrinterWorker]:
-        seller = shop(self.settings)
-        workers = []
-        for name, printer in self.settings.printers.items():
-            driver = serial_printer(name, printer)
-
-            def composed(
-                conn: sqlite3.Connection, job: PrintJob, driver: SerialPrinter = driver
-            ) -> Document:
-                return compose_job(conn, job, seller, driver.columns, driver.paper_mm)
-
-            workers.append(
-                PrinterWorker(
-                    name=name,
-                    db=db,
-                    clock=self.clock,
-                    compose=composed,
-                    send=driver.print_slip,
-                )
-            )
-        return workers
-
     async def _sender(self, db: Database) -> OutboxSender | None:
         cloud = self.settings.cloud
         if cloud.url is None:
@@ -357,6 +341,14 @@ class _Parts:
             if db.ballast is not None:
                 await asyncio.to_thread(db.ballast.lay)
 
+    async def _tell_counter(
+        self, db: Database, monitor: CeilingMonitor, counter: CounterLine
+    ) -> None:
+        """The ceiling on the customers' displays."""
+        while True:
+            counter.show_ceiling(monitor.as_json())
+            await self.clock.sleep(COUNTER_S)
+
     async def _figures(self, hosted: Unit, health: UnitHealth) -> None:
         while True:
             figures = await hosted.figures()
@@ -376,8 +368,9 @@ class _Parts:
         ahead: AheadWatch,
         watch: UnitWatch,
         source: StatusSource,
-        workers: list[PrinterWorker],
         lists: ReferenceLine,
+        counter: CounterLine,
+        days: Days,
     ) -> int:
         settings = self.settings
 
@@ -386,8 +379,7 @@ class _Parts:
             job = await db.write(
                 lambda conn: print_jobs.enqueue_copy(conn, invoice_id, printer, at=at)
             )
-            for worker in workers:
-                worker.notify()
+            counter.wake()
             return job
 
         services = Services(
@@ -411,7 +403,9 @@ class _Parts:
             stop_streams=lambda: self.stopping,
             copy=copy,
             reference=lists.desk,
-            wake_cloud=self.late.fire,
+            wake=self.late.fire,
+            days=days,
+            counter=counter,
             event_streams_max=settings.api.event_streams_max,
         )
         app = make_app(services, body_limit_bytes=settings.api.body_limit_bytes)

@@ -20,7 +20,7 @@ from typing import Any
 
 import aiohttp
 
-from gateway import wiring
+from gateway import slips, wiring
 from gateway.app import Gateway, open_gateway
 from gateway.ops import logging as logs
 from gateway.printing.document import Document
@@ -106,8 +106,8 @@ async def _demo(home: Path, *, once: bool, port: int) -> int:
         answer = await _sell(gateway, token)
         await printer.wait_for_slips(1, SLIP_MAX_S)
         document = await gateway.db.read(
-            lambda conn: wiring.compose(
-                conn, answer["invoiceId"], 0, wiring.shop(settings), wiring.COLUMNS[80], 80
+            lambda conn: slips.compose(
+                conn, answer["invoiceId"], 0, wiring.shop(settings), slips.COLUMNS[80], 80
             )
         )
         _show(gateway, document, printer, token, once=once)
@@ -138,7 +138,7 @@ def _show(
     *,
     once: bool,
 ) -> None:
-    print(to_text(document, columns=wiring.COLUMNS[80], qr=True))
+    print(to_text(document, columns=slips.COLUMNS[80], qr=True))
     slip = printer.paper.slips[0]
     print(f"\nThe virtual printer on {printer.device_path} printed the same slip "
           f"({len(slip.raw)} bytes of ESC/POS).")  # fmt: skip

@@ -138,6 +138,25 @@ class QueryInvalid(RequestError):
     title = "The address has a mistake"
 
 
+class JobSettled(RequestError):
+    code = "PRINT_JOB_SETTLED"
+    title = "The print job is not in that state"
+    status = 409
+
+
+class CaptureSettled(RequestError):
+    code = "CAPTURE_SETTLED"
+    title = "The captured slip is settled already"
+    status = 409
+
+
+class DeviceProblem(GatewayError):
+    code = "DEVICE_PROBLEM"
+    title = "A device on the counter does not work"
+    status = 503
+    retryable = True
+
+
 class CreditNoteInvalid(RequestError):
     code = "CREDIT_NOTE_INVALID"
     title = "The credit note cannot be made"
@@ -244,6 +263,12 @@ class StillWaiting(FiscalError):
     title = "The sale is still being signed"
     status = 202
     retryable = True
+
+
+class DayClosed(FiscalError):
+    code = "DAY_CLOSED"
+    title = "The day has its Z report already"
+    status = 409
 
 
 class ShuttingDown(FiscalError):

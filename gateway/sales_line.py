@@ -11,9 +11,11 @@ from gateway import ids
 from gateway.api import problem
 from gateway.clock import Clock, micros
 from gateway.continuity.monitor import CeilingMonitor
+from gateway.counter_line import CounterLine
 from gateway.domain.ceiling import CeilingView
 from gateway.fiscal.ahead import AheadWatch
 from gateway.fiscal.commit import Committer, Identity
+from gateway.fiscal.days import Days
 from gateway.fiscal.decision import Decisions
 from gateway.fiscal.ports import SignedSale
 from gateway.fiscal.resolver import Resolver
@@ -40,6 +42,8 @@ class SalesLine:
         client: UnitClient,
         monitor: CeilingMonitor,
         fire: Callable[[], None],
+        counter: CounterLine,
+        days: Days,
     ) -> None:
         self._settings = settings
         self._clock = clock
@@ -50,7 +54,12 @@ class SalesLine:
         committer = Committer(
             clock=clock,
             identity=Identity(settings.branch.pin, settings.branch.branch_id, portal(settings)),
-            hooks=[self._to_cloud, self._to_printer, lambda c, _: monitor.record_signed(c)],
+            hooks=[
+                self._to_cloud,
+                self._to_printer,
+                counter.show_sale,
+                lambda c, _: monitor.record_signed(c),
+            ],
             extras=lambda: {"ceiling": monitor.as_json()},
         )
         witnesses = make_witnesses(settings, client, db, monitor.resend_gate, self._at_rest)
@@ -65,7 +74,7 @@ class SalesLine:
             db=db,
             clock=clock,
             unit=client,
-            encode=SaleEncoder(sale_form(settings), encode, lambda: 1),
+            encode=SaleEncoder(sale_form(settings), encode, lambda: days.number),
             gate=self._gate,
             committer=committer,
             resolver=resolver,

@@ -15,8 +15,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from gateway.counter_settings import (
+    CaptureSettings,
+    DisplaySettings,
+    PrinterSettings,
+    PrintingSettings,
+    ReceiptSettings,
+    ReportSettings,
+    ScaleSettings,
+    ScannerSettings,
+    Seconds,
+    Section,
+    SerialTillSettings,
+    check_ports,
+    check_printers,
+    ports_of,
+)
 
 PREFIX = "GATEWAY_"
 # Secrets come from the environment or from $CREDENTIALS_DIRECTORY, never from the file.
@@ -25,15 +42,10 @@ SECRETS = ("till_tokens", "technician_tokens", "cloud_token")
 TABLES = ("till_tokens", "technician_tokens")
 CREDENTIALS_ENV = "CREDENTIALS_DIRECTORY"
 
-Seconds = Annotated[float, Field(gt=0)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class BranchSettings(_Section):
+class BranchSettings(Section):
     """Whose receipts these are."""
 
     pin: Annotated[str, Field(pattern=r"^[A-Z][0-9]{9}[A-Z]$")]
@@ -46,7 +58,7 @@ class BranchSettings(_Section):
     qr_base_url: str | None = None
 
 
-class UnitSettings(_Section):
+class UnitSettings(Section):
     """The control unit (VSCU) and what differs between its builds."""
 
     serial: Annotated[str, Field(min_length=1, max_length=100)]
@@ -91,7 +103,7 @@ class UnitSettings(_Section):
         return (self.url or f"http://127.0.0.1:{self.port}").rstrip("/")
 
 
-class ApiSettings(_Section):
+class ApiSettings(Section):
     """The tills' side."""
 
     host: str = "127.0.0.1"
@@ -108,13 +120,13 @@ class ApiSettings(_Section):
     event_streams_max: Annotated[int, Field(ge=1)] = 64
 
 
-class TillSettings(_Section):
+class TillSettings(Section):
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,40}$")]
     name: str = ""
     printer: str | None = None
 
 
-class StoreSettings(_Section):
+class StoreSettings(Section):
     directory: Path
     readers: Annotated[int, Field(ge=1, le=8)] = 2
     busy_timeout_ms: Annotated[int, Field(ge=0)] = 5000
@@ -122,7 +134,7 @@ class StoreSettings(_Section):
     ballast_mb: Annotated[int, Field(ge=0, le=1024)] = 32
 
 
-class BackupSettings(_Section):
+class BackupSettings(Section):
     """Copies of the store and of the unit's keys. `directory`: default `backups` in the store's."""
 
     directory: Path | None = None
@@ -130,26 +142,7 @@ class BackupSettings(_Section):
     keep: Annotated[int, Field(ge=1, le=1000)] = 28
 
 
-class PrinterSettings(_Section):
-    """One receipt printer. `port`: a serial device by id, or socket://host:9100."""
-
-    port: str
-    baud: Literal[1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200] = 9600
-    profile: str = "default"
-    paper_mm: Literal[58, 80] = 80
-    columns: Annotated[int, Field(ge=24, le=64)] | None = None
-    cut: bool = True
-
-
-class ReceiptSettings(_Section):
-    commercial_message: Annotated[str, Field(max_length=60)] = "Welcome to our shop"
-    footer_lines: tuple[str, ...] = ("THANK YOU", "WE LOOK FORWARD TO SERVE YOU AGAIN")
-    language: Literal["en", "sw"] = "en"
-    # Not required by KRA's texts, expected by many shops (etims.md 4.4).
-    legal_end_line: bool = True
-
-
-class CeilingSettings(_Section):
+class CeilingSettings(Section):
     """How long receipts may be signed without KRA (VSCU spec 2.2: 24 hours, never more)."""
 
     limit_hours: float = 24.0
@@ -160,7 +153,7 @@ class CeilingSettings(_Section):
     max_clock_ahead_s: Seconds = 600
 
 
-class CloudSettings(_Section):
+class CloudSettings(Section):
     url: str | None = None
     gateway_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] | None = None
     batch_records: Annotated[int, Field(ge=1, le=1000)] = 100
@@ -172,7 +165,7 @@ class CloudSettings(_Section):
     ca_file: Path | None = None
 
 
-class ReferenceSettings(_Section):
+class ReferenceSettings(Section):
     """KRA's lists, and what the shop registers."""
 
     # 0: the lists are not read.
@@ -181,7 +174,7 @@ class ReferenceSettings(_Section):
     first_stock_no: Annotated[int, Field(ge=1)] = 1
 
 
-class LogSettings(_Section):
+class LogSettings(Section):
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     format: Literal["text", "json"] = "text"
 
@@ -199,6 +192,15 @@ class Settings(BaseSettings):
     tills: tuple[TillSettings, ...]
     api: ApiSettings = ApiSettings()
     printers: dict[str, PrinterSettings] = Field(default_factory=dict)
+    displays: dict[str, DisplaySettings] = Field(default_factory=dict)
+    scales: dict[str, ScaleSettings] = Field(default_factory=dict)
+    scanners: dict[str, ScannerSettings] = Field(default_factory=dict)
+    serial_tills: dict[str, SerialTillSettings] = Field(default_factory=dict)
+    captures: dict[str, CaptureSettings] = Field(default_factory=dict)
+    # Ports that are never opened or probed, whatever they look like (a UPS, a modem).
+    excluded_ports: tuple[str, ...] = ()
+    printing: PrintingSettings = PrintingSettings()
+    reports: ReportSettings = ReportSettings()
     receipt: ReceiptSettings = ReceiptSettings()
     ceiling: CeilingSettings = CeilingSettings()
     cloud: CloudSettings = CloudSettings()
@@ -208,6 +210,18 @@ class Settings(BaseSettings):
     till_tokens: dict[str, SecretStr] = Field(default_factory=dict)
     technician_tokens: dict[str, SecretStr] = Field(default_factory=dict)
     cloud_token: SecretStr | None = None
+
+    @property
+    def devices(self) -> list[tuple[str, str]]:
+        """(name, port) of everything on the counter."""
+        return ports_of(
+            self.printers,
+            self.displays,
+            self.scales,
+            self.scanners,
+            self.serial_tills,
+            self.captures,
+        )
 
     @property
     def backup_directory(self) -> Path:
@@ -316,6 +330,7 @@ def _absolute(data: dict[str, Any], base: Path) -> None:
         ("store", "directory"),
         ("backup", "directory"),
         ("cloud", "ca_file"),
+        ("receipt", "logo"),
     )
     for section, key in places:
         part = data.get(section)
@@ -407,6 +422,8 @@ def cross_checks(settings: Settings) -> list[Problem]:
 
     _check_unit(settings, add)
     _check_tills(settings, add)
+    check_printers(settings.printers, settings.reports, add)
+    check_ports(settings.devices, add)
     ceiling = settings.ceiling
     if not 0 < ceiling.limit_hours <= 24:
         add("ceiling.limit_hours", "must be more than 0 and at most 24 (KRA VSCU spec 2.2)")

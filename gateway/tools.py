@@ -17,11 +17,12 @@ from gateway.journal import export
 from gateway.journal.verify import Report
 from gateway.printing.terminal import to_text
 from gateway.settings import Settings
+from gateway.slips import compose
 from gateway.store import backup
 from gateway.store.backup import Made
 from gateway.store.database import FILE_NAME
 from gateway.store.receipts import ReceiptRow
-from gateway.wiring import compose, shop
+from gateway.wiring import shop
 
 
 @contextmanager

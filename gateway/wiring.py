@@ -8,28 +8,23 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
 
+from gateway import ids
 from gateway.api.auth import Technicians, Till, Tills
-from gateway.clock import Clock, from_micros
-from gateway.devices.printer import SerialPrinter
-from gateway.domain import invoice_json
+from gateway.clock import Clock, micros
 from gateway.domain.receipt import PORTALS
+from gateway.fiscal.days import Days
 from gateway.fiscal.evidence import Count, Counters, Evidence, ReadBack, Resend, StoredSale
 from gateway.money import cents
-from gateway.printing.document import Document
-from gateway.printing.layout import Shop, Slip, receipt_document
-from gateway.printing.notes import note_document
-from gateway.settings import PrinterSettings, Settings
-from gateway.store import invoices, receipts, unit
+from gateway.printing.layout import Shop
+from gateway.settings import Settings
+from gateway.store import print_jobs, receipts
 from gateway.store.database import Database
 from gateway.store.invoices import InvoiceRow
-from gateway.store.print_jobs import PrintJob
-from gateway.vscu.client import StoredAnswer, UnitClient
+from gateway.store.reports import ZReport
+from gateway.vscu.client import CallFailed, StoredAnswer, UnitClient
 from gateway.vscu.host import ExternalUnit, InProcessUnit, Unit
 from gateway.vscu.sale import SaleForm
 from gateway.vscu.unit_database import UnitDatabase
-
-# Columns of font A on the two paper widths.
-COLUMNS = {58: 32, 80: 48}
 
 
 def make_unit(settings: Settings) -> Unit:
@@ -149,6 +144,43 @@ def sale_form(settings: Settings) -> SaleForm:
     )
 
 
+def make_days(settings: Settings, clock: Clock, db: Database, client: UnitClient) -> Days:
+    """The shop's days; closes go to paper and to the unit as the settings say."""
+    branch, part = settings.branch, settings.reports
+
+    async def tell(day: str) -> str | None:
+        answer = await client.call("saveZReports", {"rptDe": f"{day.replace('-', '')}235959"})
+        if isinstance(answer, CallFailed):
+            return f"not told: {answer.reason}"
+        return f"{answer.code} {answer.message}".strip()
+
+    async def tell_nobody(day: str) -> str | None:
+        return None
+
+    def paper(conn: sqlite3.Connection, report: ZReport) -> None:
+        if part.printer is not None:
+            body = ids.canonical(report.body)
+            print_jobs.enqueue_report(conn, part.printer, body, at=micros(clock.now()))
+
+    return Days(
+        db=db,
+        clock=clock,
+        header={
+            "tradeName": branch.trade_name,
+            "pin": branch.pin,
+            "branchId": branch.branch_id,
+        },
+        tell_unit=tell if part.to_unit else tell_nobody,
+        paper=paper,
+        by_itself=part.by_itself,
+    )
+
+
+def local_host(host: str) -> str:
+    """Where this machine reaches its own API, wherever else it listens."""
+    return "127.0.0.1" if host in ("0.0.0.0", "", "::") else host  # noqa: S104
+
+
 def portal(settings: Settings) -> str:
     return settings.branch.qr_base_url or PORTALS[settings.branch.environment]
 
@@ -165,18 +197,7 @@ def shop(settings: Settings) -> Shop:
         footer_lines=receipt.footer_lines,
         language=receipt.language,
         legal_end_line=receipt.legal_end_line,
-    )
-
-
-def serial_printer(name: str, part: PrinterSettings) -> SerialPrinter:
-    return SerialPrinter(
-        name=name,
-        port=part.port,
-        baud=part.baud,
-        profile=part.profile,
-        paper_mm=part.paper_mm,
-        columns=part.columns or COLUMNS[part.paper_mm],
-        cut=part.cut,
+        logo=str(receipt.logo) if receipt.logo else None,
     )
 
 
@@ -192,35 +213,3 @@ def tills(settings: Settings) -> Tills:
         till_id: secret.get_secret_value() for till_id, secret in settings.till_tokens.items()
     }
     return Tills(known, tokens)
-
-
-def compose_job(
-    conn: sqlite3.Connection, job: PrintJob, seller: Shop, columns: int, paper_mm: int
-) -> Document:
-    """What a job of the print queue puts on paper: a receipt, its copy, or a strip."""
-    if job.invoice_id is None:
-        return note_document((job.body or b"").decode(), columns)
-    return compose(conn, job.invoice_id, job.copy_no, seller, columns, paper_mm)
-
-
-def compose(
-    conn: sqlite3.Connection,
-    invoice_id: str,
-    copy_no: int,
-    seller: Shop,
-    columns: int,
-    paper_mm: int,
-) -> Document:
-    """The slip of a signed sale out of what is stored of it."""
-    row = invoices.by_id(conn, invoice_id)
-    receipt = receipts.by_invoice(conn, invoice_id)
-    assert row is not None
-    assert receipt is not None
-    slip = Slip(
-        invoice=invoice_json.from_json(row.document),
-        receipt=receipt.receipt,
-        sold_at=from_micros(row.created_at),
-        rates=unit.load_rates(conn),
-        copy_no=copy_no,
-    )
-    return receipt_document(slip, seller, columns=columns, paper_mm=paper_mm)

@@ -44,6 +44,9 @@ class Tills:
         self._tills = dict(tills)
         self._tokens = Tokens(tokens)
 
+    def known(self, till_id: str) -> Till | None:
+        return self._tills.get(till_id)
+
     def authenticate(self, request: web.Request) -> Till:
         """The till whose token the request carries. UnknownTill otherwise."""
         token = bearer(request)

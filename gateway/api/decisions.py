@@ -155,7 +155,7 @@ async def post_retry(request: web.Request) -> web.Response:
         return count
 
     count = await parts.db.write(retry)
-    parts.wake_cloud()
+    parts.wake()
     return web.json_response({"records": count}, status=202)
 
 

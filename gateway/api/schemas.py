@@ -121,6 +121,18 @@ class NumberingIn(_Model):
     reason: Annotated[Text400, Field(min_length=5)]
 
 
+class DismissIn(_Model):
+    """`POST /v1/captures/{id}/dismiss`."""
+
+    reason: Annotated[Text400, Field(min_length=3)]
+
+
+class DepositIn(_Model):
+    """`POST /v1/reports/deposit`."""
+
+    amount: Amount
+
+
 class ItemIn(_Model):
     """`POST /v1/items`: an article for KRA's register (VSCU spec, saveItems)."""
 

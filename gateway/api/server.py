@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import web
 
@@ -12,14 +12,32 @@ from gateway.api.auth import Technicians, Till, Tills
 from gateway.api.build import Defaults
 from gateway.api.problem import problems
 from gateway.clock import Clock
+from gateway.counter.display import CustomerDisplay
+from gateway.counter.scale import Scale
+from gateway.devices.channel import Tap
 from gateway.domain.tax import RateTable
 from gateway.fiscal.ahead import AheadWatch
+from gateway.fiscal.days import Days
 from gateway.fiscal.decision import Decisions
 from gateway.fiscal.intake import Intake
+from gateway.printing.spooler import PrinterWorker
 from gateway.store.database import Database
 
 if TYPE_CHECKING:
     from gateway.api.reference import ReferenceDesk
+
+
+class Counter(Protocol):
+    """What stands on the counter, by name (`counter_line.py`)."""
+
+    @property
+    def displays(self) -> Mapping[str, CustomerDisplay]: ...
+    @property
+    def scales(self) -> Mapping[str, Scale]: ...
+    @property
+    def taps(self) -> Mapping[str, Tap]: ...
+    def worker(self, name: str) -> PrinterWorker | None: ...
+    def as_json(self) -> list[dict[str, Any]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +58,10 @@ class Services:
     stop_streams: Callable[[], bool]
     copy: Callable[[str, str], Awaitable[int]]
     reference: ReferenceDesk
-    wake_cloud: Callable[[], None]
+    # Wakes everything that works off what a commit left: spools, outbox.
+    wake: Callable[[], None]
+    days: Days
+    counter: Counter
     event_streams_max: int = 64
 
 
@@ -59,10 +80,19 @@ def make_app(parts: Services, *, body_limit_bytes: int) -> web.Application:
     """The application; `app.py` gives it a runner. No route is open without a till's token but the
     read-only status ones."""
     # Imported here because the route modules import this one for `services`.
-    from gateway.api import decisions, events, invoices, reference, status
+    from gateway.api import (
+        captures,
+        decisions,
+        devices,
+        events,
+        invoices,
+        reference,
+        reports,
+        status,
+    )
 
     app = web.Application(middlewares=[problems], client_max_size=body_limit_bytes)
     app[SERVICES] = parts
-    for module in (invoices, decisions, reference, events, status):
+    for module in (invoices, decisions, reference, reports, devices, captures, events, status):
         module.register(app)
     return app

@@ -10,15 +10,15 @@ from typing import Any
 
 from escpos.printer import Dummy
 
-from gateway.printing.document import Cut, Document, Qr, Text
+from gateway.printing.document import Cut, Document, Drawer, Logo, Qr, Text
 
-# GS r 1: the printer answers when it has worked off everything before it, so an answer is the proof.
-STATUS_REQUEST = b"\x1dr\x01"
 _QR_CORRECTION_M = 1
 
 
-def encode(document: Document, *, profile: str = "default", cut: bool = True) -> bytes:
-    """The bytes of one slip, ending in a status request. ValueError for an unknown profile."""
+def encode(
+    document: Document, *, profile: str = "default", cut: bool = True, pulse: bytes = b""
+) -> bytes:
+    """The bytes of one slip; `pulse` is what opens the drawer. ValueError for an unknown profile."""
     try:
         printer: Any = Dummy(profile=profile)
     except Exception as error:  # python-escpos raises what its YAML gives it
@@ -41,14 +41,14 @@ def encode(document: Document, *, profile: str = "default", cut: bool = True) ->
                 printer.qr(
                     content, ec=_QR_CORRECTION_M, size=dots, native=native, center=not native
                 )
+            case Logo(path=path):
+                printer.set(align="center")
+                printer.image(path, impl="bitImageRaster")
+            case Drawer():
+                printer._raw(pulse)  # noqa: SLF001  python-escpos has no other way for raw bytes
             case Cut():
                 if cut:
                     printer.cut(mode="PART", feed=True)
                 else:
                     printer.print_and_feed(5)
-    return bytes(printer.output) + STATUS_REQUEST
-
-
-def paper_is_out(status: int) -> bool:
-    """Bits 2 and 3 of a GS r 1 answer: paper end."""
-    return bool(status & 0x0C)
+    return bytes(printer.output)

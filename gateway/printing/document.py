@@ -27,9 +27,21 @@ class Qr:
 
 
 @dataclass(frozen=True, slots=True)
+class Logo:
+    """A picture file, black on white, printed as dots."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drawer:
+    """Open the cash drawer, where one hangs on the printer."""
+
+
+@dataclass(frozen=True, slots=True)
 class Cut:
     """The end of the slip."""
 
 
-Block = Text | Qr | Cut
+Block = Text | Qr | Logo | Drawer | Cut
 Document = tuple[Block, ...]

@@ -7,7 +7,7 @@ template alone (etims.md 6), so the order of the blocks is as fixed as the arith
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -17,7 +17,8 @@ from gateway.clock import EAT
 from gateway.domain.invoice import Invoice, InvoiceLine, ReceiptType, SalesType
 from gateway.domain.receipt import COPY_LABELS, Receipt, dashed, portal_url
 from gateway.domain.tax import RateTable
-from gateway.printing.document import Align, Block, Cut, Document, Qr, Text
+from gateway.printing.document import Block, Cut, Document, Drawer, Logo, Qr, Text
+from gateway.printing.typeset import Typesetter
 from gateway.printing.words import WORDS, Words
 
 NOT_OFFICIAL = "THIS IS NOT AN OFFICIAL RECEIPT"
@@ -48,6 +49,7 @@ class Shop:
     footer_lines: tuple[str, ...] = ()
     language: Literal["en", "sw"] = "en"
     legal_end_line: bool = True
+    logo: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ class Slip:
     sold_at: datetime
     rates: RateTable
     copy_no: int = 0
+    # Whether the cash drawer opens with it.
+    drawer: bool = False
 
     @property
     def label(self) -> str:
@@ -72,18 +76,20 @@ def receipt_document(slip: Slip, shop: Shop, *, columns: int, paper_mm: int = 80
     return tuple(_Layout(slip, shop, columns, paper_mm).blocks())
 
 
-class _Layout:
+class _Layout(Typesetter):
     def __init__(self, slip: Slip, shop: Shop, columns: int, paper_mm: int) -> None:
         self.slip = slip
         self.invoice = slip.invoice
         self.receipt = slip.receipt
         self.shop = shop
-        self.columns = columns
+        super().__init__(columns)
         self.paper_mm = paper_mm
         self.words: Words = WORDS[shop.language]
         self.refund = slip.invoice.receipt_type is ReceiptType.REFUND
 
     def blocks(self) -> Iterator[Block]:
+        if self.slip.drawer:
+            yield Drawer()
         yield from self.header()
         yield from self.designation()
         if self.shop.commercial_message:
@@ -108,6 +114,8 @@ class _Layout:
     # --- blocks in KRA's order -------------------------------------------------------------------
 
     def header(self) -> Iterator[Block]:
+        if self.shop.logo is not None:
+            yield Logo(self.shop.logo)  # KRA's, on every receipt of every type (TIS 6.28)
         for line in self.wrap(self.shop.trade_name):
             yield Text(line, "center", bold=True)
         if self.shop.address:
@@ -244,26 +252,6 @@ class _Layout:
     def amount(self, value: Decimal) -> str:
         """Money on paper; everything on a credit note is negative there (TIS page 10)."""
         return _plain(-value if self.refund and value else value)
-
-    def rule(self) -> Text:
-        return Text("-" * self.columns)
-
-    def pair(self, left: str, right: str, *, bold: bool = False) -> Text:
-        """Two texts at both margins; on two lines where they do not fit on one."""
-        room = self.columns - len(right) - 1
-        if len(left) > room:
-            return Text(f"{left[: self.columns]}\n{right:>{self.columns}}", bold=bold)
-        return Text(f"{left:<{room}} {right}", bold=bold)
-
-    def wrap(self, text: str) -> list[str]:
-        return textwrap.wrap(text, self.columns, break_long_words=True) or [""]
-
-    def wrapped(self, text: str) -> Iterable[Text]:
-        return [Text(line) for line in self.wrap(text)]
-
-    def centred(self, text: str) -> Iterable[Text]:
-        align: Align = "center"
-        return [Text(line, align) for line in self.wrap(text)]
 
 
 def _plain(value: Decimal) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from datetime import datetime, timedelta
 
 from gateway.clock import EAT
@@ -25,10 +26,18 @@ def strip_text(view: CeilingView, now: datetime) -> str | None:
     return f"{head}\n{says}\n{at:%d/%m/%Y %H:%M}"
 
 
+def with_banner(banner: str, document: Document, columns: int) -> Document:
+    """`document` under a line of large letters between two rules."""
+    rule = Text("=" * columns)
+    large = [
+        Text(line, align="center", bold=True, size=2)
+        for line in textwrap.wrap(banner, max(1, columns // 2))
+    ]
+    return (rule, *large, rule, *document)
+
+
 def note_document(text: str, columns: int) -> Document:
     """The first line large, the rest wrapped."""
-    import textwrap
-
     head, *rest = text.split("\n")
     blocks: list[Block] = [
         Text(line, align="center", bold=True, size=2)

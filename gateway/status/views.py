@@ -206,6 +206,15 @@ class StatusSource:
                     "ok": reason is None,
                     "state": "ready" if reason is None else "waits",
                     "queued": queue.waiting if queue else 0,
+                    "held": queue.held if queue else 0,
+                    "unconfirmed": queue.unconfirmed if queue else 0,
+                    "paperNearEnd": worker.printer.status.paper_near_end,
+                    "lastSlip": None
+                    if worker.last is None
+                    else {
+                        "bytes": worker.last.size,
+                        "wireMs": round(worker.last.wire_s * 1000),
+                    },
                     "reason": reason,
                 }
             )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-_COLUMNS = "id, invoice_id, printer, kind, copy_no, state, reason, attempts, created_at, body"
+_COLUMNS = "id, invoice_id, printer, meant_for, kind, copy_no, state, released, reason, attempts, created_at, body"
 _NEXT = f"""
     SELECT {_COLUMNS} FROM print_job
     WHERE printer = ? AND state IN ('QUEUED', 'BLOCKED') ORDER BY id LIMIT 1"""
@@ -22,9 +23,11 @@ class PrintJob:
     id: int
     invoice_id: str | None
     printer: str
+    meant_for: str | None
     kind: str
     copy_no: int
     state: str
+    released: int
     reason: str | None
     attempts: int
     created_at: int
@@ -36,7 +39,7 @@ class PrinterQueue:
     """One printer's queue at a glance; `reason` is why its first job waits, if it is blocked."""
 
     waiting: int
-    blocked: int
+    held: int
     unconfirmed: int
     reason: str | None
 
@@ -53,6 +56,16 @@ def enqueue_copy(conn: sqlite3.Connection, invoice_id: str, printer: str, *, at:
         "SELECT COALESCE(MAX(copy_no), 0) FROM print_job WHERE invoice_id = ?", (invoice_id,)
     ).fetchone()[0]
     cursor = conn.execute(_INSERT, (invoice_id, printer, "COPY", last + 1, at, at))
+    return int(cursor.lastrowid or 0)
+
+
+def enqueue_report(conn: sqlite3.Connection, printer: str, body: bytes, *, at: int) -> int:
+    """An X, Z or PLU report; `body` is its JSON."""
+    cursor = conn.execute(
+        """INSERT INTO print_job (printer, kind, body, created_at, updated_at)
+           VALUES (?, 'REPORT', ?, ?, ?)""",
+        (printer, body, at, at),
+    )
     return int(cursor.lastrowid or 0)
 
 
@@ -93,11 +106,66 @@ def recover(conn: sqlite3.Connection, *, at: int) -> list[PrintJob]:
     return jobs
 
 
+def by_id(conn: sqlite3.Connection, job_id: int) -> PrintJob | None:
+    row = conn.execute(f"SELECT {_COLUMNS} FROM print_job WHERE id = ?", (job_id,)).fetchone()
+    return PrintJob(*row) if row else None
+
+
+def in_states(conn: sqlite3.Connection, states: Sequence[str], limit: int) -> list[PrintJob]:
+    """The oldest jobs in these states."""
+    marks = ",".join("?" * len(states))
+    rows = conn.execute(
+        f"SELECT {_COLUMNS} FROM print_job WHERE state IN ({marks}) ORDER BY id LIMIT ?",
+        (*states, limit),
+    )
+    return [PrintJob(*row) for row in rows]
+
+
+def hand_over(conn: sqlite3.Connection, job: PrintJob, to: str, *, at: int) -> bool:
+    """Give a job that has not begun to another printer; False if it has begun meanwhile."""
+    cursor = conn.execute(
+        """UPDATE print_job SET printer = ?, meant_for = ?, state = 'QUEUED', updated_at = ?
+           WHERE id = ? AND state IN ('QUEUED', 'BLOCKED')""",
+        (to, job.meant_for or job.printer, at, job.id),
+    )
+    return cursor.rowcount == 1
+
+
+def release(conn: sqlite3.Connection, job_id: int, *, at: int) -> bool:
+    """A held job may come out after all."""
+    cursor = conn.execute(
+        "UPDATE print_job SET state = 'QUEUED', released = 1, updated_at = ? WHERE id = ? AND state = 'HELD'",
+        (at, job_id),
+    )
+    return cursor.rowcount == 1
+
+
+def drop(conn: sqlite3.Connection, job_id: int, reason: str, *, at: int) -> bool:
+    """A job that has not begun will not be printed."""
+    cursor = conn.execute(
+        """UPDATE print_job SET state = 'DROPPED', reason = ?, updated_at = ?
+           WHERE id = ? AND state IN ('QUEUED', 'BLOCKED', 'HELD')""",
+        (reason, at, job_id),
+    )
+    return cursor.rowcount == 1
+
+
+def answer(conn: sqlite3.Connection, job_id: int, came_out: bool, who: str, *, at: int) -> bool:
+    """A person has looked whether an unconfirmed slip came out. False if nobody was asked."""
+    cursor = conn.execute(
+        """UPDATE print_job SET state = ?, reason = ?, updated_at = ?
+           WHERE id = ? AND state = 'UNCONFIRMED'""",
+        ("PRINTED" if came_out else "DROPPED", f"{who} has looked", at, job_id),
+    )
+    return cursor.rowcount == 1
+
+
 def queues(conn: sqlite3.Connection) -> dict[str, PrinterQueue]:
     """By printer's name; printers without a row in the queue are not in it."""
     rows = conn.execute(
-        """SELECT printer, SUM(state IN ('QUEUED', 'SENDING', 'BLOCKED')), SUM(state = 'BLOCKED'),
-                  MAX(CASE WHEN state = 'BLOCKED' THEN reason END)
-           FROM print_job WHERE state IN ('QUEUED', 'SENDING', 'BLOCKED') GROUP BY printer"""
+        """SELECT printer, SUM(state IN ('QUEUED', 'SENDING', 'BLOCKED')), SUM(state = 'HELD'),
+                  SUM(state = 'UNCONFIRMED'), MAX(CASE WHEN state = 'BLOCKED' THEN reason END)
+           FROM print_job WHERE state IN ('QUEUED', 'SENDING', 'BLOCKED', 'HELD', 'UNCONFIRMED')
+           GROUP BY printer"""
     ).fetchall()
-    return {row[0]: PrinterQueue(row[1], row[2], 0, row[3]) for row in rows}
+    return {row[0]: PrinterQueue(*row[1:]) for row in rows}

@@ -119,14 +119,6 @@ async def test_a_printer_that_is_not_there_waits_and_heals(
             await printer.wait_for_slips(1, 30)
 
 
-async def test_a_silent_printer_is_unconfirmed(unit: UnitControl, shop_dir: Path) -> None:
-    async with FakePrinter() as printer:
-        printer.silent = True
-        async with open_shop(settings_for(shop_dir, unit, printer)) as shop:
-            await shop.till().sell("key", a_sale())
-            assert await settled(shop, 1) == [("ORIGINAL", "UNCONFIRMED")]
-
-
 async def test_an_original_on_the_wire_at_a_crash_is_not_printed_again(
     unit: UnitControl, shop_dir: Path
 ) -> None:

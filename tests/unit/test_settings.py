@@ -9,6 +9,14 @@ import pytest
 from pydantic import BaseModel
 
 from gateway.check import check, render
+from gateway.counter_settings import (
+    CaptureSettings,
+    DisplaySettings,
+    PrinterSettings,
+    ScaleSettings,
+    ScannerSettings,
+    SerialTillSettings,
+)
 from gateway.settings import SECRETS, Settings, SettingsError, load
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +33,15 @@ directory = "store"
 [[tills]]
 id = "till-1"
 """
+
+DEVICES: dict[str, type[BaseModel]] = {
+    "printers": PrinterSettings,
+    "displays": DisplaySettings,
+    "scales": ScaleSettings,
+    "scanners": ScannerSettings,
+    "serial_tills": SerialTillSettings,
+    "captures": CaptureSettings,
+}
 
 
 def write(folder: Path, text: str = GOOD) -> Path:
@@ -125,8 +142,11 @@ def test_the_sample_file_shows_every_setting_and_its_default() -> None:
         if name in SECRETS:
             assert f"GATEWAY_{name.upper()}" in text
             continue
-        if name == "printers":
-            keys, found = _keys(_printer()), set(values["printers"]["counter"])
+        if name in DEVICES:
+            (example,) = values[name].values()
+            keys, found = _keys(DEVICES[name]), set(example)
+        elif name == "excluded_ports":
+            keys, found = set(), set(values[name])
         elif name == "tills":
             keys, found = {"id", "name", "printer"}, set(values["tills"][0])
         else:
@@ -137,12 +157,6 @@ def test_the_sample_file_shows_every_setting_and_its_default() -> None:
 
 def _is_setting(line: str) -> bool:
     return line.startswith("[") or " = " in line.split("#", maxsplit=1)[0]
-
-
-def _printer() -> type[BaseModel]:
-    from gateway.settings import PrinterSettings
-
-    return PrinterSettings
 
 
 def _keys(kind: type[BaseModel]) -> set[str]:

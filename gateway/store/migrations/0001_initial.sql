@@ -149,17 +149,22 @@ CREATE TABLE print_job (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,
     invoice_id  TEXT    REFERENCES invoice (id),
     printer     TEXT    NOT NULL,
-    kind        TEXT    NOT NULL CHECK (kind IN ('ORIGINAL', 'COPY', 'NOTE')),
+    -- The printer it was for, when another one prints it.
+    meant_for   TEXT,
+    kind        TEXT    NOT NULL CHECK (kind IN ('ORIGINAL', 'COPY', 'NOTE', 'REPORT')),
     copy_no     INTEGER NOT NULL DEFAULT 0,
     body        BLOB,
+    -- HELD: too old to come out unasked. A released one is not held again.
     state       TEXT    NOT NULL DEFAULT 'QUEUED'
-                CHECK (state IN ('QUEUED', 'SENDING', 'PRINTED', 'UNCONFIRMED', 'BLOCKED', 'DROPPED')),
+                CHECK (state IN ('QUEUED', 'SENDING', 'PRINTED', 'UNCONFIRMED', 'BLOCKED', 'HELD', 'DROPPED')),
+    released    INTEGER NOT NULL DEFAULT 0,
     reason      TEXT,
     attempts    INTEGER NOT NULL DEFAULT 0,
     created_at  INTEGER NOT NULL,
     updated_at  INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX print_job_waiting ON print_job (printer, id) WHERE state IN ('QUEUED', 'SENDING', 'BLOCKED');
+CREATE INDEX print_job_waiting ON print_job (printer, id)
+    WHERE state IN ('QUEUED', 'SENDING', 'BLOCKED', 'HELD', 'UNCONFIRMED');
 -- One original per sale (TIS 6.17), whatever the printer did.
 CREATE UNIQUE INDEX print_job_one_original ON print_job (invoice_id) WHERE kind = 'ORIGINAL';
 

@@ -36,3 +36,36 @@ CREATE TABLE registration (
 ) STRICT;
 CREATE INDEX registration_waiting ON registration (seq) WHERE state = 'WAITING';
 CREATE INDEX registration_by_subject ON registration (kind, subject);
+
+-- The day's closes (TIS 16.1). `ended_at` is where the next one begins, so no receipt falls between two.
+-- CLOSING until everything that belongs to a close is done; a start finishes what it finds so.
+CREATE TABLE z_report (
+    number     INTEGER PRIMARY KEY CHECK (number > 0),
+    day        TEXT    NOT NULL UNIQUE CHECK (length(day) = 10),
+    began_at   INTEGER NOT NULL,
+    ended_at   INTEGER NOT NULL CHECK (ended_at >= began_at),
+    body       TEXT    NOT NULL,
+    how        TEXT    NOT NULL CHECK (how IN ('PERSON', 'MIDNIGHT', 'LATE')),
+    state      TEXT    NOT NULL DEFAULT 'CLOSING' CHECK (state IN ('CLOSING', 'DONE')),
+    unit_says  TEXT,
+    made_at    INTEGER NOT NULL
+) STRICT;
+CREATE TRIGGER z_report_stays BEFORE UPDATE OF number, day, began_at, ended_at, body ON z_report
+BEGIN SELECT RAISE(ABORT, 'a Z report is never changed'); END;
+CREATE TRIGGER z_report_is_kept BEFORE DELETE ON z_report
+BEGIN SELECT RAISE(ABORT, 'a Z report is never deleted'); END;
+
+-- Slips of tills that only know how to print, as they came. UNREAD ones wait for a person.
+CREATE TABLE captured_slip (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    device     TEXT    NOT NULL,
+    till_id    TEXT    NOT NULL,
+    raw        BLOB    NOT NULL,
+    text       TEXT    NOT NULL,
+    state      TEXT    NOT NULL CHECK (state IN ('WAITING', 'SIGNED', 'NOT_A_SALE', 'UNREAD', 'DISMISSED')),
+    reason     TEXT,
+    invoice_id TEXT    REFERENCES invoice (id),
+    at         INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX captured_slip_open ON captured_slip (id) WHERE state IN ('WAITING', 'UNREAD');

@@ -1,0 +1,156 @@
+"""Sections of the settings that are about the counter: printers, print queue, reports, devices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Seconds = Annotated[float, Field(gt=0)]
+Baud = Literal[1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200]
+Flow = Literal["none", "xonxoff", "rtscts", "dsrdtr"]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PrinterSettings(Section):
+    """One receipt printer. `port`: a serial device by id, or socket://host:9100."""
+
+    port: str
+    baud: Baud = 9600
+    profile: str = "default"
+    paper_mm: Literal[58, 80] = 80
+    columns: Annotated[int, Field(ge=24, le=64)] | None = None
+    cut: bool = True
+    # How the printer says "not so fast": by characters or by a wire of its cable.
+    flow: Flow = "none"
+    # How it confirms a slip: GS r, GS ( H, or not at all (then every slip ends as "unconfirmed").
+    confirm: Literal["status", "process-id", "none"] = "status"
+    # The pin of the cash drawer's plug; without it none hangs on this printer.
+    drawer_pin: Literal[2, 5] | None = None
+    # The printers that take over its slips while it fails, best first.
+    failover: tuple[str, ...] = ()
+
+
+class PrintingSettings(Section):
+    """The print queue."""
+
+    # Slips older than this when the printer is well again wait for a tap; 0: never.
+    stale_minutes: Annotated[float, Field(ge=0)] = 15
+    failover_s: Annotated[float, Field(ge=0)] = 10
+
+
+class ReportSettings(Section):
+    """The day's close."""
+
+    # Close by itself at midnight (Nairobi) what nobody closed (TIS 16.1: mandatory, daily).
+    by_itself: bool = True
+    # Print each close on this printer.
+    printer: str | None = None
+    # Tell the unit (`/reports/saveZReports`); whether the Kenyan build knows it is not published.
+    to_unit: bool = False
+
+
+class ReceiptSettings(Section):
+    commercial_message: Annotated[str, Field(max_length=60)] = "Welcome to our shop"
+    footer_lines: tuple[str, ...] = ("THANK YOU", "WE LOOK FORWARD TO SERVE YOU AGAIN")
+    language: Literal["en", "sw"] = "en"
+    # Not required by KRA's texts, expected by many shops (etims.md 4.4).
+    legal_end_line: bool = True
+    # KRA's logo stands on every receipt (TIS 6.28): a black and white PNG, at most 384 dots wide on 58 mm.
+    logo: Path | None = None
+
+
+class DeviceSettings(Section):
+    """What every serial device has. `port`: by id or by path, never ttyUSB0, which moves."""
+
+    port: str
+    baud: Baud = 9600
+    till: str | None = None
+
+
+class DisplaySettings(DeviceSettings):
+    """A customer display: two lines that say item, total, change, and when nothing can be sold."""
+
+    protocol: Literal["escpos", "cd5220"] = "cd5220"
+    columns: Annotated[int, Field(ge=8, le=40)] = 20
+    idle_text: Annotated[str, Field(max_length=40)] = "KARIBU"
+
+
+class ScaleSettings(DeviceSettings):
+    """A scale: `toledo` is asked by W (8217 and its kin), `and` sends lines by itself (A&D, CAS)."""
+
+    protocol: Literal["toledo", "and"] = "toledo"
+    parity: Literal["N", "E", "O"] = "N"
+    data_bits: Literal[7, 8] = 8
+
+
+class ScannerSettings(DeviceSettings):
+    """A barcode scanner; what it reads goes to the till's event stream."""
+
+
+class SerialTillSettings(DeviceSettings):
+    """A till without a network: the framed protocol of docs/reference/serial-till.md."""
+
+    till: str
+    baud: Baud = 115200
+
+
+class CaptureSettings(DeviceSettings):
+    """A till that only knows how to print, and how its slips are read (docs/operating/devices.md).
+
+    Patterns are regular expressions for one line each, with named groups: `item` has name, amount and
+    optionally quantity, price, tax; `total` has amount; `receipt` has number. Every other line must
+    fit one of `ignore`, or the slip is not read with certainty.
+    """
+
+    till: str
+    item: str
+    total: str
+    receipt: str
+    item_detail: str | None = None
+    cash: str | None = None
+    ignore: tuple[str, ...] = ()
+    # A slip with one of these is no sale (an X report, "NO SALE"): printed as it is.
+    not_a_sale: tuple[str, ...] = ()
+    # The till's tax marks and KRA's letters; without a mark the letter under "".
+    tax_letters: dict[str, Literal["A", "B", "C", "D", "E"]] = {"": "B"}
+    # Item codes by the name on the slip; others get `item_code`.
+    item_codes: dict[str, str] = Field(default_factory=dict)
+    item_code: str = "KE2NTXU0000001"
+
+
+def ports_of(*groups: Mapping[str, DeviceSettings | PrinterSettings]) -> list[tuple[str, str]]:
+    """(name, port) of every device."""
+    return [(name, part.port) for group in groups for name, part in group.items()]
+
+
+def check_printers(
+    printers: Mapping[str, PrinterSettings],
+    reports: ReportSettings,
+    add: Callable[[str, str], None],
+) -> None:
+    """Names that lead nowhere."""
+    for name, part in printers.items():
+        for other in part.failover:
+            if other not in printers or other == name:
+                add(f"printers.{name}.failover", f"{other} is not another printer of [printers]")
+    if reports.printer is not None and reports.printer not in printers:
+        add("reports.printer", f"{reports.printer} is not a printer of [printers]")
+
+
+def check_ports(devices: list[tuple[str, str]], add: Callable[[str, str], None]) -> None:
+    """One owner per port, and one name per device."""
+    owners: dict[str, str] = {}
+    names: set[str] = set()
+    for name, port in devices:
+        if port in owners:
+            add(name, f"has the same port as {owners[port]}; a port has one owner")
+        if name in names:
+            add(name, "is the name of two devices; every device has its own")
+        owners.setdefault(port, name)
+        names.add(name)
