@@ -56,8 +56,9 @@ class ReportSettings(Section):
 
 
 class ReceiptSettings(Section):
-    commercial_message: Annotated[str, Field(max_length=60)] = "Welcome to our shop"
-    footer_lines: tuple[str, ...] = ("THANK YOU", "WE LOOK FORWARD TO SERVE YOU AGAIN")
+    # Without these two: the usual greeting and thanks, in the receipt's language.
+    commercial_message: Annotated[str, Field(max_length=60)] | None = None
+    footer_lines: tuple[str, ...] | None = None
     language: Literal["en", "sw"] = "en"
     # Not required by KRA's texts, expected by many shops (etims.md 4.4).
     legal_end_line: bool = True

@@ -113,7 +113,7 @@ class SalesLine:
 
     def warning_strip(self, conn: sqlite3.Connection, view: CeilingView) -> None:
         """At each warning step, and at the end, a strip of paper at every printer."""
-        strip = strip_text(view, self._clock.now())
+        strip = strip_text(view, self._clock.now(), self._settings.receipt.language)
         if strip is None:
             return
         for name in self._settings.printers:

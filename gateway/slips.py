@@ -14,6 +14,7 @@ from gateway.printing.document import Document
 from gateway.printing.layout import Shop, Slip, receipt_document
 from gateway.printing.notes import note_document, with_banner
 from gateway.printing.report_layout import report_document
+from gateway.printing.words import WORDS
 from gateway.store import invoices, receipts, unit
 from gateway.store.print_jobs import PrintJob
 
@@ -33,7 +34,8 @@ def composer(
         drawer = setup.drawer_pin is not None and now - job.created_at < DRAWER_MAX_US
         document = _document(conn, job, seller, setup, drawer)
         if job.meant_for is not None and job.meant_for != job.printer:
-            return with_banner(f"FOR {job.meant_for.upper()}", document, setup.columns)
+            banner = WORDS[seller.language].meant_for.format(job.meant_for.upper())
+            return with_banner(banner, document, setup.columns)
         return document
 
     return compose
@@ -43,7 +45,7 @@ def _document(
     conn: sqlite3.Connection, job: PrintJob, seller: Shop, setup: PrinterSetup, drawer: bool
 ) -> Document:
     if job.kind == "REPORT":
-        return report_document(json.loads(job.body or b"{}"), setup.columns)
+        return report_document(json.loads(job.body or b"{}"), setup.columns, seller.language)
     if job.invoice_id is None:
         return note_document((job.body or b"").decode(), setup.columns)
     original = job.kind == "ORIGINAL"

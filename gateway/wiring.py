@@ -16,7 +16,8 @@ from gateway.fiscal.days import Days
 from gateway.fiscal.evidence import Count, Counters, Evidence, ReadBack, Resend, StoredSale
 from gateway.money import cents
 from gateway.printing.layout import Shop
-from gateway.settings import Settings
+from gateway.printing.words import WORDS
+from gateway.settings import ReceiptSettings, Settings
 from gateway.store import print_jobs, receipts
 from gateway.store.database import Database
 from gateway.store.invoices import InvoiceRow
@@ -129,14 +130,15 @@ def make_witnesses(
 
 
 def sale_form(settings: Settings) -> SaleForm:
-    branch, part, receipt = settings.branch, settings.unit, settings.receipt
+    branch, part = settings.branch, settings.unit
+    greeting, thanks = messages(settings.receipt)
     return SaleForm(
         pin=branch.pin,
         branch_id=branch.branch_id,
         trade_name=branch.trade_name,
         address=", ".join(item for item in (branch.address, branch.city) if item),
-        top_message=receipt.commercial_message,
-        bottom_message=receipt.footer_lines[0] if receipt.footer_lines else "",
+        top_message=greeting,
+        bottom_message=thanks[0] if thanks else "",
         taxable_amount=part.taxable_amount,
         walk_in_pin=part.walk_in_pin,
         walk_in_name=part.walk_in_name,
@@ -185,16 +187,26 @@ def portal(settings: Settings) -> str:
     return settings.branch.qr_base_url or PORTALS[settings.branch.environment]
 
 
+def messages(receipt: ReceiptSettings) -> tuple[str, tuple[str, ...]]:
+    """The greeting above and the thanks below, in the shop's own words or the usual ones."""
+    words = WORDS[receipt.language]
+    return (
+        words.welcome if receipt.commercial_message is None else receipt.commercial_message,
+        words.thanks if receipt.footer_lines is None else receipt.footer_lines,
+    )
+
+
 def shop(settings: Settings) -> Shop:
     branch, receipt = settings.branch, settings.receipt
+    greeting, thanks = messages(receipt)
     return Shop(
         trade_name=branch.trade_name,
         address=", ".join(item for item in (branch.address, branch.city) if item),
         pin=branch.pin,
         branch_id=branch.branch_id,
         portal=portal(settings),
-        commercial_message=receipt.commercial_message,
-        footer_lines=receipt.footer_lines,
+        commercial_message=greeting,
+        footer_lines=thanks,
         language=receipt.language,
         legal_end_line=receipt.legal_end_line,
         logo=str(receipt.logo) if receipt.logo else None,

@@ -6,7 +6,6 @@ template alone (etims.md 6), so the order of the blocks is as fixed as the arith
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,17 +21,18 @@ from gateway.printing.typeset import Typesetter
 from gateway.printing.words import WORDS, Words
 
 NOT_OFFICIAL = "THIS IS NOT AN OFFICIAL RECEIPT"
-CREDIT_SENTENCE = "CREDIT NOTE IS APPROVED ONLY FOR ORIGINAL SALES RECEIPT"
+CREDIT_SENTENCE = ("CREDIT NOTE IS APPROVED ONLY FOR", "ORIGINAL SALES RECEIPT")
+# Code class 07 in KRA's words (etims.md 5.3).
 PAYMENT_NAMES = {
     "01": "CASH",
     "02": "CREDIT",
     "03": "CASH/CREDIT",
     "04": "BANK CHECK",
-    "05": "CARD",
+    "05": "DEBIT&CREDIT CARD",
     "06": "MOBILE MONEY",
     "07": "OTHER",
 }
-# Height of the QR: version 6 is 41 modules and a quiet zone of 8; 5 dots each are 30 mm at 8 dots/mm.
+# KRA's address at correction M is 41 modules (45 on the sandbox): 25.6 mm and 30.7 mm at 8 dots/mm.
 QR_DOTS = {58: 5, 80: 6}
 
 
@@ -116,15 +116,14 @@ class _Layout(Typesetter):
     def header(self) -> Iterator[Block]:
         if self.shop.logo is not None:
             yield Logo(self.shop.logo)  # KRA's, on every receipt of every type (TIS 6.28)
-        for line in self.wrap(self.shop.trade_name):
-            yield Text(line, "center", bold=True)
+        yield from self.centred(self.shop.trade_name, bold=True)
         if self.shop.address:
             yield from self.centred(self.shop.address)
         yield from self.centred(f"PIN: {self.shop.pin}")
         title = "CREDIT NOTE" if self.refund else "TAX INVOICE"
         if self.invoice.sales_type is SalesType.PROFORMA:
             title = "PROFORMA INVOICE"
-        yield Text(title, "center", bold=True)
+        yield from self.centred(title, bold=True)
 
     def designation(self) -> Iterator[Block]:
         """Below the header, above the items, at twice the size of the amounts (TIS 11)."""
@@ -138,12 +137,10 @@ class _Layout(Typesetter):
         if name is None:
             return
         yield Text("")
-        yield Text(name, "center", bold=True, size=2)
-        for line in textwrap.wrap(NOT_OFFICIAL, self.columns // 2):
-            yield Text(line, "center", size=2)
+        yield from self.large(name)
+        yield from self.large(NOT_OFFICIAL)
         if self.slip.copy_no > 1:
-            yield from self.centred(f"({self.words.copy_number} {self.slip.copy_no})")
-        yield Text("")
+            yield from self.centred(f"({self.words.copy_number.format(self.slip.copy_no)})")
 
     def buyer(self) -> Iterator[Block]:
         buyer = self.invoice.buyer
@@ -154,7 +151,8 @@ class _Layout(Typesetter):
             yield self.rule()
             yield Text("ORIGINAL CU INVOICE NO.#:")
             yield from self.wrapped(self.invoice.original_cu_invoice_no or "-")
-            yield from self.wrapped(CREDIT_SENTENCE)
+            for line in CREDIT_SENTENCE:
+                yield from self.wrapped(line)
 
     def items(self) -> Iterator[Block]:
         for line in self.invoice.lines:
@@ -190,6 +188,8 @@ class _Layout(Typesetter):
             return
         yield self.pair("TOTAL BEFORE DISCOUNT", self.amount(invoice.supply))
         yield self.pair("TOTAL DISCOUNT AWARDED", f"({self.amount(invoice.discount)})")
+        exempt = next(row.gross for row in invoice.letters if row.letter == "A")
+        yield self.pair("TOTAL TAX-EXEMPTED AMOUNT", self.amount(exempt))
         yield self.pair("SUB TOTAL", self.amount(invoice.net))
         yield self.pair("VAT", self.amount(invoice.tax))
         yield self.pair("TOTAL", self.amount(invoice.total), bold=True)
@@ -203,26 +203,44 @@ class _Layout(Typesetter):
         yield self.pair("ITEMS NUMBER", str(len(self.invoice.lines)))
 
     def tax_table(self) -> Iterator[Block]:
-        """All five rows, also the unused: KRA-certified receipts print them always (etims.md 6.1)."""
-        name = max(10, self.columns - 28)
-        yield Text(f"{'Tax':<{name}}{'Rate%':>6}{'Taxable':>11}{'VAT':>11}"[: self.columns])
-        for row in self.invoice.letters:
-            label = self.slip.rates[row.letter].name[:name]
-            rate = f"{row.percent.normalize():f}"
-            yield Text(
-                f"{label:<{name}}{rate:>6}{self.amount(row.net):>11}{self.amount(row.tax):>11}"
-            )
+        """All five rows, also the unused: KRA-certified receipts print them always (etims.md 6.1).
+
+        With KRA's long names where they fit beside the amounts, else with its short ones (A-EX), and
+        for sums of millions on narrow paper with the amounts on a line of their own.
+        """
+        rows = [
+            (self.slip.rates[row.letter], self.amount(row.net), self.amount(row.tax))
+            for row in self.invoice.letters
+        ]
+        rates = [f"{rate.percent.normalize():f}" for rate, _, _ in rows]
+        room = max(len(amount) for _, *amounts in rows for amount in amounts) + 1
+        room = max(room, 11 if self.columns >= 42 else 10)
+        names = [rate.name for rate, _, _ in rows]
+        left = self.columns - 6 - 2 * room
+        if max(map(len, names)) > left:
+            names = [rate.short for rate, _, _ in rows]
+        split = max(map(len, names)) > left
+        for name, rate, (_, net, tax) in zip(
+            ["Tax", *names], ["Rate%", *rates], [("", "Taxable", "VAT"), *rows], strict=True
+        ):
+            if split:
+                yield Text(f"{name:<{self.columns - 6}}{rate:>6}")
+                yield Text(f"{net:>{self.columns - room}}{tax:>{room}}")
+            else:
+                yield Text(f"{name:<{left}}{rate:>6}{net:>{room}}{tax:>{room}}")
 
     def scu(self) -> Iterator[Block]:
         receipt = self.receipt
         at = receipt.scu_time.astimezone(EAT)
         yield Text("SCU INFORMATION", "center", bold=True)
-        yield self.pair(f"Date: {at:%d/%m/%Y}", f"Time: {at:%H:%M:%S}")
+        yield from self.wrapped(f"Date: {at:%d/%m/%Y}  Time: {at:%H:%M:%S}")
         yield from self.wrapped(f"SCU ID: {receipt.sdc_id}")
         yield from self.wrapped(f"CU INVOICE NO.: {receipt.cu_invoice_no}")
-        yield Text(f"RECEIPT NUMBER: {receipt.rcpt_no}/{receipt.tot_rcpt_no} {self.slip.label}")
-        if self.invoice.sales_type is SalesType.PROFORMA:
-            return
+        yield from self.wrapped(
+            f"RECEIPT NUMBER: {receipt.rcpt_no}/{receipt.tot_rcpt_no} {self.slip.label}"
+        )
+        if self.invoice.sales_type is not SalesType.NORMAL:
+            return  # nothing that KRA's portal knows: no signature, no address to look it up at
         yield Text("Internal Data:")
         yield from self.wrapped(dashed(receipt.intrl_data))
         yield Text("Receipt Signature:")
@@ -237,7 +255,7 @@ class _Layout(Typesetter):
         at = self.slip.sold_at.astimezone(EAT)
         yield Text("TIS INFORMATION", "center", bold=True)
         yield from self.wrapped(f"RECEIPT NUMBER: {self.invoice.till_receipt_no}")
-        yield self.pair(f"DATE: {at:%d/%m/%Y}", f"TIME: {at:%H:%M:%S}")
+        yield from self.wrapped(f"DATE: {at:%d/%m/%Y}  TIME: {at:%H:%M:%S}")
         yield from self.wrapped(f"{self.words.cashier}: {self.invoice.cashier.name}")
 
     def footer(self) -> Iterator[Block]:
@@ -245,7 +263,7 @@ class _Layout(Typesetter):
             yield from self.centred(line)
         if self.shop.legal_end_line:
             official = not self.slip.copy_no and self.invoice.sales_type is SalesType.NORMAL
-            yield Text("END OF LEGAL RECEIPT" if official else "END OF RECEIPT", "center")
+            yield from self.centred("END OF LEGAL RECEIPT" if official else "END OF RECEIPT")
 
     # --- the typesetter's hand -------------------------------------------------------------------
 

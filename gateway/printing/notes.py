@@ -1,26 +1,26 @@
-"""Strips of paper that are no receipts: the ceiling's warnings."""
+"""Strips of paper that are no receipts: the ceiling's warnings, captured slips, banners."""
 
 from __future__ import annotations
 
-import textwrap
 from datetime import datetime, timedelta
 
 from gateway.clock import EAT
 from gateway.domain.ceiling import CeilingState, CeilingView
-from gateway.printing.document import Block, Cut, Document, Text
+from gateway.printing.document import Cut, Document
+from gateway.printing.typeset import Typesetter
+from gateway.printing.words import WORDS
 
 
-def strip_text(view: CeilingView, now: datetime) -> str | None:
+def strip_text(view: CeilingView, now: datetime, language: str = "en") -> str | None:
     """What is printed when the ceiling comes nearer; None where there is nothing to say."""
     at = now.astimezone(EAT)
+    words = WORDS[language]
     if view.state is CeilingState.SUSPENDED:
-        head = "SELLING IS SUSPENDED"
-        says = "KRA was not heard for too long. Bring the internet back; selling goes on by itself."
+        head, says = words.suspended, words.suspended_says
     elif view.state is CeilingState.WARNING and view.left_us is not None:
         end = at + timedelta(microseconds=view.left_us)
-        head = f"SELLING STOPS AT {end:%H:%M}"
-        hours, minutes = divmod(view.left_us // 60_000_000, 60)
-        says = f"KRA is not heard. {hours} h {minutes} min left. Bring the internet back."
+        head = words.stops.format(f"{end:%H:%M}")
+        says = words.stops_says.format(*divmod(view.left_us // 60_000_000, 60))
     else:
         return None
     return f"{head}\n{says}\n{at:%d/%m/%Y %H:%M}"
@@ -28,21 +28,13 @@ def strip_text(view: CeilingView, now: datetime) -> str | None:
 
 def with_banner(banner: str, document: Document, columns: int) -> Document:
     """`document` under a line of large letters between two rules."""
-    rule = Text("=" * columns)
-    large = [
-        Text(line, align="center", bold=True, size=2)
-        for line in textwrap.wrap(banner, max(1, columns // 2))
-    ]
-    return (rule, *large, rule, *document)
+    hand = Typesetter(columns)
+    return (hand.rule("="), *hand.large(banner), hand.rule("="), *document)
 
 
 def note_document(text: str, columns: int) -> Document:
     """The first line large, the rest wrapped."""
+    hand = Typesetter(columns)
     head, *rest = text.split("\n")
-    blocks: list[Block] = [
-        Text(line, align="center", bold=True, size=2)
-        for line in textwrap.wrap(head, max(1, columns // 2))
-    ]
-    for line in rest:
-        blocks += [Text(part) for part in textwrap.wrap(line, columns)]
-    return (*blocks, Cut())
+    large = hand.large(head) if head else ()
+    return (*large, *(part for line in rest for part in hand.wrapped(line)), Cut())

@@ -10,38 +10,39 @@ from gateway.clock import EAT
 from gateway.printing.document import Block, Cut, Document, Text
 from gateway.printing.layout import PAYMENT_NAMES
 from gateway.printing.typeset import Typesetter
+from gateway.printing.words import WORDS
 
 
-def report_document(report: Mapping[str, Any], columns: int) -> Document:
+def report_document(report: Mapping[str, Any], columns: int, language: str = "en") -> Document:
     """One report, 32 to 64 columns wide."""
-    return tuple(_Report(report, columns).blocks())
+    return tuple(_Report(report, columns, language).blocks())
 
 
 class _Report(Typesetter):
-    def __init__(self, report: Mapping[str, Any], columns: int) -> None:
+    def __init__(self, report: Mapping[str, Any], columns: int, language: str) -> None:
         super().__init__(columns)
+        self.words = WORDS[language]
         self.report = report
 
     def blocks(self) -> Iterator[Block]:
         report = self.report
-        for line in self.wrap(report["tradeName"]):
-            yield Text(line, "center", bold=True)
+        yield from self.centred(report["tradeName"], bold=True)
         yield from self.centred(f"PIN: {report['pin']}")
         kind = report["type"]
         names = {"X": "X DAILY REPORT", "Z": "Z DAILY REPORT", "PLU": "PLU REPORT"}
-        yield Text(names[kind], "center", bold=True, size=2 if self.columns >= 32 else 1)
+        yield from self.large(names[kind])
         if kind == "PLU":
             yield from self.plu()
         else:
             yield from self.day()
         yield self.rule()
-        yield Text("END OF REPORT", "center")
+        yield Text(self.words.end_of_report, "center")
         yield Cut()
 
     def day(self) -> Iterator[Block]:
         r = self.report
         made = datetime.fromisoformat(r["madeAt"]).astimezone(EAT)
-        yield self.pair("REPORT NUMBER", str(r["number"]))
+        yield self.pair(self.words.report_number, str(r["number"]))
         yield self.pair(f"DATE: {made:%d/%m/%Y}", f"TIME: {made:%H:%M:%S}")
         yield from self.interval()
         yield self.rule()
@@ -80,7 +81,7 @@ class _Report(Typesetter):
         yield self.pair("TOTAL", self.report["total"], bold=True)
 
     def interval(self) -> Iterator[Text]:
-        for name, key in (("FROM", "from"), ("TO", "to")):
+        for name, key in ((self.words.since, "from"), (self.words.until, "to")):
             at = datetime.fromisoformat(self.report[key]).astimezone(EAT)
             yield self.pair(name, f"{at:%d/%m/%Y %H:%M:%S}")
 

@@ -1,33 +1,65 @@
-"""The typesetter's hand: rules, pairs and wrapping at a given width. Receipts and reports share it."""
+"""The typesetter's hand: rules, pairs, wrapping and large lines at a given width, for every slip."""
 
 from __future__ import annotations
 
 import textwrap
+import unicodedata
 from collections.abc import Iterable
 
-from gateway.printing.document import Align, Text
+from gateway.printing.document import Text
 
 
 class Typesetter:
+    """Sets text in `columns` characters of one width each."""
+
     def __init__(self, columns: int) -> None:
         self.columns = columns
 
-    def rule(self) -> Text:
-        return Text("-" * self.columns)
+    def rule(self, mark: str = "-") -> Text:
+        return Text(mark * self.columns)
 
     def pair(self, left: str, right: str, *, bold: bool = False) -> Text:
-        """Two texts at both margins; on two lines where they do not fit on one."""
+        """Two texts at both margins; on two lines or more where they do not fit on one."""
+        left = clean(left)
         room = self.columns - len(right) - 1
         if len(left) > room:
-            return Text(f"{left[: self.columns]}\n{right:>{self.columns}}", bold=bold)
+            lines = [*self._broken(left, self.columns), f"{right:>{self.columns}}"]
+            return Text("\n".join(lines), bold=bold)
         return Text(f"{left:<{room}} {right}", bold=bold)
 
     def wrap(self, text: str) -> list[str]:
-        return textwrap.wrap(text, self.columns, break_long_words=True) or [""]
+        return self._broken(clean(text), self.columns)
 
     def wrapped(self, text: str) -> Iterable[Text]:
         return [Text(line) for line in self.wrap(text)]
 
-    def centred(self, text: str) -> Iterable[Text]:
-        align: Align = "center"
-        return [Text(line, align) for line in self.wrap(text)]
+    def centred(self, text: str, *, bold: bool = False) -> Iterable[Text]:
+        return [Text(line, "center", bold=bold) for line in self.wrap(text)]
+
+    def large(self, text: str) -> Iterable[Text]:
+        """Centred, bold, at twice the size, so half as many letters on a line."""
+        lines = self._broken(clean(text), max(1, self.columns // 2))
+        return [Text(line, "center", bold=True, size=2) for line in lines]
+
+    @staticmethod
+    def _broken(text: str, width: int) -> list[str]:
+        return textwrap.wrap(text, width, break_on_hyphens=False) or [""]
+
+
+def clean(text: str) -> str:
+    """`text` in characters that each take one column: no control or joining characters, ligatures
+    and the like spelled out, and a question mark for what is two columns wide."""
+    return "".join(_one_column(char) for char in unicodedata.normalize("NFC", text))
+
+
+def _one_column(char: str) -> str:
+    if char < "\x7f" and char.isprintable():
+        return char
+    if char.isspace():
+        return " "
+    if unicodedata.category(char) in ("Cc", "Cf", "Mn", "Me"):
+        return ""
+    if char > "\xff" and unicodedata.decomposition(char).startswith("<"):
+        char = unicodedata.normalize("NFKC", char)
+    wide = any(unicodedata.east_asian_width(part) in "WF" for part in char)
+    return "?" if wide else char
