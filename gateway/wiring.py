@@ -11,13 +11,14 @@ from typing import Protocol
 from gateway import ids
 from gateway.api.auth import Technicians, Till, Tills
 from gateway.clock import Clock, micros
+from gateway.counter_settings import ReceiptSettings
 from gateway.domain.receipt import PORTALS
 from gateway.fiscal.days import Days
 from gateway.fiscal.evidence import Count, Counters, Evidence, ReadBack, Resend, StoredSale
 from gateway.money import cents
 from gateway.printing.layout import Shop
 from gateway.printing.words import WORDS
-from gateway.settings import ReceiptSettings, Settings
+from gateway.settings import Settings
 from gateway.store import print_jobs, receipts
 from gateway.store.database import Database
 from gateway.store.invoices import InvoiceRow

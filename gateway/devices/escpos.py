@@ -20,11 +20,9 @@ from gateway.printing.document import Cut, Document, Drawer, Logo, Qr, Text
 log = logging.getLogger(__name__)
 
 _QR_CORRECTION_M = 1
-# Tables nearly every printer has, tried first; a profile's list starts with rarer ones that look
-# just as good to it (the apostrophe ’ in Greek before Western Europe).
-_USUAL = ("CP437", "CP850", "CP858", "CP1252")
-# Many bytes to a character: not for a table of 256.
-_NOT_A_TABLE = ("CP932",)
+# The tables that nearly every printer has, the usual ones first. A profile lists more, and rarer ones
+# look just as good to python-escpos: the apostrophe ’ in Greek, ĩ in Vietnamese, é in both.
+_TABLES = ("CP437", "CP850", "CP858", "CP1252", "CP852", "CP866")
 # One letter for one, so that columns stay in line, for what decomposing does not make readable.
 _PLAIN = {
     ord(char): plain
@@ -38,11 +36,10 @@ _PLAIN = {
 
 
 class _Tables(Encoder):  # type: ignore[misc]  # python-escpos has no types
-    """Picks the code page of a character: the usual ones first."""
+    """Picks the code page of a character."""
 
     def find_suitable_encoding(self, char: str) -> str | None:
-        others = [name for name in self.codepages if name not in (*_USUAL, *_NOT_A_TABLE)]
-        for name in (*_USUAL, *others):
+        for name in _TABLES:
             if name in self.codepages and self.can_encode(name, char):
                 return name
         return None
@@ -56,7 +53,11 @@ class _Hand:
             self.printer: Any = Dummy(profile=profile)
         except Exception as error:  # python-escpos raises what its YAML gives it
             raise ValueError(f"unknown printer profile {profile!r}") from error
-        self.tables = _Tables(self.printer.profile.get_code_pages())
+        pages: dict[str, int] = {}
+        for slot, name in self.printer.profile.profile_data["codePages"].items():
+            # Some profiles list a table twice; its usual number is the first.
+            pages.setdefault(name, int(slot))
+        self.tables = _Tables(pages)
         self.printer.magic.encoder = self.tables
         media = {**self.printer.profile.profile_data.get("media", {})}
         if media.get("width", {}).get("pixels") == "Unknown":

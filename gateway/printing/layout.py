@@ -213,10 +213,11 @@ class _Layout(Typesetter):
             for row in self.invoice.letters
         ]
         rates = [f"{rate.percent.normalize():f}" for rate, _, _ in rows]
-        room = max(len(amount) for _, *amounts in rows for amount in amounts) + 1
-        room = max(room, 11 if self.columns >= 42 else 10)
+        least = 11 if self.columns >= 42 else 10
+        net_room = max(least, *(len(net) + 1 for _, net, _ in rows))
+        tax_room = max(least, *(len(tax) + 1 for _, _, tax in rows))
+        left = self.columns - 6 - net_room - tax_room
         names = [rate.name for rate, _, _ in rows]
-        left = self.columns - 6 - 2 * room
         if max(map(len, names)) > left:
             names = [rate.short for rate, _, _ in rows]
         split = max(map(len, names)) > left
@@ -225,9 +226,9 @@ class _Layout(Typesetter):
         ):
             if split:
                 yield Text(f"{name:<{self.columns - 6}}{rate:>6}")
-                yield Text(f"{net:>{self.columns - room}}{tax:>{room}}")
+                yield Text(f"{net:>{self.columns - tax_room}}{tax:>{tax_room}}")
             else:
-                yield Text(f"{name:<{left}}{rate:>6}{net:>{room}}{tax:>{room}}")
+                yield Text(f"{name:<{left}}{rate:>6}{net:>{net_room}}{tax:>{tax_room}}")
 
     def scu(self) -> Iterator[Block]:
         receipt = self.receipt

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from gateway.clock import EAT
@@ -50,21 +51,21 @@ class _Report(Typesetter):
         yield self.tally("CREDIT NOTES (NC)", r["creditNotes"], minus=True)
         yield self.rule()
         for letter, amount in r["taxable"].items():
-            yield self.pair(f"TAXABLE {letter}", amount)
+            yield self.money(f"TAXABLE {letter}", amount)
         for letter, amount in r["tax"].items():
-            yield self.pair(f"TAX {letter}", amount)
+            yield self.money(f"TAX {letter}", amount)
         yield self.rule()
-        yield self.pair("OPENING DEPOSIT", r["openingDeposit"])
+        yield self.money("OPENING DEPOSIT", r["openingDeposit"])
         yield self.pair("ITEMS SOLD", r["itemsSold"])
         yield self.tally("COPIES", r["copies"])
         yield self.tally("TRAINING", r["training"])
         yield self.tally("PROFORMA", r["proforma"])
         yield self.rule()
         for code, amount in r["payments"].items():
-            yield self.pair(PAYMENT_NAMES.get(code, code), amount)
+            yield self.money(PAYMENT_NAMES.get(code, code), amount)
         yield self.rule()
-        yield self.pair("ALL DISCOUNTS", r["discounts"])
-        yield self.pair("OTHER REDUCTIONS", r["otherReductions"])
+        yield self.money("ALL DISCOUNTS", r["discounts"])
+        yield self.money("OTHER REDUCTIONS", r["otherReductions"])
         yield self.pair("INCOMPLETE SALES", str(r["incompleteSales"]))
 
     def plu(self) -> Iterator[Block]:
@@ -72,13 +73,12 @@ class _Report(Typesetter):
         yield self.rule()
         for item in self.report["items"]:
             yield from self.wrapped(f"{item['itemCode']} {item['name']}")
-            yield self.pair(
-                f"  {item['unitPrice']}{item['taxCode']} x {item['quantity']}", item["amount"]
-            )
+            price = f"{Decimal(item['unitPrice']):,.2f}{item['taxCode']}"
+            yield self.money(f"  {price} x {item['quantity']}", item["amount"])
             if item["remaining"] is not None:
                 yield self.pair("  IN STOCK", item["remaining"])
         yield self.rule()
-        yield self.pair("TOTAL", self.report["total"], bold=True)
+        yield self.money("TOTAL", self.report["total"], bold=True)
 
     def interval(self) -> Iterator[Text]:
         for name, key in ((self.words.since, "from"), (self.words.until, "to")):
@@ -86,7 +86,8 @@ class _Report(Typesetter):
             yield self.pair(name, f"{at:%d/%m/%Y %H:%M:%S}")
 
     def tally(self, name: str, tally: Mapping[str, Any], *, minus: bool = False) -> Text:
-        amount = tally["amount"]
-        if minus and tally["number"]:
-            amount = f"-{amount}"
-        return self.pair(f"{name} {tally['number']}", amount)
+        sign = "-" if minus and tally["number"] else ""
+        return self.money(f"{name} {tally['number']}", sign + tally["amount"])
+
+    def money(self, name: str, amount: str, *, bold: bool = False) -> Text:
+        return self.pair(name, f"{Decimal(amount):,.2f}", bold=bold)

@@ -34,12 +34,21 @@ class Typesetter:
         return [Text(line) for line in self.wrap(text)]
 
     def centred(self, text: str, *, bold: bool = False) -> Iterable[Text]:
-        return [Text(line, "center", bold=bold) for line in self.wrap(text)]
+        return [Text(line, "center", bold=bold) for line in self._even(text, self.columns)]
 
     def large(self, text: str) -> Iterable[Text]:
         """Centred, bold, at twice the size, so half as many letters on a line."""
-        lines = self._broken(clean(text), max(1, self.columns // 2))
+        lines = self._even(text, max(1, self.columns // 2))
         return [Text(line, "center", bold=True, size=2) for line in lines]
+
+    @classmethod
+    def _even(cls, text: str, width: int) -> list[str]:
+        """Lines of about one length: no word alone under a long line."""
+        text = clean(text)
+        lines = cls._broken(text, width)
+        while width > 1 and len(narrower := cls._broken(text, width - 1)) == len(lines):
+            lines, width = narrower, width - 1
+        return lines
 
     @staticmethod
     def _broken(text: str, width: int) -> list[str]:
