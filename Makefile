@@ -6,7 +6,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint bench torture sim check jar clean
+# A receipt printer that is not ours reads our receipts back in the tests. It needs a newer Python
+# than the gateway, so it has a home of its own.
+EMUPOS_PYTHON := $(shell for p in python3.14 python3.13 python3 $${PYENV_ROOT:-$$HOME/.pyenv}/versions/3.1[3-9]*/bin/python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
+EMUPOS := .emupos/.installed
+
+.PHONY: demo test lint bench torture sim check jar emupos clean
 SEEDS := 5000
 SEED := 1
 demo: $(STAMP)
@@ -34,6 +40,14 @@ check: lint test
 jar: $(STAMP)
 	$(BIN)/python -m hw_fakes.vscu.build
 
+emupos: $(EMUPOS)
+
+$(EMUPOS): requirements-emupos.lock
+	@test -n "$(EMUPOS_PYTHON)" || { echo "Python 3.13 or newer is needed for emupos."; exit 1; }
+	$(EMUPOS_PYTHON) -m venv .emupos
+	.emupos/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-emupos.lock
+	@touch $(EMUPOS)
+
 $(STAMP): requirements.lock requirements-jre.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
@@ -44,4 +58,4 @@ $(STAMP): requirements.lock requirements-jre.lock pyproject.toml
 	@touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .emupos build .pytest_cache .mypy_cache .ruff_cache .hypothesis

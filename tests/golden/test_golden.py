@@ -21,6 +21,10 @@ EVERY = pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
 DOTS_PER_MM = 8
 
 
+def opened(case: Case) -> Image.Image:
+    return Image.open(io.BytesIO(case.picture_file.read_bytes()))
+
+
 @EVERY
 def test_bytes(case: Case) -> None:
     assert printed(case) == case.bytes_file.read_bytes(), REGENERATE
@@ -30,7 +34,7 @@ def test_bytes(case: Case) -> None:
 def test_picture(case: Case) -> None:
     read = paper_of(case.bytes_file.read_bytes())
     assert read.problems == []
-    kept = Image.open(case.picture_file)
+    kept = opened(case)
     now = Image.open(io.BytesIO(read.picture(case.dots)))
     assert now.size == kept.size, REGENERATE
     assert ImageChops.logical_xor(now, kept).getbbox() is None, REGENERATE
@@ -56,7 +60,7 @@ def test_the_qr_in_the_picture_is_kras_address(case: Case, tmp_path: Path) -> No
 def test_the_qr_can_be_scanned_by_a_phone(case: Case) -> None:
     """At least 25 mm wide, on the paper, with four modules of white around."""
     slip = paper_of(case.bytes_file.read_bytes()).slip
-    picture = Image.open(case.picture_file).convert("1")
+    picture = opened(case)
     for mark in (item for item in slip.items if isinstance(item, QrMark)):
         box = _code_box(picture)
         assert box[2] - box[0] == box[3] - box[1] >= 25 * DOTS_PER_MM

@@ -53,10 +53,10 @@ def decoded(zbarimg: str, picture: Path, folder: Path) -> list[str]:
 
     Of a very long slip it is shown the end, as a person would hold it to the camera.
     """
-    paper = Image.open(picture)
-    if paper.height > 4000:
-        picture = folder / picture.name
-        paper.crop((0, paper.height - 2000, paper.width, paper.height)).save(picture)
+    with Image.open(picture) as paper:
+        if paper.height > 4000:
+            picture = folder / picture.name
+            paper.crop((0, paper.height - 2000, paper.width, paper.height)).save(picture)
     run = subprocess.run(
         [zbarimg, "--quiet", "--raw", str(picture)], capture_output=True, text=True, check=False
     )
