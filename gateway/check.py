@@ -64,6 +64,21 @@ def _machine(settings: Settings, notes: list[str]) -> list[Problem]:
     for name, printer in settings.printers.items():
         if printer.port.startswith("/") and not Path(printer.port).exists():
             notes.append(f"printers.{name}.port {printer.port} is not there now")
+    return problems + _profiles(settings)
+
+
+def _profiles(settings: Settings) -> list[Problem]:
+    if not settings.printers:
+        return []
+    # Loaded here only: a gateway that starts to sell does not wait for it.
+    from gateway.devices import escpos
+
+    logo = str(settings.receipt.logo) if settings.receipt.logo else None
+    problems = []
+    for name, printer in settings.printers.items():
+        problem = escpos.problem_of(printer.profile, logo)
+        if problem is not None:
+            problems.append(Problem(f"printers.{name}.profile", problem))
     return problems
 
 

@@ -30,6 +30,7 @@ from gateway.counter_settings import (
     Seconds,
     Section,
     SerialTillSettings,
+    check_logo,
     check_ports,
     check_printers,
     ports_of,
@@ -423,6 +424,7 @@ def cross_checks(settings: Settings) -> list[Problem]:
     _check_unit(settings, add)
     _check_tills(settings, add)
     check_printers(settings.printers, settings.reports, add)
+    check_logo(settings.receipt.logo, settings.printers, add)
     check_ports(settings.devices, add)
     ceiling = settings.ceiling
     if not 0 < ceiling.limit_hours <= 24:

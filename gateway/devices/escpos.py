@@ -102,19 +102,36 @@ class _Hand:
             self.printer.print_and_feed(1)
             return
         # python-escpos puts white around a drawn one. Centred by the printer, which costs no bytes.
-        self.printer.qr(content, ec=_QR_CORRECTION_M, size=dots, image_arguments=self._picture())
+        self.printer.qr(content, ec=_QR_CORRECTION_M, size=dots, image_arguments=self._how())
 
     def logo(self, path: str) -> None:
         self.style(align="center")
         try:
-            self.printer.image(path, **self._picture())
+            self.picture(path)
         except (Error, OSError, ValueError) as error:
             # The receipt has to come out; `pos-gateway check` refuses such a picture beforehand.
             log.error("print.logo_failed path=%s reason=%s", path, error)
 
-    def _picture(self) -> dict[str, Any]:
+    def picture(self, path: str) -> None:
+        self.printer.image(path, **self._how())
+
+    def _how(self) -> dict[str, Any]:
         raster = self.printer.profile.supports("bitImageRaster")
         return {"impl": "bitImageRaster" if raster else "bitImageColumn", "center": False}
+
+
+def problem_of(profile: str, logo: str | None) -> str | None:
+    """Why receipts would not come out as they must with this profile; None when they would."""
+    try:
+        hand = _Hand(profile)
+    except ValueError as error:
+        return f"{error}: the names are in python-escpos's list"
+    if logo is not None:
+        try:
+            hand.picture(logo)
+        except (Error, OSError, ValueError) as error:
+            return f"{profile!r} cannot print the logo {logo}: {error}"
+    return None
 
 
 def encode(

@@ -144,12 +144,12 @@ class _Layout(Typesetter):
 
     def buyer(self) -> Iterator[Block]:
         buyer = self.invoice.buyer
-        yield Text(f"BUYER PIN: {buyer.pin or '-'}")
+        yield from self.wrapped(f"BUYER PIN: {buyer.pin or '-'}")
         if buyer.name:
             yield from self.wrapped(f"{self.words.buyer}: {buyer.name}")
         if self.refund:
             yield self.rule()
-            yield Text("ORIGINAL CU INVOICE NO.#:")
+            yield from self.wrapped("ORIGINAL CU INVOICE NO.#:")
             yield from self.wrapped(self.invoice.original_cu_invoice_no or "-")
             for line in CREDIT_SENTENCE:
                 yield from self.wrapped(line)
@@ -226,7 +226,7 @@ class _Layout(Typesetter):
         ):
             if split:
                 yield Text(f"{name:<{self.columns - 6}}{rate:>6}")
-                yield Text(f"{net:>{self.columns - tax_room}}{tax:>{tax_room}}")
+                yield self.pair(f"  {net}", tax)
             else:
                 yield Text(f"{name:<{left}}{rate:>6}{net:>{net_room}}{tax:>{tax_room}}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 from pathlib import Path
 
@@ -135,3 +136,26 @@ async def test_an_original_on_the_wire_at_a_crash_is_not_printed_again(
             await shop.till().sell("next", a_sale())
             await printer.wait_for_slips(2, 20)
         assert len(printer.paper.slips) == 2
+
+
+async def test_the_time_on_the_wire_is_known_and_shown(unit: UnitControl, shop_dir: Path) -> None:
+    """Ten bits a byte at 9600 baud: in the event, the status and on the page."""
+    async with FakePrinter() as printer:
+        async with open_shop(settings_for(shop_dir, unit, printer, baud=9600)) as shop:
+            await shop.till().sell("key", a_sale())
+            (slip,) = await printer.wait_for_slips(1, 20)
+            assert await settled(shop, 1) == [("ORIGINAL", "PRINTED")]
+            status = await shop.till().request("GET", "/v1/status")
+            said = await shop.gateway.db.read(
+                lambda conn: conn.execute(
+                    "SELECT data FROM event WHERE kind = 'print.printed'"
+                ).fetchone()
+            )
+            page = await shop.till().request("GET", "/")
+    (last,) = [part["lastSlip"] for part in status.json["printing"]["printers"]]
+    event = json.loads(said[0])
+    # The three bytes behind the cut ask the printer to confirm.
+    assert last["bytes"] == event["bytes"] == len(slip.raw) + 3
+    assert last["wireMs"] == event["wireMs"] == round(last["bytes"] * 10 / 9600 * 1000)
+    assert 1500 < last["wireMs"] < 2200
+    assert f"{last['bytes']} bytes, {last['wireMs'] / 1000:.1f} s on the wire" in page.body.decode()
