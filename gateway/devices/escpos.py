@@ -20,6 +20,8 @@ from gateway.printing.document import Cut, Document, Drawer, Logo, Qr, Text
 log = logging.getLogger(__name__)
 
 _QR_CORRECTION_M = 1
+# The length of KRA's address on the sandbox, the longest (etims.md 4.3).
+_QR_CONTENT = 110
 # The tables that nearly every printer has, the usual ones first. A profile lists more, and rarer ones
 # look just as good to python-escpos: the apostrophe ’ in Greek, ĩ in Vietnamese, é in both.
 _TABLES = ("CP437", "CP850", "CP858", "CP1252", "CP852", "CP866")
@@ -39,8 +41,9 @@ class _Tables(Encoder):  # type: ignore[misc]  # python-escpos has no types
     """Picks the code page of a character."""
 
     def find_suitable_encoding(self, char: str) -> str | None:
-        for name in _TABLES:
-            if name in self.codepages and self.can_encode(name, char):
+        mine = [name for name in _TABLES if name in self.codepages]
+        for name in mine or self.codepages:
+            if self.can_encode(name, char):
                 return name
         return None
 
@@ -102,7 +105,11 @@ class _Hand:
             self.printer.print_and_feed(1)
             return
         # python-escpos puts white around a drawn one. Centred by the printer, which costs no bytes.
-        self.printer.qr(content, ec=_QR_CORRECTION_M, size=dots, image_arguments=self._how())
+        how = self._how()
+        try:
+            self.printer.qr(content, ec=_QR_CORRECTION_M, size=dots, image_arguments=how)
+        except Error as error:
+            raise ValueError(f"this printer cannot draw the receipt's QR: {error}") from error
 
     def logo(self, path: str) -> None:
         self.style(align="center")
@@ -126,6 +133,10 @@ def problem_of(profile: str, logo: str | None) -> str | None:
         hand = _Hand(profile)
     except ValueError as error:
         return f"{error}: the names are in python-escpos's list"
+    try:
+        hand.qr("x" * _QR_CONTENT, 5)
+    except ValueError as error:
+        return str(error)
     if logo is not None:
         try:
             hand.picture(logo)
@@ -137,7 +148,10 @@ def problem_of(profile: str, logo: str | None) -> str | None:
 def encode(
     document: Document, *, profile: str = "default", cut: bool = True, pulse: bytes = b""
 ) -> bytes:
-    """The bytes of one slip; `pulse` is what opens the drawer. ValueError for an unknown profile."""
+    """The bytes of one slip; `pulse` is what opens the drawer.
+
+    ValueError for an unknown profile, and for a head too narrow for KRA's QR.
+    """
     hand = _Hand(profile)
     printer = hand.printer
     for block in document:

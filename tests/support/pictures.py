@@ -15,6 +15,30 @@ from hw_fakes.vscu.unit import ExternalUnit
 from tests.support.shop import TOKENS, a_sale, make_settings, open_shop
 
 FOLDER = Path(__file__).parents[2] / "docs/pictures"
+# The one that is shown on paper: discounts, a buyer, two payments.
+RICH_SALE = {
+    "tillReceiptNo": "POS-004711",
+    "buyer": {"pin": "P051234567X", "name": "Kiboko Safaris Limited"},
+    "lines": [
+        {
+            "itemCode": "KE2NTXU0000003", "name": "Cooking oil 5L", "quantity": "2",
+            "unitPrice": "1450.00", "taxCode": "B", "discountPercent": 10,
+        },
+        {
+            "itemCode": "KE2NTXU0000004", "name": "Café Kenya AA, medium roast, whole bean 500g",
+            "quantity": "1", "unitPrice": "850.00", "taxCode": "B",
+        },
+        {
+            "itemCode": "KE2NTXU0000002", "name": "Ordinary bread 400g", "quantity": "1",
+            "unitPrice": "65.00", "taxCode": "A",
+        },
+    ],
+    "payments": [
+        {"method": "MOBILE_MONEY", "amount": "3000.00", "reference": "TJ12XYZ890"},
+        {"method": "CASH", "amount": "600.00"},
+    ],
+    "total": "3525.00",
+}  # fmt: skip
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
@@ -36,7 +60,8 @@ async def main() -> None:
                 cloud_token=cloud.token,
             )
             async with open_shop(settings) as shop, async_playwright() as playwright:
-                for number in range(6):
+                await shop.till().sell("key", RICH_SALE)
+                for number in range(5):
                     till = shop.till(f"till-{number % 3 + 1}")
                     await till.sell(f"key-{number}", a_sale(tillReceiptNo=f"POS-{number:06d}"))
                 slips = await printer.wait_for_slips(6, 30)

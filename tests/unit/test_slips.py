@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from escpos.capabilities import CAPABILITIES
 from PIL import Image
 
 from gateway.check import check
@@ -17,7 +18,7 @@ from gateway.printing.terminal import to_text
 from gateway.printing.typeset import Typesetter, clean
 from gateway.printing.words import WORDS
 from gateway.wiring import messages, sale_form, shop
-from tests.golden.cases import a_line, cash, labelled
+from tests.golden.cases import ACCENTS, a_line, cash, labelled
 from tests.golden.cases import shop as seller
 from tests.support.shop import make_settings
 from tests.support.slips import paper_of
@@ -106,6 +107,35 @@ def test_no_profile_says_anything_on_our_standard_output(
     for profile in ("default", "RP326", "TM-T88V", "POS-5890", "TUP500"):
         encode((Logo(str(logo)), Cut()), profile=profile)
     assert capsys.readouterr().out == ""
+
+
+# Displays, which python-escpos lists beside the printers.
+DISPLAYS = {"AF-240", "OCD-100"}
+
+
+@pytest.mark.parametrize("profile", sorted(DISPLAYS))
+def test_a_profile_that_cannot_draw_the_qr_is_refused(tmp_path: Path, profile: str) -> None:
+    Image.new("1", (90, 50)).save(tmp_path / "logo.png")
+    assert (
+        "cannot draw the receipt's QR"
+        in (checked(tmp_path, profile=profile)["printers.counter.profile"])
+    )
+
+
+@pytest.mark.parametrize("profile", sorted(set(CAPABILITIES["profiles"]) - DISPLAYS))
+def test_every_profile_takes_every_receipt(profile: str) -> None:
+    """Whatever a printer lacks: a QR command, raster pictures, a cutter, code pages."""
+    columns = 32
+    for label in ("NS", "CC", "PS"):
+        slip = labelled(label, **ACCENTS)
+        document = receipt_document(slip, seller(), columns=columns, paper_mm=58)
+        data = encode(document, profile=profile)
+        read = paper_of(data)
+        assert [p for p in read.problems if not p.startswith("code page")] == []
+        assert "116.00" not in read.slip.text() and "ITEMS NUMBER" in read.slip.text()
+        assert (b"(k" in data) == (
+            CAPABILITIES["profiles"][profile]["features"]["qrCode"] and label != "PS"
+        )
 
 
 def test_greeting_and_thanks_follow_the_language_unless_the_shop_has_its_own(
