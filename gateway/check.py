@@ -11,20 +11,25 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
+from gateway.devices import ports
 from gateway.settings import Problem, Settings, SettingsError, load
 from gateway.vscu.jvm import find_java
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`values`: (key, shown value, source) of every setting in force; empty when it cannot be read."""
+    """`values`: (key, shown value, source) of every setting in force; empty when it cannot be read.
+    `warnings` do not keep the gateway from starting; they will cost somebody a visit."""
 
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
     values: tuple[tuple[str, str, str], ...]
+    warnings: tuple[str, ...] = ()
 
 
-def check(path: Path, env: Mapping[str, str] | None = None) -> Report:
+def check(
+    path: Path, env: Mapping[str, str] | None = None, roots: ports.Roots = ports.Roots()
+) -> Report:
     """Read the configuration as `run` would, and look at the machine as it would need it."""
     notes = [f"SQLite {sqlite3.sqlite_version}"]
     try:
@@ -32,11 +37,12 @@ def check(path: Path, env: Mapping[str, str] | None = None) -> Report:
     except SettingsError as error:
         return Report(tuple(error.problems), tuple(notes), ())
     settings = loaded.settings
-    problems = _machine(settings, notes)
+    warnings: list[str] = []
+    problems = _machine(settings, notes) + _ports(settings, notes, warnings, roots)
     values = tuple(
         (key, value, loaded.sources.get(key, "default")) for key, value in _flat(settings)
     )
-    return Report(tuple(problems), tuple(notes), values)
+    return Report(tuple(problems), tuple(notes), values, tuple(warnings))
 
 
 def _machine(settings: Settings, notes: list[str]) -> list[Problem]:
@@ -61,9 +67,6 @@ def _machine(settings: Settings, notes: list[str]) -> list[Problem]:
         notes.append(f"api.host is {settings.api.host}: tills on the LAN can reach the gateway")
     else:
         notes.append("api.host is loopback: only tills on this machine can reach the gateway")
-    for name, printer in settings.printers.items():
-        if printer.port.startswith("/") and not Path(printer.port).exists():
-            notes.append(f"printers.{name}.port {printer.port} is not there now")
     return problems + _profiles(settings)
 
 
@@ -80,6 +83,62 @@ def _profiles(settings: Settings) -> list[Problem]:
         if problem is not None:
             problems.append(Problem(f"printers.{name}.profile", problem))
     return problems
+
+
+def _ports(
+    settings: Settings, notes: list[str], warnings: list[str], roots: ports.Roots
+) -> list[Problem]:
+    """What the names of ports lead to on this machine now; nothing is opened."""
+    problems = []
+    here = {port.real: port for port in ports.plugged_in(roots)}
+    owners: dict[str, tuple[str, str]] = {}
+    excluded = {os.path.realpath(port): port for port in settings.excluded_ports}
+    for name, port in settings.devices:
+        if not port.startswith("/"):
+            continue
+        real = os.path.realpath(port)
+        if not Path(real).exists():
+            notes.append(f"{name}: {port} is not there now")
+        elif real in owners:
+            other, its = owners[real]
+            problems.append(
+                Problem(
+                    name,
+                    f"has the port {port}, which is the same device as {its} of {other}; "
+                    "a port has one owner",
+                )
+            )
+        if port not in settings.excluded_ports and real in excluded:
+            problems.append(
+                Problem(
+                    name,
+                    f"has the port {port}, which is the device {excluded[real]} of excluded_ports",
+                )
+            )
+        owners.setdefault(real, (name, port))
+    named = [*settings.devices, *(("excluded_ports", port) for port in settings.excluded_ports)]
+    warnings += [
+        f"{name}: {warning}"
+        for name, port in named
+        if (warning := _may_move(port, here.get(os.path.realpath(port)))) is not None
+    ]
+    return problems
+
+
+def _may_move(name: str, port: ports.Port | None) -> str | None:
+    """Why this name may be another device tomorrow."""
+    if ports.moves(name):
+        better = port.stable if port else name
+        if better != name:
+            return f"{name} becomes another device when a cable is moved; name it {better}"
+        folder = "/dev/usb" if Path(name).name.startswith("lp") else "/dev/serial"
+        return (
+            f"{name} becomes another device when a cable is moved; name it by {folder}/by-id "
+            "or by-path (pos-gateway devices --find)"
+        )
+    if port is not None and port.alike and name == port.by_id:
+        return f"two adapters that are plugged in have the name {name}; name this one {port.stable}"
+    return None
 
 
 def _writable(directory: Path) -> bool:
@@ -115,6 +174,7 @@ def render(report: Report) -> str:
     """Plain text for a terminal."""
     lines = [f"{key} = {value}    [{source}]" for key, value, source in report.values]
     lines += [f"note: {note}" for note in report.notes]
+    lines += [f"WARNING {warning}" for warning in report.warnings]
     lines += [f"PROBLEM {item.key}: {item.message}" for item in report.problems]
     count = len(report.problems)
     lines.append("The configuration is good." if not count else f"{count} problem(s).")

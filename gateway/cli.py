@@ -1,10 +1,12 @@
-"""The command line: `pos-gateway run | check | status | journal | backup | restore | demo`."""
+"""The command line: `pos-gateway run | check | status | devices | journal | backup | restore | demo`."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import getpass
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,6 +50,16 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="what the running gateway says of itself")
     status.add_argument("--json", action="store_true", help="the whole of it")
     status.set_defaults(run=_status)
+    devices = commands.add_parser("devices", help="what is plugged in, whose it is, what it says")
+    what = devices.add_mutually_exclusive_group()
+    what.add_argument("--find", action="store_true", help="unplug it, plug it in again: its name")
+    what.add_argument("--tap", metavar="NAME", help="the traffic of a device of the settings")
+    devices.add_argument("--once", action="store_true", help="with --tap: what there is, then end")
+    devices.add_argument("--json", action="store_true", help="the list for scripts")
+    # Other folders than /dev and /sys, for containers and tests.
+    devices.add_argument("--dev", type=Path, default=Path("/dev"), help=argparse.SUPPRESS)
+    devices.add_argument("--sys", type=Path, default=Path("/sys"), help=argparse.SUPPRESS)
+    devices.set_defaults(run=_devices)
     journal = commands.add_parser("journal", help="the signed receipts: verify or export them")
     parts = journal.add_subparsers(required=True, metavar="what")
     verify = parts.add_parser("verify", help="check chain, counts and gaps in the store")
@@ -66,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         help="the unit's folder, too: its counters go back with it; only into an empty folder",
     )
     restore.set_defaults(run=_restore)
-    for command in (status, verify, export, backup, restore):
+    for command in (status, devices, verify, export, backup, restore):
         command.add_argument("--config", type=Path, default=CONFIG, help="default: %(default)s")
 
     demo = commands.add_parser("demo", help="a whole shop of fakes, and one sale through it")
@@ -118,6 +130,49 @@ def _status(options: argparse.Namespace) -> int:
         return 3
     print(dump(found) if options.json else tools.status_text(found))
     return 0 if found["state"] not in ("SUSPENDED", "CLOCK_FAULT") else 1
+
+
+def _devices(options: argparse.Namespace) -> int:
+    """Exit code 1 when the gateway refuses, 3 when there is none to ask, 130 after Ctrl-C."""
+    from gateway import device_tools
+    from gateway.clock import SystemClock
+    from gateway.devices.ports import Roots
+
+    counter = device_tools.read_counter(options.config, os.environ)
+    roots = Roots(options.dev, options.sys)
+
+    def say(text: str) -> None:
+        print(text, flush=True)
+
+    try:
+        if options.find:
+            asyncio.run(device_tools.find(counter, roots, SystemClock(), say))
+        elif options.tap is not None:
+            asyncio.run(
+                device_tools.tap(
+                    counter, options.tap, _code(), SystemClock(), say, once=options.once
+                )
+            )
+        else:
+            code = os.environ.get(device_tools.CODE_ENV)
+            found = device_tools.listing(counter, roots, code)
+            print(dump(found) if options.json else device_tools.listing_text(found))
+    except device_tools.AskFailed as failed:
+        print(failed, file=sys.stderr)
+        return 3 if failed.absent else 1
+    return 0
+
+
+def _code() -> str:
+    """Never an argument: every user of the machine could read it in the list of processes."""
+    from gateway import device_tools
+
+    try:
+        return os.environ.get(device_tools.CODE_ENV) or getpass.getpass("Technician's code: ")
+    except EOFError:
+        raise device_tools.AskFailed(
+            f"Put the technician's code into {device_tools.CODE_ENV}."
+        ) from None
 
 
 def _journal_verify(options: argparse.Namespace) -> int:

@@ -65,6 +65,8 @@ class CounterLine:
         self.captures = {n: self._capture(n, part) for n, part in settings.captures.items()}
         self.taps = {worker.name: worker.tap for worker in self.workers}
         self.taps |= {line.name: line.tap for _, line in self._lines()}
+        for _, line in self._lines():
+            line.exclude(settings.excluded_ports)
 
     def start(self, supervisor: Supervisor) -> None:
         """What needs no API; tills on a wire follow with `start_tills`."""
@@ -178,7 +180,8 @@ class CounterLine:
             stale_s=self._settings.printing.stale_minutes * 60,
             failover_s=self._settings.printing.failover_s,
         )
-        printer = ReceiptPrinter(setup)
+        printer = ReceiptPrinter(setup, self._clock)
+        printer.exclude(self._settings.excluded_ports)
         worker = PrinterWorker(
             name=name,
             db=db,

@@ -175,8 +175,10 @@ def check_logo(
             )
 
 
-def check_ports(devices: list[tuple[str, str]], add: Callable[[str, str], None]) -> None:
-    """One owner per port, and one name per device."""
+def check_ports(
+    devices: list[tuple[str, str]], excluded: tuple[str, ...], add: Callable[[str, str], None]
+) -> None:
+    """One owner per port, one name per device, and none on a port that is to be left alone."""
     owners: dict[str, str] = {}
     names: set[str] = set()
     for name, port in devices:
@@ -184,5 +186,7 @@ def check_ports(devices: list[tuple[str, str]], add: Callable[[str, str], None])
             add(name, f"has the same port as {owners[port]}; a port has one owner")
         if name in names:
             add(name, "is the name of two devices; every device has its own")
+        if port in excluded:
+            add(name, f"has the port {port}, which is one of excluded_ports")
         owners.setdefault(port, name)
         names.add(name)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.clock import SystemClock
+from gateway.device_tools import local_url
 from gateway.errors import StoreError
 from gateway.journal import export
 from gateway.journal.verify import Report
@@ -75,9 +76,7 @@ def _who(settings: Settings) -> dict[str, Any]:
 
 def status(settings: Settings) -> dict[str, Any] | None:
     """`/v1/status` of the running gateway on this machine; None when none answers."""
-    host = settings.api.host
-    host = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host  # noqa: S104 - compared, not bound
-    url = f"http://{host}:{settings.api.port}/v1/status"
+    url = f"{local_url(settings.api.host, settings.api.port)}/v1/status"
     try:
         # A proxy in the environment is not on this machine.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))

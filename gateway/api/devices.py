@@ -9,7 +9,7 @@ from aiohttp import web
 
 from gateway.api.body import read_json
 from gateway.api.server import Services, services, till_of
-from gateway.clock import from_micros, iso, micros
+from gateway.clock import EAT, from_micros, iso, micros
 from gateway.errors import (
     DeviceProblem,
     FieldError,
@@ -152,9 +152,12 @@ def job_json(job: PrintJob) -> dict[str, Any]:
 
 
 async def get_devices(request: web.Request) -> web.Response:
-    """Everything on the counter: kind, port, and why it does not work, if it does not."""
-    till_of(request)
-    return web.json_response({"devices": services(request).counter.as_json()})
+    """Everything on the counter: kind, port, and why it does not work, if it does not. For a till or
+    a technician."""
+    parts = services(request)
+    if parts.technicians.name_of(request) is None:
+        till_of(request)
+    return web.json_response({"devices": parts.counter.as_json()})
 
 
 async def post_drawer(request: web.Request) -> web.Response:
@@ -224,7 +227,13 @@ async def get_tap(request: web.Request) -> web.Response:
     if not (after.isascii() and after.isdigit() and len(after) < 16):
         raise QueryInvalid("after must be a number.")
     pieces = [
-        {"n": number, "direction": direction, "hex": data.hex(" ")}
-        for number, direction, data in tap.after(int(after))
+        {
+            "n": piece.number,
+            "at": piece.at.astimezone(EAT).isoformat(timespec="milliseconds") if piece.at else None,
+            "direction": piece.direction,
+            "hex": piece.data.hex(" "),
+        }
+        for piece in tap.after(int(after))
     ]
-    return web.json_response({"traffic": pieces})
+    # Less than `after` when the gateway has started anew and counts from one again.
+    return web.json_response({"traffic": pieces, "last": tap.count})

@@ -29,7 +29,7 @@ class DeviceLine:
         opened: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
-        self.tap = Tap()
+        self.tap = Tap(clock.now)
         self.settings = settings
         self._clock = clock
         self._heard = heard
@@ -39,6 +39,10 @@ class DeviceLine:
         self._writing = asyncio.Lock()
         # Why the device cannot be spoken to; None while it can.
         self.problem: str | None = "not opened yet"
+
+    def exclude(self, ports: tuple[str, ...]) -> None:
+        """Ports that are never opened, whatever name leads to them."""
+        self._channel.excluded = ports
 
     async def run(self) -> None:
         pause = REOPEN_FIRST_S

@@ -14,8 +14,16 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
+from gateway.clock import Clock
 from gateway.devices import printer_status
-from gateway.devices.channel import Channel, ChannelLost, LineSettings, Tap
+from gateway.devices.channel import (
+    Channel,
+    ChannelLost,
+    LineSettings,
+    Tap,
+    is_network,
+    is_printer_class,
+)
 from gateway.devices.printer_status import DLE_EOT, REAL_TIME, PrinterStatus
 from gateway.printing.document import Document
 
@@ -73,9 +81,10 @@ class ReceiptPrinter:
     def __init__(
         self,
         setup: PrinterSetup,
+        clock: Clock | None = None,
     ) -> None:
         self.setup = setup
-        self.tap = Tap()
+        self.tap = Tap(clock.now if clock else None)
         self.status = PrinterStatus()
         # Told from the printer's thread why a slip that has begun does not go on, None when it does.
         self.holds: Callable[[str | None], None] = lambda reason: None
@@ -94,9 +103,13 @@ class ReceiptPrinter:
     def wire_s(self, size: int) -> float:
         """How long so many bytes take on a serial line; 0 where the line has no such speed."""
         port = self.setup.line.port
-        if port.startswith("socket://") or "/usb/lp" in port:
+        if is_network(port) or is_printer_class(port):
             return 0.0
         return size * BITS_PER_BYTE / self.setup.line.baud
+
+    def exclude(self, ports: tuple[str, ...]) -> None:
+        """Ports that are never opened, whatever name leads to them."""
+        self._channel.excluded = ports
 
     def close(self) -> None:
         """From any thread: whatever waits, ends soon."""
@@ -112,7 +125,7 @@ class ReceiptPrinter:
         """How it is: None when it would print, otherwise why not. Sends no slip's byte."""
         if self.setup.confirm == "none":
             # A printer that cannot speak is taken to be well as long as its line can be opened.
-            return self._opened()
+            return self._opened() or self._gone()
         problem = self._opened()
         if problem is not None:
             return problem
@@ -127,6 +140,17 @@ class ReceiptPrinter:
             return "the printer gives no answer: is it switched on and connected?"
         self.status = status
         return status.stops
+
+    def _gone(self) -> str | None:
+        """Why the line of a printer that never answers is gone, so that the next look opens it anew;
+        else the first slip after an unplug would be sent into nothing."""
+        try:
+            while self._channel.read_some(0):
+                pass
+        except ChannelLost as lost:
+            self._channel.close()
+            return str(lost)
+        return None
 
     def _opened(self) -> str | None:
         if self._channel.is_open:

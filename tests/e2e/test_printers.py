@@ -310,7 +310,11 @@ async def test_the_drawer_opens_with_cash_only_and_alone_is_an_event(
             assert printer.drawer_kicks == 1
             printer.close_drawer()
             opened = await till.request("POST", "/v1/devices/counter/drawer")
-            assert (opened.status, printer.drawer_kicks) == (200, 2)
+            assert opened.status == 200
+            # Answered when the pulse is on the line; the drawer moves a moment later.
+            async with asyncio.timeout(30):
+                while printer.drawer_kicks < 2:
+                    await asyncio.sleep(0.01)
             asked = await shop.gateway.db.read(lambda c: events.of_kind(c, "drawer.asked"))
             assert [event.till_id for event in asked] == ["till-1"]
             printer.open_cover()

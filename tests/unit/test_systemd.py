@@ -1,0 +1,66 @@
+"""What systemd and udev are given: taken by their own tools, and open to what is plugged in later."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import need_tool
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_service_may_use_what_is_plugged_in_later() -> None:
+    text = (ROOT / "systemd/pos-gateway.service").read_text()
+    allowed = set(re.findall(r"^DeviceAllow=char-(\S+) rw$", text, re.MULTILINE))
+    # As /proc/devices names them; usblp's major 180 is "usb".
+    assert allowed == {"ttyS", "ttyUSB", "ttyACM", "usb"}
+    groups = re.search(r"^SupplementaryGroups=(.+)$", text, re.MULTILINE)
+    assert groups is not None and groups[1].split() == ["dialout", "lp"]
+    for module in ("usbserial", "cdc_acm"):
+        assert len(re.findall(rf"^(?:Wants|After)=.*modprobe@{module}\.service", text, re.M)) == 2
+
+
+def test_systemd_takes_the_service(tmp_path: Path) -> None:
+    text = (ROOT / "systemd/pos-gateway.service").read_text()
+    unit = tmp_path / "pos-gateway.service"
+    # The program is not installed on the machine that tests.
+    unit.write_text(text.replace("/opt/pos-gateway/.venv/bin/pos-gateway", "/bin/true"))
+    done = subprocess.run(
+        [need_tool("systemd-analyze"), "verify", str(unit)],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_udev_takes_the_rules(tmp_path: Path) -> None:
+    """udev reads them in a mount namespace of its own; a rule with a mistake is named by its line."""
+    tool = need_tool("udevadm")
+    if subprocess.run(["unshare", "-rm", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("no namespaces here")
+    rules = (ROOT / "systemd/70-pos-gateway.rules").read_text()
+    # lo has no node, so nothing on this machine is changed.
+    script = (
+        "mount -t tmpfs none /run && mkdir -p /run/udev/rules.d && "
+        'cp "$1"/70-pos-gateway.rules /run/udev/rules.d && exec "$2" test /sys/class/net/lo'
+    )
+
+    def complaints(text: str) -> list[str]:
+        (tmp_path / "70-pos-gateway.rules").write_text(text)
+        done = subprocess.run(
+            ["unshare", "-rm", "sh", "-c", script, "sh", str(tmp_path), tool],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        said = done.stdout + done.stderr
+        assert "70-pos-gateway.rules" in said, said
+        return re.findall(r"70-pos-gateway\.rules:\d+.*", said)
+
+    assert complaints(rules) == []
+    assert "Invalid key 'KERNL'" in complaints(rules + 'KERNL=="x", GROUP="y"\n')[0]
