@@ -69,6 +69,14 @@ def _likely_repeat(row: InvoiceRow) -> LikelyRepeat:
     )
 
 
+def _same_sale(row: InvoiceRow, body_digest: str) -> None:
+    if row.body_digest != body_digest:
+        raise KeyReused(
+            "This key was already used for a different sale. Send the sale with a new key.",
+            extra={"invoiceId": row.id},
+        )
+
+
 class Intake:
     """The only caller of `claim`."""
 
@@ -116,12 +124,19 @@ class Intake:
 
         # Soft: nobody has been told anything yet, and the write-ahead's fsync covers it.
         claimed: Claim = await self._db.write_soft(record)
-        row = claimed.row
-        if not claimed.won and row.body_digest != sale.body_digest:
-            raise KeyReused(
-                "This key was already used for a different sale. Send the sale with a new key.",
-                extra={"invoiceId": row.id},
-            )
+        if not claimed.won:
+            _same_sale(claimed.row, sale.body_digest)
+        return await self._outcome(claimed.row)
+
+    async def again(self, till_id: str, idem_key: str, body_digest: str) -> Answer | None:
+        """The answer of a sale that was begun before, for a body that could not be claimed now; None
+        when the key is new or nothing was signed under it. KeyReused for another body."""
+        row = await self._db.read(lambda conn: invoices.by_key(conn, till_id, idem_key))
+        if row is None:
+            return None
+        _same_sale(row, body_digest)
+        if row.state is SigningState.RECEIVED and self._signer.job(row.id) is None:
+            return None
         return await self._outcome(row)
 
     async def submit_keyless(self, sale: Submission, confirms: str | None = None) -> Answer:
@@ -137,12 +152,16 @@ class Intake:
         fingerprint = ids.digest([sale.invoice.till_receipt_no, sale.body_digest])
         new = self._row_of(sale)
         new = replace(new, idem_key=keyless_key(fingerprint, new.at))
+        refusal = self._refusal()
 
         def record(conn):  # type: ignore[no-untyped-def]
             earlier = invoices.claim_keyless(
                 conn, new, fingerprint, window_us=self._keyless_window_us
             )
             if earlier is None:
+                if refusal is not None:
+                    # A clock that is wrong makes every earlier sale look old: nothing is replaced.
+                    raise refusal
                 invoices.claim(conn, new)
                 events.record(
                     conn,
@@ -195,6 +214,13 @@ class Intake:
                     "The sale is in hand; ask again with the same key.", retry_after_s=5
                 )
             row = fresh
+
+    def _refusal(self) -> GatewayError | None:
+        try:
+            self._gate()
+        except GatewayError as error:
+            return error
+        return None
 
     async def _stored(self, invoice_id: str) -> InvoiceRow | None:
         return await self._db.read(lambda conn: invoices.by_id(conn, invoice_id))
