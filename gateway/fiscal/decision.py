@@ -6,6 +6,7 @@ by itself; each decision is an event with who, what and why, and the resolver ta
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sqlite3
@@ -48,7 +49,8 @@ class PortalReceipt:
 
 
 class Decisions:
-    """Used by the API and the page; `take_up` lets the resolver look again."""
+    """Used by the API and the page. A decision waits while the resolver is asking (`looking`): what
+    comes of that may be the end already. `take_up` lets it look again."""
 
     def __init__(
         self,
@@ -56,11 +58,13 @@ class Decisions:
         db: Database,
         clock: Clock,
         committer: Committer,
+        looking: asyncio.Lock,
         take_up: Callable[[], Awaitable[None]],
     ) -> None:
         self._db = db
         self._clock = clock
         self._committer = committer
+        self._looking = looking
         self._take_up = take_up
 
     async def signed(self, invoice_id: str, who: str, found: PortalReceipt) -> InvoiceRow:
@@ -99,7 +103,7 @@ class Decisions:
             self._committer.plan(row, invoice, data, raw, how="PERSON").apply(conn)
             return _row(conn, invoice_id)
 
-        return await self._decided(await self._db.write(decide), who)
+        return await self._decide(decide, who)
 
     async def not_signed(self, invoice_id: str, who: str, reason: str) -> InvoiceRow:
         """The unit does not hold the sale: it may be sent again with the same key."""
@@ -110,9 +114,13 @@ class Decisions:
             invoices.found_unsigned(conn, row, at=micros(self._clock.now()))
             return _row(conn, invoice_id)
 
-        return await self._decided(await self._db.write(decide), who)
+        return await self._decide(decide, who)
 
-    async def _decided(self, row: InvoiceRow, who: str) -> InvoiceRow:
+    async def _decide(
+        self, decide: Callable[[sqlite3.Connection], InvoiceRow], who: str
+    ) -> InvoiceRow:
+        async with self._looking:
+            row = await self._db.write(decide)
         log.warning("doubt.decided invoice=%s state=%s who=%s", row.id, row.state, who)
         await self._take_up()
         return row

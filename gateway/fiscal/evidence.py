@@ -200,7 +200,7 @@ class Resend:
 
     It leans on the unit's own duplicate guard, which rests on one live report for Kenya: so it is
     made once in the life of a doubt, counted durably before it leaves, and only to a unit that has
-    just answered a probe. A duplicate answer says that the unit knows the number, not that it holds
+    just answered a probe. The gate is asked again right before the wire. A duplicate answer says that the unit knows the number, not that it holds
     this sale's receipt, and a full disk answers 899 too.
     """
 
@@ -217,19 +217,24 @@ class Resend:
             return self._said.get(
                 row.id, CannotTell("sent again once already, without an end", needs_person=True)
             )
-        try:
-            self._gate()
-        except GatewayError as error:
-            return CannotTell(f"nothing may be signed now ({error.code})")
+        if (shut := self._shut()) is not None:
+            return shut
         problem = await self._unit.healthy()
         if problem is not None:
             return CannotTell(f"the unit does not answer well: {problem}")
         assert row.unit_request is not None
         await self._count(row, 1)
+        if (shut := self._shut()) is not None:
+            await self._count(row, -1)
+            return shut
         outcome = await self._unit.send_sale(row.unit_request)
         match outcome:
             case Signed(data=data, raw=raw):
                 return HoldsIt(data, raw, "answered when sent again")
+            case Refused(code=code, message=message, by_bytes=False):
+                return self._remember(
+                    row, f"answered {code} {message}: perhaps because the first sending was taken"
+                )
             case Refused(code=code, message=message):
                 # The refusal itself is told, and stored, when the till asks again.
                 return HoldsItNot(f"refused when sent again: {code} {message}")
@@ -244,6 +249,13 @@ class Resend:
                 return self._remember(row, f"answered {code} ({reason}) {after}")
             case Unknown(reason=reason):
                 return self._remember(row, f"no answer to the resend either: {reason}")
+
+    def _shut(self) -> CannotTell | None:
+        try:
+            self._gate()
+        except GatewayError as error:
+            return CannotTell(f"nothing may be signed now ({error.code})")
+        return None
 
     def _remember(self, row: InvoiceRow, reason: str) -> CannotTell:
         # One doubt at a time: what an earlier sale's resend said is of no more use.

@@ -167,3 +167,27 @@ async def test_a_shop_without_technicians_says_so(unit: UnitControl, shop_dir: P
         reply = await shop.technician().request("GET", "/v1/unit/numbering")
     assert reply.status == 401
     assert "GATEWAY_TECHNICIAN_TOKENS" in reply.json["detail"]
+
+
+async def test_a_decision_waits_for_a_resend_on_its_way(unit: UnitControl, shop_dir: Path) -> None:
+    """Somebody says "not signed" while the bytes are out once more, and the unit signs them."""
+    settings = make_settings(shop_dir, unit.url, api={"wait_s": 0.1})
+    sale = a_sale()
+    async with open_shop(settings) as shop:
+        await unit.knobs(diskFull=True, latencyMs=2000)
+        first = await shop.till().sell("key", sale)
+        path = f"/v1/invoices/{first.json['invoiceId']}"
+        while (await shop.till().request("GET", path)).json["state"] != "IN_DOUBT":
+            pass
+        # The one resend waits in the unit by now, or will in a moment.
+        await unit.knobs(diskFull=False)
+        said = await shop.technician().decide(
+            first.json["invoiceId"], choice="NOT_SIGNED", reason="not on the portal"
+        )
+        assert (said.status, said.json["code"]) == (409, "NOT_IN_DOUBT")
+        reply = await shop.till().sell("key", sale)
+        assert (reply.status, reply.json["recovered"]) == (201, True)
+        await unit.knobs(latencyMs=0)
+        assert (await shop.till().sell("next", a_sale())).status in (201, 202)
+    journal = await unit.journal()
+    assert len({entry["trdInvcNo"] for entry in journal}) == len(journal)

@@ -66,12 +66,16 @@ class RealGateway:
             committer=committer,
             evidence=lambda count: [
                 *witnesses,
-                Resend(self.client, self.monitor.resend_gate, count),
+                Resend(self.client, self._resend_gate, count),
             ],
         )
         self.ahead = AheadWatch(db=db, clock=clock, readers=readers)
         self.decisions = Decisions(
-            db=db, clock=clock, committer=committer, take_up=self.resolver.take_up
+            db=db,
+            clock=clock,
+            committer=committer,
+            looking=self.resolver.looking,
+            take_up=self.resolver.take_up,
         )
         self.signer = Signer(
             db=db,
@@ -90,6 +94,10 @@ class RealGateway:
     def _gate(self) -> None:
         self.ahead.gate()
         self.monitor.gate()
+
+    def _resend_gate(self) -> None:
+        self.ahead.gate()
+        self.monitor.resend_gate()
 
     async def run(self) -> None:
         """From start to the end of the process; an exception is an exit that systemd restarts."""
@@ -110,7 +118,7 @@ class RealGateway:
             task.result()
 
     def _at_rest(self, row: InvoiceRow) -> bool:
-        return self.inherited == (row.id, row.attempts)
+        return self.ahead.hold is None and self.inherited == (row.id, row.attempts)
 
     ready = False
     inherited: tuple[str, int] | None = None
