@@ -130,3 +130,23 @@ async def test_an_old_copy_of_the_store_does_not_sign(unit: UnitControl, shop_di
         reply = await shop.till().sell("three", third)
         assert (reply.status, reply.json["invcNo"]) == (201, 3)
     assert [entry["invcNo"] for entry in await unit.journal()] == [1, 2, 3]
+
+
+async def test_a_unit_that_was_put_back_does_not_sign(unit: UnitControl, shop_dir: Path) -> None:
+    """The unit's folder of yesterday: it would give the numbers of today's receipts once more."""
+    settings = witnessed(shop_dir, unit, database_counter_query=COUNTER_QUERY)
+    unit_database.write(shop_dir / "unit.sqlite", [])
+    third = a_sale()
+    async with open_shop(settings) as shop:
+        for key in ("one", "two"):
+            assert (await shop.till().sell(key, a_sale())).status == 201
+    journal = await unit.journal()
+    unit_database.write(shop_dir / "unit.sqlite", journal[:1])
+    async with open_shop(settings) as shop:
+        held = await shop.till().sell("three", third)
+        assert (held.status, held.json["code"]) == (503, "UNIT_AHEAD")
+        status = await shop.till().request("GET", "/v1/status")
+        assert "were put back" in status.json["signer"]["hold"]
+    unit_database.write(shop_dir / "unit.sqlite", journal)
+    async with open_shop(settings) as shop:
+        assert (await shop.till().sell("three", third)).status == 201
