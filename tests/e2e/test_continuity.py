@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+import time
 from pathlib import Path
 
-from gateway.store import outbox
+import pytest
+
+from gateway.errors import StoreError
+from gateway.store import continuity, outbox
 from hw_fakes.cloud.server import FakeCloud
 from hw_fakes.vscu.unit import UnitControl
 from tests.support.clock import FakeClock
@@ -166,3 +171,25 @@ def _offset(clock: FakeClock) -> int:
     import time
 
     return round(clock.now().timestamp() - time.time())
+
+
+async def test_a_commit_that_failed_first_still_starts_the_stopwatch(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    """The disk is full at the commit of the first sale after a contact: reading B must not forget."""
+    clock = FakeClock()
+    await unit.knobs(clockOffsetSeconds=round(clock.now().timestamp() - time.time()))
+    async with open_shop(make_settings(shop_dir, unit.url), clock) as shop:
+        db, monitor = shop.gateway.db, shop.gateway.monitor
+
+        def fails(conn: sqlite3.Connection) -> None:
+            monitor.record_signed(conn)
+            raise StoreError("no room")
+
+        with pytest.raises(StoreError):
+            await db.write(fails)
+        clock.pass_time(seconds=1)
+        await db.write(monitor.record_signed)
+        stored = await db.read(continuity.load)
+    assert stored is not None
+    assert stored.unsent_age_us == 1_000_000
