@@ -21,16 +21,13 @@ from gateway.domain.outcome import SignedData
 from gateway.domain.signing import SigningState
 from gateway.errors import DecisionInvalid, FieldError, InvoiceUnknown, NotInDoubt
 from gateway.fiscal.commit import Committer
+from gateway.fiscal.evidence import TIME_APART_S
 from gateway.money import cents, from_cents, text
 from gateway.store import events, invoices, receipts, unit
 from gateway.store.database import Database
 from gateway.store.invoices import InvoiceRow
 
 log = logging.getLogger(__name__)
-
-# A receipt signed this long before the sale was written ahead is not this sale's: the unit's clock
-# and ours may differ a little, a day's difference is another sale. Seconds.
-TIME_APART_S = 6 * 3600
 
 
 @dataclass(frozen=True, slots=True)

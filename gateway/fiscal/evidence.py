@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from gateway.clock import from_compact
 from gateway.domain.invoice import Invoice
 from gateway.domain.outcome import (
     Duplicate,
@@ -23,6 +24,10 @@ from gateway.domain.outcome import (
 )
 from gateway.errors import GatewayError
 from gateway.store.invoices import InvoiceRow
+
+# A receipt signed this long before or after the sale was written ahead is not this sale's: the unit's
+# clock and ours may differ a little, a day's difference is another sale. Seconds.
+TIME_APART_S = 6 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +77,8 @@ class Evidence(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StoredSale:
-    """What the unit holds under a number: the receipt and what tells whose it is. Cents; `buyer` None
-    for a walk-in."""
+    """What the unit holds under a number: the receipt and what tells whose it is. Cents; `buyer_pin`
+    None for a walk-in; `confirmed_at` (cfmDt) None where the source does not say it."""
 
     data: SignedData
     total_cents: int
@@ -122,15 +127,21 @@ class ReadBack:
 
 
 def attach_or_refuse(row: InvoiceRow, invoice: Invoice, found: StoredSale) -> Finding:
-    """HoldsIt only when total, buyer and time are this sale's (a foreign sale was once caught so)."""
+    """HoldsIt only when total, buyer and time are this sale's (a foreign sale was once caught so).
+    Where the source does not say what time was sent, the unit's own must be near it."""
     assert row.unit_request is not None
     sent = json.loads(row.unit_request)
     differs = []
     if found.total_cents != row.total_cents:
         differs.append("total")
-    if found.buyer_pin is not None and found.buyer_pin != sent.get("custTin"):
+    if (found.buyer_pin or None) != (sent.get("custTin") or None):
         differs.append("buyer")
-    if found.confirmed_at is not None and found.confirmed_at != sent.get("cfmDt"):
+    if found.confirmed_at is not None:
+        same_time = found.confirmed_at == sent["cfmDt"]
+    else:
+        apart = found.data.scu_time - from_compact(sent["cfmDt"])
+        same_time = abs(apart.total_seconds()) <= TIME_APART_S
+    if not same_time:
         differs.append("time")
     if differs:
         return CannotTell(

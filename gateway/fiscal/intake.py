@@ -16,7 +16,9 @@ from gateway.domain import invoice_json
 from gateway.domain.invoice import Invoice
 from gateway.domain.signing import FINAL_STATES, SigningState
 from gateway.errors import (
+    FieldError,
     GatewayError,
+    KeyInvalid,
     KeyReused,
     LikelyRepeat,
     StillWaiting,
@@ -146,6 +148,17 @@ class Intake:
         the till names the earlier invoice in `confirms` and so says that this is another sale.
         """
         if confirms is not None:
+            earlier = await self._stored(confirms)
+            if earlier is None or (earlier.till_id, earlier.body_digest) != (
+                sale.till_id,
+                sale.body_digest,
+            ):
+                # Any id would do as a key otherwise, and a till that makes one up sells twice.
+                raise KeyInvalid(
+                    f"{CONFIRM_HEADER} must be the invoiceId of the earlier sale that this one "
+                    "repeats.",
+                    errors=[FieldError(f"/{CONFIRM_HEADER}", "KEY_INVALID", "Not that sale.")],
+                )
             # Naming the earlier sale makes the key, so that this one cannot be doubled either.
             fingerprint = ids.digest([sale.idem_key, confirms])
             return await self.submit(replace(sale, idem_key=f"confirmed:{fingerprint[:32]}"))

@@ -76,9 +76,18 @@ async def test_a_wrong_clock_makes_no_sale_look_old(unit: UnitControl, shop_dir:
 
 async def test_a_confirmation_must_name_an_invoice(unit: UnitControl, shop_dir: Path) -> None:
     async with open_shop(make_settings(shop_dir, unit.url)) as shop:
-        headers = {"Confirm-New-Sale": "yes"}
-        reply = await shop.till().request("POST", "/v1/invoices", json=a_sale(), headers=headers)
-    assert (reply.status, reply.json["code"]) == (400, "IDEMPOTENCY_KEY_INVALID")
+        till, sale = shop.till(), a_sale()
+        signed = await till.sell(None, sale)
+        other = await till.sell(None, a_sale())
+        for name in ("yes", "0" * 26, other.json["invoiceId"]):
+            headers = {"Confirm-New-Sale": name}
+            reply = await till.request("POST", "/v1/invoices", json=sale, headers=headers)
+            assert (reply.status, reply.json["code"]) == (400, "IDEMPOTENCY_KEY_INVALID")
+        headers = {"Confirm-New-Sale": signed.json["invoiceId"]}
+        stranger = shop.till("till-2")
+        reply = await stranger.request("POST", "/v1/invoices", json=sale, headers=headers)
+        assert (reply.status, reply.json["code"]) == (400, "IDEMPOTENCY_KEY_INVALID")
+    assert len(await unit.journal()) == 2
 
 
 async def test_a_shop_may_insist_on_keys(unit: UnitControl, shop_dir: Path) -> None:

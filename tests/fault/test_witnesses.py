@@ -44,14 +44,23 @@ async def test_the_units_database_gives_the_lost_receipt_back(
         assert looked[-1]["finding"] == "HoldsIt"
 
 
-@pytest.mark.parametrize("column", ["TOT_AMT = '1.00'", "CUST_TIN = 'A999999999Z'", "CFM_DT = '1'"])
+@pytest.mark.parametrize(
+    "column",
+    [
+        "TOT_AMT = '1.00'",
+        "CUST_TIN = 'A999999999Z'",
+        "CUST_TIN = NULL",
+        "CFM_DT = '1'",
+        "CFM_DT = NULL, VSDC_RCPT_PBCT_DATE = '20260101120000'",
+    ],
+)
 async def test_a_row_that_is_another_sale_is_never_attached(
     unit: UnitControl, shop_dir: Path, column: str
 ) -> None:
     settings = witnessed(shop_dir, unit, database_query=SALE_QUERY)
     async with open_shop(settings) as shop:
         await unit.knobs(loseAnswers=1)
-        doubt = await shop.till().sell("key", a_sale())
+        doubt = await shop.till().sell("key", a_sale(buyer={"pin": "A123456789Z"}))
         assert doubt.json["code"] == "OUTCOME_UNKNOWN"
     unit_database.write(shop_dir / "unit.sqlite", await unit.journal())
     with sqlite3.connect(shop_dir / "unit.sqlite") as conn:
