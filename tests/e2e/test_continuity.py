@@ -133,6 +133,13 @@ async def test_at_hour_24_signing_halts_everything_else_goes_on_and_contact_ends
         assert (halted.status, halted.json["code"]) == (503, "SUSPENDED")
         assert halted.json["signed"] == "no"
         assert int(halted.headers["Retry-After"]) > 0
+        path = f"/v1/invoices/{signed.json['invoiceId']}"
+        body = {"tillReceiptNo": "CN-1", "reason": "06"}
+        note = await till.request("POST", f"{path}/credit-notes", key="note", json=body)
+        assert (note.status, note.json["code"]) == (503, "SUSPENDED")
+        assert int(note.headers["Retry-After"]) > 0
+        for read in (path, "/v1/reports/x", "/v1/codes", "/metrics"):
+            assert (await till.request("GET", read)).status == 200
         replay = await till.sell("before", a_sale(tillReceiptNo="before"))
         assert replay.body == signed.body
         status = await till.request("GET", "/v1/status")
@@ -146,6 +153,7 @@ async def test_at_hour_24_signing_halts_everything_else_goes_on_and_contact_ends
         resumed = await till.sell("halted", a_sale(tillReceiptNo="x"))
         assert resumed.json["code"] == "IDEMPOTENCY_KEY_REUSED"
         assert (await till.sell("fresh", a_sale())).status == 201
+    # Neither the sale nor the credit note of the halt was signed behind the till's back.
     assert [e["trdInvcNo"] for e in await unit.journal()][0] == "before"
     assert len(await unit.journal()) == 3
 
