@@ -275,8 +275,7 @@ class Intake:
                 retry_after_s=2,
                 extra={"signed": "no", "invoiceId": row.id},
             )
-        # "Being signed" is a promise that the claim is there when the till asks again.
-        await self._db.write(lambda conn: None)
+        # Nothing is written for this: a claim that a power cut takes back is made anew by the retry.
         raise StillWaiting(
             "The sale is still being signed. Ask again with the same key; do not ring it up again.",
             retry_after_s=2,
