@@ -82,7 +82,10 @@ def from_compact(text: str) -> datetime:
     """The unit's 14 digits in Nairobi time -> aware datetime. ValueError if they are not a time."""
     if len(text) != 14 or not text.isdigit():
         raise ValueError(f"not 14 digits: {text!r}")
-    return datetime.strptime(text, "%Y%m%d%H%M%S").replace(tzinfo=EAT)
+    moment = datetime.strptime(text, "%Y%m%d%H%M%S").replace(tzinfo=EAT)
+    if moment.year < 1970:
+        raise ValueError(f"not a time of this age: {text!r}")
+    return moment
 
 
 def iso(moment: datetime) -> str:

@@ -18,6 +18,11 @@ log = logging.getLogger(__name__)
 
 # In process, a unit that gives no answer for this long is only cured by a restart of the process.
 UNIT_SILENT_MAX_S = 120.0
+# One sale that is neither in doubt nor waiting for room takes no longer than the unit's answer and
+# this for the store. Seconds.
+SALE_MAX_S = 60.0
+# The store's writer takes an empty transaction within this time. Seconds.
+STORE_MAX_S = 15.0
 
 
 async def run(settings: Settings, notifier: Notifier | None = None) -> int:
@@ -89,10 +94,20 @@ async def signing_problem(gateway: Gateway) -> str | None:
     """Why only a restart can help, or None. A suspended shop or a paperless printer is none."""
     if gateway.db.broken is not None:
         return f"the store failed: {gateway.db.broken}"
-    await gateway.db.read(lambda conn: conn.execute("SELECT 1").fetchone())
     if gateway.unit.failure() is not None:
         return f"the control unit ended: {gateway.unit.failure()}"
+    since_ns, signer = gateway.signer.busy_since_ns, gateway.signer
+    if since_ns is not None and signer.blocked is None and not signer.in_doubt:
+        busy_s = (gateway.clock.boottime_ns() - since_ns) / 1e9
+        if busy_s > gateway.settings.unit.answer_timeout_s + SALE_MAX_S:
+            return f"one sale has been in hand for {busy_s:.0f} s"
     in_process = gateway.settings.unit.host == "in-process"
     if in_process and gateway.watch.silent_s > UNIT_SILENT_MAX_S:
         return f"the control unit has been silent for {gateway.watch.silent_s:.0f} s"
+    try:
+        await asyncio.wait_for(gateway.db.write_soft(lambda conn: None), STORE_MAX_S)
+    except asyncio.TimeoutError:
+        return f"the store has not answered for {STORE_MAX_S:.0f} s"
+    except StoreError as error:
+        return f"the store failed: {error.detail}"
     return None

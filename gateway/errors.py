@@ -93,12 +93,6 @@ class UnknownTill(RequestError):
     status = 401
 
 
-class TillForbidden(RequestError):
-    code = "TILL_FORBIDDEN"
-    title = "This belongs to another till"
-    status = 403
-
-
 class InvoiceUnknown(RequestError):
     code = "INVOICE_UNKNOWN"
     title = "There is no such invoice"

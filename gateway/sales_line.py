@@ -62,13 +62,17 @@ class SalesLine:
             ],
             extras=lambda: {"ceiling": monitor.as_json()},
         )
-        witnesses = make_witnesses(settings, client, db, monitor.resend_gate, self._at_rest)
+        witnesses = make_witnesses(settings, client, db, self._resend_gate, self._at_rest)
         resolver = Resolver(db=db, clock=clock, committer=committer, evidence=witnesses.evidence)
         self.ahead = AheadWatch(
             db=db, clock=clock, readers=witnesses.readers, counter=witnesses.counter
         )
         self.decisions = Decisions(
-            db=db, clock=clock, committer=committer, take_up=resolver.take_up
+            db=db,
+            clock=clock,
+            committer=committer,
+            looking=resolver.looking,
+            take_up=resolver.take_up,
         )
         self.signer = Signer(
             db=db,
@@ -88,9 +92,14 @@ class SalesLine:
         self.ahead.gate()
         self._monitor.gate()
 
+    def _resend_gate(self) -> None:
+        self.ahead.gate()
+        self._monitor.resend_gate()
+
     def _at_rest(self, row: InvoiceRow) -> bool:
-        """A unit in our own process died with it: what an earlier process sent is settled by now."""
-        return self.inherited == (row.id, row.attempts)
+        """A unit in our own process died with it: what an earlier process sent is settled by now. Not
+        where unit and store disagree: then what it does not hold may have been put back."""
+        return self.ahead.hold is None and self.inherited == (row.id, row.attempts)
 
     def _to_cloud(self, conn: sqlite3.Connection, sale: SignedSale) -> None:
         if self._settings.cloud.url is None:

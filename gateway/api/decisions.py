@@ -73,8 +73,11 @@ def _receipt(seen: SignedIn) -> PortalReceipt:
     try:
         when = datetime.fromisoformat(seen.scuTime)
         # Without an offset it is what the portal shows: Nairobi time.
-        when = when.replace(tzinfo=EAT) if when.tzinfo is None else when
-    except ValueError:
+        when = when.replace(tzinfo=EAT) if when.tzinfo is None else when.astimezone(EAT)
+        if not 2000 <= when.year < 2200:
+            raise ValueError("not of this age")
+    except (ValueError, OverflowError):
+        when = None
         wrong.append(
             FieldError("/scuTime", "NOT_A_TIME", "scuTime must look like 2026-11-23T10:42:00.")
         )

@@ -21,6 +21,7 @@ from gateway.errors import (
     InvoiceUnknown,
     KeyInvalid,
     KeyMissing,
+    RequestError,
 )
 from gateway.fiscal.intake import CONFIRM_HEADER, Submission
 from gateway.fiscal.signer import Answer
@@ -44,16 +45,24 @@ async def post_invoice(request: web.Request) -> web.Response:
     parts, till = services(request), till_of(request)
     key = idempotency_key(request, required=not parts.intake.takes_keyless)
     raw, value = await read_json(request)
-    body = parse_model(InvoiceIn, value)
-    invoice = build_invoice(body, parts.rates(), parts.defaults)
     digest = ids.digest(value)
+    try:
+        body = parse_model(InvoiceIn, value)
+        invoice = build_invoice(body, parts.rates(), parts.defaults)
+        printer = printer_for(parts, body.printer, till.printer)
+    except RequestError:
+        # Rates and printers change; what a till was told about this key does not.
+        earlier = None if key is None else await parts.intake.again(till.id, key, digest)
+        if earlier is None:
+            raise
+        return respond(earlier)
     sale = Submission(
         till_id=till.id,
         idem_key=key or digest,
         body_digest=digest,
         request=raw,
         invoice=invoice,
-        printer=printer_for(parts, body.printer, till.printer),
+        printer=printer,
     )
     if key is None:
         return respond(await parts.intake.submit_keyless(sale, confirmed_repeat(request)))
@@ -67,25 +76,33 @@ async def post_credit_note(request: web.Request) -> web.Response:
     assert key is not None
     original = await find(request)
     raw, value = await read_json(request)
-    body = parse_model(CreditNoteIn, value)
-    receipt = await parts.db.read(lambda conn: receipts.by_invoice(conn, original.id))
-    if original.state is not SigningState.SIGNED or receipt is None:
-        raise CreditNoteInvalid("This sale was not signed, so there is nothing to take back.")
-    invoice = build_credit_note(
-        body,
-        invoice_json.from_json(original.document),
-        original_invc_no=receipt.invc_no,
-        original_cu_invoice_no=receipt.receipt.cu_invoice_no,
-        defaults=parts.defaults,
-    )
+    digest = ids.digest([original.id, value])
+    try:
+        body = parse_model(CreditNoteIn, value)
+        printer = printer_for(parts, body.printer, till.printer)
+        receipt = await parts.db.read(lambda conn: receipts.by_invoice(conn, original.id))
+        if original.state is not SigningState.SIGNED or receipt is None:
+            raise CreditNoteInvalid("This sale was not signed, so there is nothing to take back.")
+        invoice = build_credit_note(
+            body,
+            invoice_json.from_json(original.document),
+            original_invc_no=receipt.invc_no,
+            original_cu_invoice_no=receipt.receipt.cu_invoice_no,
+            defaults=parts.defaults,
+        )
+    except RequestError:
+        earlier = await parts.intake.again(till.id, key, digest)
+        if earlier is None:
+            raise
+        return respond(earlier)
     answer = await parts.intake.submit(
         Submission(
             till_id=till.id,
             idem_key=key,
-            body_digest=ids.digest([original.id, value]),
+            body_digest=digest,
             request=raw,
             invoice=invoice,
-            printer=printer_for(parts, body.printer, till.printer),
+            printer=printer,
             original_id=original.id,
         )
     )

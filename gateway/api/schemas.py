@@ -97,8 +97,8 @@ class SignedIn(_Model):
     """`POST /v1/invoices/{id}/decision`: the receipt as KRA's portal shows it."""
 
     choice: Literal["SIGNED"]
-    rcptNo: Annotated[int, Field(ge=1)]
-    totRcptNo: Annotated[int, Field(ge=1)]
+    rcptNo: Annotated[int, Field(ge=1, le=9_999_999_999)]
+    totRcptNo: Annotated[int, Field(ge=1, le=9_999_999_999)]
     rcptSign: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{16,20}$")]
     intrlData: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{26,33}$")] | None = None
     scuTime: Text50

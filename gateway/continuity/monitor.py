@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 import sqlite3
+import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -85,6 +86,8 @@ class CeilingMonitor:
         self._on_contact = on_contact
         self._on_change = on_change
         self._pace = Pace()
+        # Moved on by the loop and by the store's writer thread, so always as one step.
+        self._moving = threading.Lock()
         self._at = first_checkpoint(self._reading())
         self._ask = asyncio.Event()
         self._told: tuple[CeilingState, int | None] | None = None
@@ -109,8 +112,13 @@ class CeilingMonitor:
 
     def view(self) -> CeilingView:
         """The ceiling at this very moment."""
-        self._at = advance(self._at, self._reading())
-        return ceiling(self._at, self._limits)
+        return ceiling(self._move(lambda at: at), self._limits)
+
+    def _move(self, change: Callable[[Checkpoint], Checkpoint]) -> Checkpoint:
+        """The stopwatches as of now, changed."""
+        with self._moving:
+            self._at = change(advance(self._at, self._reading()))
+            return self._at
 
     def gate(self) -> None:
         """Back if a receipt may be signed now. Suspended or ClockFault otherwise."""
@@ -165,10 +173,8 @@ class CeilingMonitor:
     def record_signed(self, conn: sqlite3.Connection) -> None:
         """Part of the commit of a signed sale: reading B's stopwatch survives a crash."""
         self._pace.signed(micros(self._clock.now()))
-        now = signed(advance(self._at, self._reading()))
-        if now.unsent_age_us == 0:
-            continuity.save(conn, now)
-        self._at = now
+        # Each time, not only the first: the transaction of the first may have been rolled back.
+        continuity.save(conn, self._move(signed))
 
     def contact_soon(self) -> None:
         """Ask KRA now instead of at the next heartbeat."""
@@ -259,29 +265,28 @@ class CeilingMonitor:
         self.unit_says_over = False
         kra_us = micros(result.kra_time) if result.kra_time else None
         apart_us = self._limits.clock_apart_us
-        now = contacted(advance(self._at, self._reading()), kra_us=kra_us, apart_us=apart_us)
-        self._at = now
+        now = self._move(lambda at: contacted(at, kra_us=kra_us, apart_us=apart_us))
         stamp = compact(result.kra_time) if result.kra_time else None
         wall_us = now.reading.wall_us
+        # As it stands when it is written: a receipt may have been signed meanwhile.
         await self._db.write_soft(
-            lambda conn: continuity.save(conn, now, contact_at=wall_us, kra_time=stamp)
+            lambda conn: continuity.save(conn, self._at, contact_at=wall_us, kra_time=stamp)
         )
         self._on_contact()
         return True
 
     async def _tick(self) -> None:
         view = self.view()
-        at = self._at
         state = CeilingState.SUSPENDED if self.unit_says_over and not view.blocks else view.state
         if (state, view.warn_step) == self._told:
-            await self._db.write_soft(lambda conn: continuity.save(conn, at))
+            await self._db.write_soft(lambda conn: continuity.save(conn, self._at))
             return
         told = (state, view.warn_step)
         before, self._told = self._told, told
         log.warning("ceiling.changed state=%s step=%s before=%s", state, view.warn_step, before)
 
         def change(conn: sqlite3.Connection) -> None:
-            continuity.save(conn, at)
+            continuity.save(conn, self._at)
             events.record(
                 conn,
                 at=micros(self._clock.now()),

@@ -49,6 +49,9 @@ class Checkpoint:
     unsent_age_us: int | None = None
     # What KRA's clock showed at the last contact (its resultDt), microseconds UTC.
     kra_us: int | None = None
+    # The wall clock stands behind a mark that an earlier boot has set: so much was counted since that
+    # mark. The time the machine was off is still missing from it. None: nothing is missing.
+    counted_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,8 @@ def first_checkpoint(reading: ClockReading) -> Checkpoint:
 
 def advance(at: Checkpoint, now: ClockReading) -> Checkpoint:
     """The same stopwatches, later. Ages never fall; the high-water mark never falls."""
-    wall_us = max(0, now.wall_us - max(at.reading.wall_us, at.high_water_us))
+    since_mark_us = now.wall_us - max(at.reading.wall_us, at.high_water_us)
+    counted_us = at.counted_us
     if now.boot_id == at.reading.boot_id:
         elapsed_us = max(0, (now.boottime_ns - at.reading.boottime_ns) // 1000)
         # The rest of a microsecond is carried on: asked a hundred times a second, it would be
@@ -97,15 +101,23 @@ def advance(at: Checkpoint, now: ClockReading) -> Checkpoint:
         carried_ns = at.reading.boottime_ns + elapsed_us * 1000
         now = replace(now, boottime_ns=min(carried_ns, now.boottime_ns))
     else:
-        # Time while the machine was off is known from the wall clock alone; time since boot is
-        # certain, so it is the least that went by.
-        elapsed_us = max(wall_us, now.boottime_ns // 1000)
+        # Time since boot is certain, so it is the least that went by.
+        elapsed_us = now.boottime_ns // 1000
+        counted_us = counted_us or 0
+    if counted_us is not None and since_mark_us >= 0:
+        # Time while the machine was off is known from the wall clock alone: at once, or, where the
+        # clock's battery is flat, when somebody sets it.
+        elapsed_us = max(elapsed_us, since_mark_us - counted_us)
+        counted_us = None
+    elif counted_us is not None:
+        counted_us += elapsed_us
     return Checkpoint(
         now,
         high_water_us=max(at.high_water_us, now.wall_us),
         contact_age_us=None if at.contact_age_us is None else at.contact_age_us + elapsed_us,
         unsent_age_us=None if at.unsent_age_us is None else at.unsent_age_us + elapsed_us,
         kra_us=at.kra_us,
+        counted_us=counted_us,
     )
 
 
@@ -118,7 +130,13 @@ def contacted(
     agrees = kra_us is not None and abs(at.reading.wall_us - kra_us) <= apart_us
     high_water_us = at.reading.wall_us if agrees else at.high_water_us
     return replace(
-        at, contact_age_us=0, unsent_age_us=None, high_water_us=high_water_us, kra_us=kra_us
+        at,
+        contact_age_us=0,
+        unsent_age_us=None,
+        high_water_us=high_water_us,
+        kra_us=kra_us,
+        # What is missing was before this contact.
+        counted_us=None,
     )
 
 

@@ -29,11 +29,13 @@ class Signed:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The unit certainly did not take it and will not take it as it is."""
+    """The unit certainly did not take it and will not take it as it is. `by_bytes`: whatever came
+    before, it never would have; otherwise an earlier sending may be the reason."""
 
     code: str
     message: str
     raw: bytes
+    by_bytes: bool
 
 
 @dataclass(frozen=True, slots=True)

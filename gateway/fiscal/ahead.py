@@ -1,9 +1,10 @@
-"""Notices that the control unit is ahead of this store, and stops signing until that is settled.
+"""Notices that the control unit and this store disagree, and stops signing until that is settled.
 
 It happens when an older copy of the store is put back (a backup, a virtual machine's snapshot): the
-unit has signed sales this store has never seen, and would sign them again as new. So before the
-first sale after each start the unit's own data are compared with ours, and a store that was
-restored on purpose waits for a comparison or for a person.
+unit has signed sales this store has never seen, and would sign them again as new. Or an older copy
+of the unit's folder: it would give receipt numbers a second time. So before the first sale after
+each start the unit's own data are compared with ours, and a store that was restored on purpose waits
+for a comparison or for a person.
 """
 
 from __future__ import annotations
@@ -115,6 +116,12 @@ class AheadWatch:
                     return (
                         f"the control unit has signed {unknown} receipts that this store does "
                         "not know",
+                        False,
+                    )
+                if counted < known.last_counter:
+                    return (
+                        f"the control unit's counter is at {counted}, behind {known.last_counter}, "
+                        "the last receipt here: its data were put back, or it is another unit",
                         False,
                     )
                 agreed = True

@@ -6,6 +6,7 @@ by itself; each decision is an event with who, what and why, and the resolver ta
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sqlite3
@@ -20,16 +21,13 @@ from gateway.domain.outcome import SignedData
 from gateway.domain.signing import SigningState
 from gateway.errors import DecisionInvalid, FieldError, InvoiceUnknown, NotInDoubt
 from gateway.fiscal.commit import Committer
+from gateway.fiscal.evidence import TIME_APART_S
 from gateway.money import cents, from_cents, text
 from gateway.store import events, invoices, receipts, unit
 from gateway.store.database import Database
 from gateway.store.invoices import InvoiceRow
 
 log = logging.getLogger(__name__)
-
-# A receipt signed this long before the sale was written ahead is not this sale's: the unit's clock
-# and ours may differ a little, a day's difference is another sale. Seconds.
-TIME_APART_S = 6 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,8 @@ class PortalReceipt:
 
 
 class Decisions:
-    """Used by the API and the page; `take_up` lets the resolver look again."""
+    """Used by the API and the page. A decision waits while the resolver is asking (`looking`): what
+    comes of that may be the end already. `take_up` lets it look again."""
 
     def __init__(
         self,
@@ -56,11 +55,13 @@ class Decisions:
         db: Database,
         clock: Clock,
         committer: Committer,
+        looking: asyncio.Lock,
         take_up: Callable[[], Awaitable[None]],
     ) -> None:
         self._db = db
         self._clock = clock
         self._committer = committer
+        self._looking = looking
         self._take_up = take_up
 
     async def signed(self, invoice_id: str, who: str, found: PortalReceipt) -> InvoiceRow:
@@ -99,7 +100,7 @@ class Decisions:
             self._committer.plan(row, invoice, data, raw, how="PERSON").apply(conn)
             return _row(conn, invoice_id)
 
-        return await self._decided(await self._db.write(decide), who)
+        return await self._decide(decide, who)
 
     async def not_signed(self, invoice_id: str, who: str, reason: str) -> InvoiceRow:
         """The unit does not hold the sale: it may be sent again with the same key."""
@@ -110,9 +111,13 @@ class Decisions:
             invoices.found_unsigned(conn, row, at=micros(self._clock.now()))
             return _row(conn, invoice_id)
 
-        return await self._decided(await self._db.write(decide), who)
+        return await self._decide(decide, who)
 
-    async def _decided(self, row: InvoiceRow, who: str) -> InvoiceRow:
+    async def _decide(
+        self, decide: Callable[[sqlite3.Connection], InvoiceRow], who: str
+    ) -> InvoiceRow:
+        async with self._looking:
+            row = await self._db.write(decide)
         log.warning("doubt.decided invoice=%s state=%s who=%s", row.id, row.state, who)
         await self._take_up()
         return row

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from gateway.clock import from_compact
 from gateway.domain.invoice import Invoice
 from gateway.domain.outcome import (
     Duplicate,
@@ -23,6 +24,10 @@ from gateway.domain.outcome import (
 )
 from gateway.errors import GatewayError
 from gateway.store.invoices import InvoiceRow
+
+# A receipt signed this long before or after the sale was written ahead is not this sale's: the unit's
+# clock and ours may differ a little, a day's difference is another sale. Seconds.
+TIME_APART_S = 6 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +77,8 @@ class Evidence(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StoredSale:
-    """What the unit holds under a number: the receipt and what tells whose it is. Cents; `buyer` None
-    for a walk-in."""
+    """What the unit holds under a number: the receipt and what tells whose it is. Cents; `buyer_pin`
+    None for a walk-in; `confirmed_at` (cfmDt) None where the source does not say it."""
 
     data: SignedData
     total_cents: int
@@ -122,15 +127,21 @@ class ReadBack:
 
 
 def attach_or_refuse(row: InvoiceRow, invoice: Invoice, found: StoredSale) -> Finding:
-    """HoldsIt only when total, buyer and time are this sale's (a foreign sale was once caught so)."""
+    """HoldsIt only when total, buyer and time are this sale's (a foreign sale was once caught so).
+    Where the source does not say what time was sent, the unit's own must be near it."""
     assert row.unit_request is not None
     sent = json.loads(row.unit_request)
     differs = []
     if found.total_cents != row.total_cents:
         differs.append("total")
-    if found.buyer_pin is not None and found.buyer_pin != sent.get("custTin"):
+    if (found.buyer_pin or None) != (sent.get("custTin") or None):
         differs.append("buyer")
-    if found.confirmed_at is not None and found.confirmed_at != sent.get("cfmDt"):
+    if found.confirmed_at is not None:
+        same_time = found.confirmed_at == sent["cfmDt"]
+    else:
+        apart = found.data.scu_time - from_compact(sent["cfmDt"])
+        same_time = abs(apart.total_seconds()) <= TIME_APART_S
+    if not same_time:
         differs.append("time")
     if differs:
         return CannotTell(
@@ -200,7 +211,7 @@ class Resend:
 
     It leans on the unit's own duplicate guard, which rests on one live report for Kenya: so it is
     made once in the life of a doubt, counted durably before it leaves, and only to a unit that has
-    just answered a probe. A duplicate answer says that the unit knows the number, not that it holds
+    just answered a probe. The gate is asked again right before the wire. A duplicate answer says that the unit knows the number, not that it holds
     this sale's receipt, and a full disk answers 899 too.
     """
 
@@ -217,19 +228,24 @@ class Resend:
             return self._said.get(
                 row.id, CannotTell("sent again once already, without an end", needs_person=True)
             )
-        try:
-            self._gate()
-        except GatewayError as error:
-            return CannotTell(f"nothing may be signed now ({error.code})")
+        if (shut := self._shut()) is not None:
+            return shut
         problem = await self._unit.healthy()
         if problem is not None:
             return CannotTell(f"the unit does not answer well: {problem}")
         assert row.unit_request is not None
         await self._count(row, 1)
+        if (shut := self._shut()) is not None:
+            await self._count(row, -1)
+            return shut
         outcome = await self._unit.send_sale(row.unit_request)
         match outcome:
             case Signed(data=data, raw=raw):
                 return HoldsIt(data, raw, "answered when sent again")
+            case Refused(code=code, message=message, by_bytes=False):
+                return self._remember(
+                    row, f"answered {code} {message}: perhaps because the first sending was taken"
+                )
             case Refused(code=code, message=message):
                 # The refusal itself is told, and stored, when the till asks again.
                 return HoldsItNot(f"refused when sent again: {code} {message}")
@@ -244,6 +260,13 @@ class Resend:
                 return self._remember(row, f"answered {code} ({reason}) {after}")
             case Unknown(reason=reason):
                 return self._remember(row, f"no answer to the resend either: {reason}")
+
+    def _shut(self) -> CannotTell | None:
+        try:
+            self._gate()
+        except GatewayError as error:
+            return CannotTell(f"nothing may be signed now ({error.code})")
+        return None
 
     def _remember(self, row: InvoiceRow, reason: str) -> CannotTell:
         # One doubt at a time: what an earlier sale's resend said is of no more use.

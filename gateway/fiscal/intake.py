@@ -16,7 +16,9 @@ from gateway.domain import invoice_json
 from gateway.domain.invoice import Invoice
 from gateway.domain.signing import FINAL_STATES, SigningState
 from gateway.errors import (
+    FieldError,
     GatewayError,
+    KeyInvalid,
     KeyReused,
     LikelyRepeat,
     StillWaiting,
@@ -69,6 +71,14 @@ def _likely_repeat(row: InvoiceRow) -> LikelyRepeat:
     )
 
 
+def _same_sale(row: InvoiceRow, body_digest: str) -> None:
+    if row.body_digest != body_digest:
+        raise KeyReused(
+            "This key was already used for a different sale. Send the sale with a new key.",
+            extra={"invoiceId": row.id},
+        )
+
+
 class Intake:
     """The only caller of `claim`."""
 
@@ -116,12 +126,19 @@ class Intake:
 
         # Soft: nobody has been told anything yet, and the write-ahead's fsync covers it.
         claimed: Claim = await self._db.write_soft(record)
-        row = claimed.row
-        if not claimed.won and row.body_digest != sale.body_digest:
-            raise KeyReused(
-                "This key was already used for a different sale. Send the sale with a new key.",
-                extra={"invoiceId": row.id},
-            )
+        if not claimed.won:
+            _same_sale(claimed.row, sale.body_digest)
+        return await self._outcome(claimed.row)
+
+    async def again(self, till_id: str, idem_key: str, body_digest: str) -> Answer | None:
+        """The answer of a sale that was begun before, for a body that could not be claimed now; None
+        when the key is new or nothing was signed under it. KeyReused for another body."""
+        row = await self._db.read(lambda conn: invoices.by_key(conn, till_id, idem_key))
+        if row is None:
+            return None
+        _same_sale(row, body_digest)
+        if row.state is SigningState.RECEIVED and self._signer.job(row.id) is None:
+            return None
         return await self._outcome(row)
 
     async def submit_keyless(self, sale: Submission, confirms: str | None = None) -> Answer:
@@ -131,18 +148,33 @@ class Intake:
         the till names the earlier invoice in `confirms` and so says that this is another sale.
         """
         if confirms is not None:
+            earlier = await self._stored(confirms)
+            if earlier is None or (earlier.till_id, earlier.body_digest) != (
+                sale.till_id,
+                sale.body_digest,
+            ):
+                # Any id would do as a key otherwise, and a till that makes one up sells twice.
+                raise KeyInvalid(
+                    f"{CONFIRM_HEADER} must be the invoiceId of the earlier sale that this one "
+                    "repeats.",
+                    errors=[FieldError(f"/{CONFIRM_HEADER}", "KEY_INVALID", "Not that sale.")],
+                )
             # Naming the earlier sale makes the key, so that this one cannot be doubled either.
             fingerprint = ids.digest([sale.idem_key, confirms])
             return await self.submit(replace(sale, idem_key=f"confirmed:{fingerprint[:32]}"))
         fingerprint = ids.digest([sale.invoice.till_receipt_no, sale.body_digest])
         new = self._row_of(sale)
         new = replace(new, idem_key=keyless_key(fingerprint, new.at))
+        refusal = self._refusal()
 
         def record(conn):  # type: ignore[no-untyped-def]
             earlier = invoices.claim_keyless(
                 conn, new, fingerprint, window_us=self._keyless_window_us
             )
             if earlier is None:
+                if refusal is not None:
+                    # A clock that is wrong makes every earlier sale look old: nothing is replaced.
+                    raise refusal
                 invoices.claim(conn, new)
                 events.record(
                     conn,
@@ -196,6 +228,13 @@ class Intake:
                 )
             row = fresh
 
+    def _refusal(self) -> GatewayError | None:
+        try:
+            self._gate()
+        except GatewayError as error:
+            return error
+        return None
+
     async def _stored(self, invoice_id: str) -> InvoiceRow | None:
         return await self._db.read(lambda conn: invoices.by_id(conn, invoice_id))
 
@@ -236,8 +275,7 @@ class Intake:
                 retry_after_s=2,
                 extra={"signed": "no", "invoiceId": row.id},
             )
-        # "Being signed" is a promise that the claim is there when the till asks again.
-        await self._db.write(lambda conn: None)
+        # Nothing is written for this: a claim that a power cut takes back is made anew by the retry.
         raise StillWaiting(
             "The sale is still being signed. Ask again with the same key; do not ring it up again.",
             retry_after_s=2,

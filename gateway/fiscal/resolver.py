@@ -58,6 +58,9 @@ class Resolver:
         self._idle = asyncio.Event()
         self._idle.set()
         self._told: dict[str, str] = {}
+        # Held while the sources are asked: a person's word must not meet a resend on its way. Nobody
+        # holds it longer than the unit's answers may take.
+        self.looking = asyncio.Lock()
         # The sentence shown while a sale is open; None while none is.
         self.sentence: str | None = None
 
@@ -72,16 +75,17 @@ class Resolver:
         try:
             while True:
                 self._decided.clear()
-                row = await self._row(invoice_id)
-                if row.state is not SigningState.IN_DOUBT:
-                    return self._ended(row)
-                try:
-                    finding = await self._look(row)
-                except StoreError as error:
-                    if self._db.broken is not None:
-                        raise
-                    finding = CannotTell(f"the store refuses: {error.code}")
-                ended = await self._act(row, finding)
+                async with self.looking:
+                    row = await self._row(invoice_id)
+                    if row.state is not SigningState.IN_DOUBT:
+                        return self._ended(row)
+                    try:
+                        finding = await self._look(row)
+                    except StoreError as error:
+                        if self._db.broken is not None:
+                            raise
+                        finding = CannotTell(f"the store refuses: {error.code}")
+                    ended = await self._act(row, finding)
                 if ended is not None:
                     return ended
                 rounds += 1

@@ -118,7 +118,9 @@ class Signer:
         self._arrived = asyncio.Event()
         # Why no new sale can be signed, in a sentence for a cashier; None while all is well.
         self.blocked: str | None = None
-        self.heartbeat_us = 0
+        # Since when one sale is in hand, by CLOCK_BOOTTIME; None while the line is empty. In doubt or
+        # on a full disk that may be long; else the watchdog asks how long.
+        self.busy_since_ns: int | None = None
         self._stopping = False
         # A sale is being cleared up; a stop need not wait for its end, the store knows it is open.
         self.in_doubt = False
@@ -203,7 +205,6 @@ class Signer:
             await self._clear_doubt(row, self._jobs[row.id])
         settlement: Settlement | None = None
         while True:
-            self.heartbeat_us = self._now()
             job = await self._next_job(wait=settlement is None)
             if job is None:
                 if settlement is not None:
@@ -218,11 +219,13 @@ class Signer:
                 settlement = await self._sign(begun, job)
 
     async def _next_job(self, *, wait: bool) -> Job | None:
+        self.busy_since_ns = None
         while not self._line:
             if not wait or self._stopping:
                 return None
             self._arrived.clear()
             await self._arrived.wait()
+        self.busy_since_ns = self._clock.boottime_ns()
         _, job = self._line.popitem(last=False)
         job.begun = True
         return job

@@ -7,26 +7,27 @@ import sqlite3
 from gateway.domain.ceiling import Checkpoint, ClockReading
 
 _LOAD = """
-    SELECT boot_id, boottime_ns, wall_us, high_water_us, contact_age_us, unsent_age_us, kra_us
+    SELECT boot_id, boottime_ns, wall_us, high_water_us, contact_age_us, unsent_age_us, kra_us,
+           counted_us
     FROM continuity WHERE id = 1"""
 _SAVE = """
     INSERT INTO continuity (id, boot_id, boottime_ns, wall_us, high_water_us, contact_age_us,
-                            unsent_age_us, contact_at, kra_time, kra_us)
-    VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                            unsent_age_us, contact_at, kra_time, kra_us, counted_us)
+    VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (id) DO UPDATE SET
         boot_id = excluded.boot_id, boottime_ns = excluded.boottime_ns,
         wall_us = excluded.wall_us, high_water_us = excluded.high_water_us,
         contact_age_us = excluded.contact_age_us, unsent_age_us = excluded.unsent_age_us,
         contact_at = COALESCE(excluded.contact_at, contact_at),
         kra_time = COALESCE(excluded.kra_time, kra_time),
-        kra_us = excluded.kra_us"""
+        kra_us = excluded.kra_us, counted_us = excluded.counted_us"""
 
 
 def load(conn: sqlite3.Connection) -> Checkpoint | None:
     row = conn.execute(_LOAD).fetchone()
     if row is None:
         return None
-    return Checkpoint(ClockReading(row[2], row[1], row[0]), row[3], row[4], row[5], row[6])
+    return Checkpoint(ClockReading(row[2], row[1], row[0]), *row[3:])
 
 
 def save(
@@ -50,6 +51,7 @@ def save(
             contact_at,
             kra_time,
             at.kra_us,
+            at.counted_us,
         ),
     )
 

@@ -80,6 +80,10 @@ class Database:
         reader = await self._readers.get()
         try:
             return await run_on(reader, lambda conn: _read(conn, fn))
+        except sqlite3.DatabaseError as error:
+            if _name(error).startswith(_DAMAGED):
+                raise self._translated(error) from error
+            raise
         finally:
             self._readers.put_nowait(reader)
 
@@ -118,14 +122,14 @@ class Database:
             return fn(conn)
 
     def _translated(self, error: sqlite3.Error) -> Exception:
-        name = getattr(error, "sqlite_errorname", "") or ""
+        name = _name(error)
         if _is_full(error):
             return DiskFull("The disk is full. Free some space; selling goes on by itself then.")
         if name.startswith("SQLITE_IOERR"):
             self.broken = f"{name}: {error}"
             log.critical("store.failed error=%s", self.broken)
             return StoreError("The disk failed while writing. Call the technician.")
-        if name in ("SQLITE_CORRUPT", "SQLITE_NOTADB") or name.startswith("SQLITE_CORRUPT"):
+        if name.startswith(_DAMAGED):
             self.broken = f"{name}: {error}"
             log.critical("store.corrupt error=%s", self.broken)
             return StoreCorrupt("The store is damaged. Restore a backup; see the status page.")
@@ -134,9 +138,16 @@ class Database:
         return StoreError(f"The store refused: {name or type(error).__name__}.")
 
 
+_DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+
+
+def _name(error: sqlite3.Error) -> str:
+    return getattr(error, "sqlite_errorname", "") or ""
+
+
 def _is_full(error: sqlite3.Error) -> bool:
     # The WAL's index cannot grow either, and says so in its own words.
-    return getattr(error, "sqlite_errorname", "") in ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")
+    return _name(error) in ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")
 
 
 async def run_on(connection: aiosqlite.Connection, fn: Callable[[sqlite3.Connection], T]) -> T:

@@ -168,8 +168,9 @@ def by_signature(conn: sqlite3.Connection, rcpt_sign: str) -> ReceiptRow | None:
 
 
 def last_counter(conn: sqlite3.Connection) -> int:
-    """The highest total counter stored here; 0 before the first receipt."""
-    return int(conn.execute("SELECT COALESCE(MAX(tot_rcpt_no), 0) FROM receipt").fetchone()[0])
+    """The total counter of the last receipt stored here; 0 before the first."""
+    newest = last(conn)
+    return 0 if newest is None else newest.tot_rcpt_no
 
 
 def since(conn: sqlite3.Connection, start_us: int) -> tuple[int | None, int]:

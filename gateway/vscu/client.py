@@ -28,7 +28,7 @@ from gateway.domain.outcome import (
 )
 from gateway.domain.tax import TaxRate
 from gateway.http import read_whole
-from gateway.vscu.codes import CEILING_CANDIDATES, Proof, proof, words
+from gateway.vscu.codes import BY_BYTES, CEILING_CANDIDATES, Proof, proof, words
 from gateway.vscu.wire import ANSWER_MAX_BYTES, Answer, decode, encode
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,8 @@ PATHS = {
 }
 # First watermark of an incremental read (etims.md 2.4).
 FIRST_WATERMARK = "20180520000000"
+# What the store can hold; a counter beyond it is no counter.
+COUNTER_END = 2**62
 OK_AND_EMPTY = ("000", "0", "00", "0000", "001")
 
 
@@ -195,7 +197,7 @@ class UnitClient:
         hint = answer.code in CEILING_CANDIDATES
         match proof(answer.code, self._duplicates, answer.message):
             case Proof.REFUSED:
-                return Refused(answer.code, reason, answer.raw)
+                return Refused(answer.code, reason, answer.raw, answer.code in BY_BYTES)
             case Proof.NOT_READY:
                 return NotSent(reason, answer.raw, ceiling_hint=hint)
             case Proof.DUPLICATE:
@@ -205,7 +207,7 @@ class UnitClient:
 
     def _without_envelope(self, answer: Answer) -> SaleOutcome:
         if answer.status == 400:
-            return Refused("400", "the unit could not read the request", answer.raw)
+            return Refused("400", "the unit could not read the request", answer.raw, True)
         if answer.status in (404, 405):
             return NotSent(f"the unit serves no such path (HTTP {answer.status})", answer.raw)
         hint = answer.status == 503
@@ -289,10 +291,12 @@ def signed_data(data: Any) -> SignedData | str:
         intrl_data, rcpt_sign = str(data["intrlData"] or ""), str(data["rcptSign"] or "")
         stamp = data.get("vsdcRcptPbctDate") or data.get("VSCURcptPbctDate")
         scu_time = from_compact(str(stamp))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         return f"a field is missing or wrong ({error})"
-    if rcpt_no < 1 or tot_rcpt_no < 1 or not intrl_data or not rcpt_sign:
-        return "number or signature is empty"
+    if not (0 < rcpt_no < COUNTER_END and 0 < tot_rcpt_no < COUNTER_END):
+        return "a number is out of range"
+    if not intrl_data or not rcpt_sign:
+        return "the signature is empty"
     return SignedData(
         rcpt_no=rcpt_no,
         tot_rcpt_no=tot_rcpt_no,

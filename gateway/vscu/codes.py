@@ -39,6 +39,10 @@ _REFUSED = {
     "934": "the sale was credited already",
     "935": "the credit note does not fit the sale",
 }
+# These speak of the request's bytes alone. The others of _REFUSED depend on what the unit or KRA knows
+# by now, and that may be an earlier sending of the same sale: its purchase code is used, its credit
+# note is there already.
+BY_BYTES = frozenset({"400", "834", "881", "893", "895", "910", "911", "912"})
 # The unit did not sign: it says so of itself, before it could. 899 is not here: it is also the answer
 # to a duplicate and to a full disk (etims.md 8.3). 838 and 900 to 906 are not here either: they may be
 # what KRA answered to the upload of a sale that the unit had signed already.

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+import time
 from pathlib import Path
 
-from gateway.store import outbox
+import pytest
+
+from gateway.errors import StoreError
+from gateway.store import continuity, outbox
 from hw_fakes.cloud.server import FakeCloud
 from hw_fakes.vscu.unit import UnitControl
 from tests.support.clock import FakeClock
@@ -128,6 +133,13 @@ async def test_at_hour_24_signing_halts_everything_else_goes_on_and_contact_ends
         assert (halted.status, halted.json["code"]) == (503, "SUSPENDED")
         assert halted.json["signed"] == "no"
         assert int(halted.headers["Retry-After"]) > 0
+        path = f"/v1/invoices/{signed.json['invoiceId']}"
+        body = {"tillReceiptNo": "CN-1", "reason": "06"}
+        note = await till.request("POST", f"{path}/credit-notes", key="note", json=body)
+        assert (note.status, note.json["code"]) == (503, "SUSPENDED")
+        assert int(note.headers["Retry-After"]) > 0
+        for read in (path, "/v1/reports/x", "/v1/codes", "/metrics"):
+            assert (await till.request("GET", read)).status == 200
         replay = await till.sell("before", a_sale(tillReceiptNo="before"))
         assert replay.body == signed.body
         status = await till.request("GET", "/v1/status")
@@ -141,6 +153,7 @@ async def test_at_hour_24_signing_halts_everything_else_goes_on_and_contact_ends
         resumed = await till.sell("halted", a_sale(tillReceiptNo="x"))
         assert resumed.json["code"] == "IDEMPOTENCY_KEY_REUSED"
         assert (await till.sell("fresh", a_sale())).status == 201
+    # Neither the sale nor the credit note of the halt was signed behind the till's back.
     assert [e["trdInvcNo"] for e in await unit.journal()][0] == "before"
     assert len(await unit.journal()) == 3
 
@@ -166,3 +179,25 @@ def _offset(clock: FakeClock) -> int:
     import time
 
     return round(clock.now().timestamp() - time.time())
+
+
+async def test_a_commit_that_failed_first_still_starts_the_stopwatch(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    """The disk is full at the commit of the first sale after a contact: reading B must not forget."""
+    clock = FakeClock()
+    await unit.knobs(clockOffsetSeconds=round(clock.now().timestamp() - time.time()))
+    async with open_shop(make_settings(shop_dir, unit.url), clock) as shop:
+        db, monitor = shop.gateway.db, shop.gateway.monitor
+
+        def fails(conn: sqlite3.Connection) -> None:
+            monitor.record_signed(conn)
+            raise StoreError("no room")
+
+        with pytest.raises(StoreError):
+            await db.write(fails)
+        clock.pass_time(seconds=1)
+        await db.write(monitor.record_signed)
+        stored = await db.read(continuity.load)
+    assert stored is not None
+    assert stored.unsent_age_us == 1_000_000

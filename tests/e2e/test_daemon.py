@@ -68,6 +68,8 @@ async def test_a_second_instance_on_the_same_store_is_refused(tmp_path: Path) ->
         await second.start()
     except RuntimeError as error:
         assert "already uses" in str(error)
+        # Nor is the unit's folder ever opened by two JVMs.
+        assert "jvm.started" not in second.log()
     else:
         raise AssertionError("two gateways share one store")
     assert await daemon.stop() == 0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 from hw_fakes.vscu.unit import UnitControl
+from tests.support.clock import FakeClock
 from tests.support.shop import a_sale, make_settings, open_shop
 
 
@@ -56,11 +58,36 @@ async def test_a_sale_that_was_not_signed_is_no_repeat(unit: UnitControl, shop_d
     assert len(await unit.journal()) == 1
 
 
+async def test_a_wrong_clock_makes_no_sale_look_old(unit: UnitControl, shop_dir: Path) -> None:
+    """A till retries while the clock is wrong, and again when it is right: still the same sale."""
+    clock = FakeClock()
+    await unit.knobs(clockOffsetSeconds=round(clock.now().timestamp() - time.time()))
+    async with open_shop(make_settings(shop_dir, unit.url), clock) as shop:
+        till, sale = shop.till(), a_sale()
+        assert (await till.sell(None, sale)).status == 201
+        for days, code in ((-400, "LIKELY_REPEAT"), (400, "CLOCK_FAULT")):
+            clock.step_wall(days=days)
+            assert (await till.sell(None, sale)).json["code"] == code
+            assert (await till.sell(None, a_sale())).json["code"] == "CLOCK_FAULT"
+            clock.step_wall(days=-days)
+            assert (await till.sell(None, sale)).json["code"] == "LIKELY_REPEAT"
+    assert len(await unit.journal()) == 1
+
+
 async def test_a_confirmation_must_name_an_invoice(unit: UnitControl, shop_dir: Path) -> None:
     async with open_shop(make_settings(shop_dir, unit.url)) as shop:
-        headers = {"Confirm-New-Sale": "yes"}
-        reply = await shop.till().request("POST", "/v1/invoices", json=a_sale(), headers=headers)
-    assert (reply.status, reply.json["code"]) == (400, "IDEMPOTENCY_KEY_INVALID")
+        till, sale = shop.till(), a_sale()
+        signed = await till.sell(None, sale)
+        other = await till.sell(None, a_sale())
+        for name in ("yes", "0" * 26, other.json["invoiceId"]):
+            headers = {"Confirm-New-Sale": name}
+            reply = await till.request("POST", "/v1/invoices", json=sale, headers=headers)
+            assert (reply.status, reply.json["code"]) == (400, "IDEMPOTENCY_KEY_INVALID")
+        headers = {"Confirm-New-Sale": signed.json["invoiceId"]}
+        stranger = shop.till("till-2")
+        reply = await stranger.request("POST", "/v1/invoices", json=sale, headers=headers)
+        assert (reply.status, reply.json["code"]) == (400, "IDEMPOTENCY_KEY_INVALID")
+    assert len(await unit.journal()) == 2
 
 
 async def test_a_shop_may_insist_on_keys(unit: UnitControl, shop_dir: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import aiohttp
 
 from hw_fakes.printer.peer import FakePrinter
+from hw_fakes.vscu.kra import FakeKra
 from tests.support.daemon import Daemon
 from tests.support.shop import TOKENS, a_sale
 
@@ -36,24 +37,35 @@ async def status_of(daemon: Daemon, *more: str) -> tuple[int, str]:
 
 
 async def test_the_story_of_an_outage_in_real_time(tmp_path: Path) -> None:
+    """KRA's server stops, a login page answers in its place, and KRA comes back: real sockets."""
+    kra = FakeKra()
+    await kra.start()
     printer = FakePrinter()
     printer.plug()
     daemon = Daemon(
         tmp_path,
         CEILING + f'[printers.counter]\nport = "{printer.device_path}"\nbaud = 115200\n',
     )
+    properties = tmp_path / "unit" / "config" / "application.properties"
+    properties.write_text(properties.read_text() + f"api.external.domain={kra.url}\n")
     async with aiohttp.ClientSession() as session:
         await daemon.start()
+        await daemon.unit.knobs(ceilingReading="off")
         till = daemon.till(session)
         await state(daemon, session, "ONLINE")
         assert (await till.sell("one", a_sale())).status == 201
-        await daemon.unit.knobs(upstream="offline", ceilingReading="off")
+        await kra.stop()
         await state(daemon, session, "OFFLINE")
         assert (await till.sell("two", a_sale())).status == 201
         await state(daemon, session, "WARNING")
         await state(daemon, session, "SUSPENDED")
         reply = await till.sell("three", a_sale(tillReceiptNo="three"))
         assert (reply.status, reply.json["code"]) == (503, "SUSPENDED")
+        kra.captive = True
+        await kra.start()
+        asked = kra.asked
+        while kra.asked < asked + 2:
+            assert (await till.sell("three", a_sale(tillReceiptNo="three"))).status == 503
         code, text = await status_of(daemon)
         assert (code, text.split(":")[0]) == (1, "SUSPENDED")
         metrics = (await till.request("GET", "/metrics")).body.decode()
@@ -63,7 +75,7 @@ async def test_the_story_of_an_outage_in_real_time(tmp_path: Path) -> None:
         slips = [slip.text() for slip in await printer.wait_for_slips(4, 20)]
         assert sum("SELLING STOPS" in re.sub(r"\s+", " ", text) for text in slips) == 3
         assert any("SUSPENDED" in text for text in slips)
-        await daemon.unit.knobs(upstream="online")
+        kra.captive = False
         await state(daemon, session, "ONLINE")
         again = await till.sell("three", a_sale(tillReceiptNo="three"))
         assert again.status == 201
@@ -74,6 +86,7 @@ async def test_the_story_of_an_outage_in_real_time(tmp_path: Path) -> None:
         assert (await status_of(daemon))[0] == 3
     assert [entry["invcNo"] for entry in signed_by(tmp_path)] == [1, 2, 3]
     printer.close()
+    await kra.stop()
 
 
 def signed_by(directory: Path) -> list[dict[str, int]]:

@@ -98,6 +98,45 @@ async def test_another_body_under_a_used_key_is_refused(unit: UnitControl, shop_
     assert len(await unit.journal()) == 2
 
 
+async def test_a_replay_outlives_a_change_of_settings(unit: UnitControl, shop_dir: Path) -> None:
+    """The printer is gone and a sale may have one line now: what was told is told again."""
+    printers = {"counter": {"port": str(shop_dir / "nowhere"), "confirm": "none"}}
+    with_printer = make_settings(shop_dir, unit.url, printers=printers)
+    sale = a_sale(printer="counter")
+    note = {"tillReceiptNo": "CN-1", "reason": "06", "printer": "counter"}
+    async with open_shop(with_printer) as shop:
+        first = await shop.till().sell("key-1", sale)
+        path = f"/v1/invoices/{first.json['invoiceId']}/credit-notes"
+        credited = await shop.till().request("POST", path, key="note", json=note)
+        assert (first.status, credited.status) == (201, 201)
+    async with open_shop(make_settings(shop_dir, unit.url, api={"max_lines": 1})) as shop:
+        again = await shop.till().sell("key-1", sale)
+        note_again = await shop.till().request("POST", path, key="note", json=note)
+        reused = await shop.till().sell("key-1", {**sale, "tillReceiptNo": "other"})
+        new = await shop.till().sell("key-2", sale)
+    assert (again.status, again.body) == (201, first.body)
+    assert (note_again.status, note_again.body) == (201, credited.body)
+    assert (reused.status, reused.json["code"]) == (422, "IDEMPOTENCY_KEY_REUSED")
+    assert (new.status, new.json["code"]) == (422, "INVOICE_INVALID")
+    assert len(await unit.journal()) == 2
+
+
+async def test_credit_notes_of_one_sale_at_once_are_one(unit: UnitControl, shop_dir: Path) -> None:
+    async with open_shop(make_settings(shop_dir, unit.url)) as shop:
+        sale = await shop.till().sell("sale", a_sale())
+        path = f"/v1/invoices/{sale.json['invoiceId']}/credit-notes"
+        notes = await asyncio.gather(
+            *(
+                shop.till(f"till-{n}").request(
+                    "POST", path, key=f"note-{n}", json={"tillReceiptNo": f"CN-{n}", "reason": "06"}
+                )
+                for n in range(1, 9)
+            )
+        )
+        assert sorted(note.status for note in notes) == [201] + [409] * 7
+    assert [entry["rcptTyCd"] for entry in await unit.journal()] == ["S", "R"]
+
+
 async def test_a_credit_note_takes_the_whole_sale_back_once(
     unit: UnitControl, shop_dir: Path
 ) -> None:

@@ -83,7 +83,10 @@ async def test_the_portals_receipt_settles_the_sale(unit: UnitControl, shop_dir:
         ({"total": "much"}, "AMOUNT_INVALID"),
         ({"scuTime": "yesterday"}, "NOT_A_TIME"),
         ({"rcptSign": "short"}, "SIGNATURE_INVALID"),
+        ({"scuTime": "0001-01-01T00:00:00", "despiteTime": "who knows"}, "NOT_A_TIME"),
+        ({"scuTime": "9999-12-31T23:59:59-23:59", "despiteTime": "who knows"}, "NOT_A_TIME"),
         ({"rcptNo": "1"}, "WRONG_TYPE"),
+        ({"totRcptNo": 10**20}, "OUT_OF_RANGE"),
         ({"surprise": 1}, "UNKNOWN_FIELD"),
         ({"choice": "MAYBE"}, "NOT_ALLOWED"),
     ],
@@ -167,3 +170,27 @@ async def test_a_shop_without_technicians_says_so(unit: UnitControl, shop_dir: P
         reply = await shop.technician().request("GET", "/v1/unit/numbering")
     assert reply.status == 401
     assert "GATEWAY_TECHNICIAN_TOKENS" in reply.json["detail"]
+
+
+async def test_a_decision_waits_for_a_resend_on_its_way(unit: UnitControl, shop_dir: Path) -> None:
+    """Somebody says "not signed" while the bytes are out once more, and the unit signs them."""
+    settings = make_settings(shop_dir, unit.url, api={"wait_s": 0.1})
+    sale = a_sale()
+    async with open_shop(settings) as shop:
+        await unit.knobs(diskFull=True, latencyMs=2000)
+        first = await shop.till().sell("key", sale)
+        path = f"/v1/invoices/{first.json['invoiceId']}"
+        while (await shop.till().request("GET", path)).json["state"] != "IN_DOUBT":
+            pass
+        # The one resend waits in the unit by now, or will in a moment.
+        await unit.knobs(diskFull=False)
+        said = await shop.technician().decide(
+            first.json["invoiceId"], choice="NOT_SIGNED", reason="not on the portal"
+        )
+        assert (said.status, said.json["code"]) == (409, "NOT_IN_DOUBT")
+        reply = await shop.till().sell("key", sale)
+        assert (reply.status, reply.json["recovered"]) == (201, True)
+        await unit.knobs(latencyMs=0)
+        assert (await shop.till().sell("next", a_sale())).status in (201, 202)
+    journal = await unit.journal()
+    assert len({entry["trdInvcNo"] for entry in journal}) == len(journal)

@@ -45,6 +45,28 @@ async def test_a_lost_answer_is_never_signed_again_and_blocks_until_it_is_settle
     assert len(await unit.journal()) == 1
 
 
+@pytest.mark.parametrize("code", ["883", "934"])
+async def test_a_refusal_that_the_first_sending_may_have_caused_proves_nothing(
+    unit: UnitControl, shop_dir: Path, code: str
+) -> None:
+    """Signed, not heard, sent again: "the purchase code is used", "it was credited already"."""
+    settings = make_settings(shop_dir, unit.url, api={"wait_s": 10})
+    async with open_shop(settings) as shop:
+        await unit.knobs(latencyMs=1500, loseAnswers=1)
+        selling = asyncio.ensure_future(shop.till().sell("key", a_sale()))
+        while not await unit.journal():
+            pass
+        await unit.knobs(rejectNext=1, rejectCode=code, rejectMessage="no")
+        reply = await selling
+        assert reply.json["code"] == "OUTCOME_UNKNOWN"
+        await unit.knobs(latencyMs=0)
+        other = await shop.till("till-2").sell("other", a_sale())
+        assert (other.status, other.json["signed"]) == (503, "no")
+        status = await shop.till().request("GET", "/v1/status")
+        assert "by a person" in status.json["signer"]["blocked"]
+    assert len(await unit.journal()) == 1
+
+
 async def test_the_answer_is_swallowed_six_times(unit: UnitControl, shop_dir: Path) -> None:
     """The field's most common defect: signed, not heard, sent again. `make bench` has the time."""
     part = {**QUICK, "read_back": True}

@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import aiohttp
 import pytest
 
+from gateway import daemon as process
 from gateway.app import open_gateway
 from gateway.errors import StoreError
+from gateway.store import invoices
 from hw_fakes.vscu.unit import UnitControl
 from tests.conftest import need_tool
+from tests.support.clock import FakeClock
 from tests.support.daemon import Daemon
 from tests.support.shop import a_sale, make_settings, open_shop
 
@@ -196,3 +201,26 @@ async def test_after_an_unclean_stop_the_page_says_what_was_in_hand(tmp_path: Pa
         status = (await daemon.till(session).request("GET", "/v1/status")).json
         assert status["gateway"]["lastStop"] is None
         await daemon.stop()
+
+
+async def test_the_watchdog_hears_of_a_writer_that_hangs(
+    unit: UnitControl, shop_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that neither writes nor fails: the loop lives and nothing is signed."""
+    monkeypatch.setattr(process, "STORE_MAX_S", 0.2)
+    clock, goes_on = FakeClock(), threading.Event()
+    await unit.knobs(
+        clockOffsetSeconds=round(clock.now().timestamp() - time.time()), latencyMs=1500
+    )
+    async with open_shop(make_settings(shop_dir, unit.url), clock) as shop:
+        selling = asyncio.ensure_future(shop.till().sell("key", a_sale()))
+        while await shop.gateway.db.read(invoices.open_row) is None:
+            assert await process.signing_problem(shop.gateway) is None
+        writing = asyncio.ensure_future(shop.gateway.db.write(lambda conn: goes_on.wait(60)))
+        assert "the store has not answered" in str(await process.signing_problem(shop.gateway))
+        clock.pass_time(seconds=100)
+        assert "in hand for 10" in str(await process.signing_problem(shop.gateway))
+        goes_on.set()
+        await writing
+        assert (await selling).status == 201
+        assert await process.signing_problem(shop.gateway) is None

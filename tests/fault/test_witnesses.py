@@ -44,14 +44,23 @@ async def test_the_units_database_gives_the_lost_receipt_back(
         assert looked[-1]["finding"] == "HoldsIt"
 
 
-@pytest.mark.parametrize("column", ["TOT_AMT = '1.00'", "CUST_TIN = 'A999999999Z'", "CFM_DT = '1'"])
+@pytest.mark.parametrize(
+    "column",
+    [
+        "TOT_AMT = '1.00'",
+        "CUST_TIN = 'A999999999Z'",
+        "CUST_TIN = NULL",
+        "CFM_DT = '1'",
+        "CFM_DT = NULL, VSDC_RCPT_PBCT_DATE = '20260101120000'",
+    ],
+)
 async def test_a_row_that_is_another_sale_is_never_attached(
     unit: UnitControl, shop_dir: Path, column: str
 ) -> None:
     settings = witnessed(shop_dir, unit, database_query=SALE_QUERY)
     async with open_shop(settings) as shop:
         await unit.knobs(loseAnswers=1)
-        doubt = await shop.till().sell("key", a_sale())
+        doubt = await shop.till().sell("key", a_sale(buyer={"pin": "A123456789Z"}))
         assert doubt.json["code"] == "OUTCOME_UNKNOWN"
     unit_database.write(shop_dir / "unit.sqlite", await unit.journal())
     with sqlite3.connect(shop_dir / "unit.sqlite") as conn:
@@ -130,3 +139,23 @@ async def test_an_old_copy_of_the_store_does_not_sign(unit: UnitControl, shop_di
         reply = await shop.till().sell("three", third)
         assert (reply.status, reply.json["invcNo"]) == (201, 3)
     assert [entry["invcNo"] for entry in await unit.journal()] == [1, 2, 3]
+
+
+async def test_a_unit_that_was_put_back_does_not_sign(unit: UnitControl, shop_dir: Path) -> None:
+    """The unit's folder of yesterday: it would give the numbers of today's receipts once more."""
+    settings = witnessed(shop_dir, unit, database_counter_query=COUNTER_QUERY)
+    unit_database.write(shop_dir / "unit.sqlite", [])
+    third = a_sale()
+    async with open_shop(settings) as shop:
+        for key in ("one", "two"):
+            assert (await shop.till().sell(key, a_sale())).status == 201
+    journal = await unit.journal()
+    unit_database.write(shop_dir / "unit.sqlite", journal[:1])
+    async with open_shop(settings) as shop:
+        held = await shop.till().sell("three", third)
+        assert (held.status, held.json["code"]) == (503, "UNIT_AHEAD")
+        status = await shop.till().request("GET", "/v1/status")
+        assert "were put back" in status.json["signer"]["hold"]
+    unit_database.write(shop_dir / "unit.sqlite", journal)
+    async with open_shop(settings) as shop:
+        assert (await shop.till().sell("three", third)).status == 201

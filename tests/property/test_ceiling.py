@@ -146,6 +146,34 @@ def test_a_clock_in_its_own_past_is_a_fault_and_heals() -> None:
     assert ceiling(healed, LIMITS).state is CeilingState.OFFLINE
 
 
+def test_a_flat_battery_does_not_hide_the_time_the_machine_was_off() -> None:
+    """Off for ten hours, up at 1970, set right half an hour later: ten and a half hours went by."""
+    off, later = 10 * HOUR_US, HOUR_US // 2
+    before = at_age(20 * HOUR_US)
+    dead = advance(before, ClockReading(1_000_000, 1_000_000_000, "c"))
+    assert ceiling(dead, LIMITS).state is CeilingState.CLOCK_FAULT
+    dead = advance(dead, ClockReading(later, later * 1000, "c"))
+    assert dead.contact_age_us == 20 * HOUR_US + later
+    right = advance(dead, ClockReading(START + 20 * HOUR_US + off + later, later * 1000, "c"))
+    assert right.contact_age_us == 30 * HOUR_US + later
+    assert ceiling(right, LIMITS).state is CeilingState.SUSPENDED
+    # Once found it is not counted again.
+    after = advance(right, ClockReading(right.reading.wall_us + 5, later * 1000 + 5000, "c"))
+    assert after.contact_age_us == right.contact_age_us + 5
+    # KRA heard meanwhile: what was before no longer matters.
+    heard = advance(contacted(dead), ClockReading(right.reading.wall_us, later * 1000, "c"))
+    assert heard.contact_age_us == 0
+
+
+@given(st.integers(0, 40 * HOUR_US), st.integers(0, HOUR_US), st.integers(0, HOUR_US))
+def test_off_and_up_with_a_wrong_clock_twice_is_counted_once(off: int, up: int, more: int) -> None:
+    at = advance(at_age(HOUR_US), ClockReading(0, up * 1000, "c"))
+    at = advance(at, ClockReading(0, more * 1000, "d"))
+    real = off + up + more
+    at = advance(at, ClockReading(START + HOUR_US + real, more * 1000, "d"))
+    assert at.contact_age_us == HOUR_US + real
+
+
 def test_a_clock_that_was_a_year_ahead_is_cured_by_kras_own_time() -> None:
     year = 365 * 24 * HOUR_US
     ahead = advance(at_age(0), ClockReading(START + year, 1000, "b"))

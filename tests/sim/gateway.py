@@ -66,12 +66,16 @@ class RealGateway:
             committer=committer,
             evidence=lambda count: [
                 *witnesses,
-                Resend(self.client, self.monitor.resend_gate, count),
+                Resend(self.client, self._resend_gate, count),
             ],
         )
         self.ahead = AheadWatch(db=db, clock=clock, readers=readers)
         self.decisions = Decisions(
-            db=db, clock=clock, committer=committer, take_up=self.resolver.take_up
+            db=db,
+            clock=clock,
+            committer=committer,
+            looking=self.resolver.looking,
+            take_up=self.resolver.take_up,
         )
         self.signer = Signer(
             db=db,
@@ -90,6 +94,10 @@ class RealGateway:
     def _gate(self) -> None:
         self.ahead.gate()
         self.monitor.gate()
+
+    def _resend_gate(self) -> None:
+        self.ahead.gate()
+        self.monitor.resend_gate()
 
     async def run(self) -> None:
         """From start to the end of the process; an exception is an exit that systemd restarts."""
@@ -110,19 +118,24 @@ class RealGateway:
             task.result()
 
     def _at_rest(self, row: InvoiceRow) -> bool:
-        return self.inherited == (row.id, row.attempts)
+        return self.ahead.hold is None and self.inherited == (row.id, row.attempts)
 
     ready = False
     inherited: tuple[str, int] | None = None
 
-    async def submit(self, till: str, key: str, *, refused: bool = False) -> tuple[int, bytes]:
+    async def submit(
+        self, till: str, key: str, *, refused: bool = False, keyless: bool = False
+    ) -> tuple[int, bytes]:
         """What `POST /v1/invoices` does, without the HTTP around it."""
         invoice = an_invoice(till_receipt_no=key)
         if refused:
             invoice = replace(invoice, remark="refused")
         sale = Submission(till, key, ids.digest(key), b"{}", invoice, None)
         try:
-            answer = await self.intake.submit(sale)
+            if keyless:
+                answer = await self.intake.submit_keyless(sale)
+            else:
+                answer = await self.intake.submit(sale)
         except GatewayError as error:
             return problem.render(error, "/v1/invoices")
         return answer.status, answer.body

@@ -37,7 +37,9 @@ class System(Protocol):
     ready: bool
 
     async def run(self) -> None: ...
-    async def submit(self, till: str, key: str, *, refused: bool) -> tuple[int, bytes]: ...
+    async def submit(
+        self, till: str, key: str, *, refused: bool, keyless: bool
+    ) -> tuple[int, bytes]: ...
     async def person(self) -> None: ...
 
 
@@ -49,6 +51,8 @@ class Sale:
     till: str
     key: str
     refused: bool
+    # Its till sends no key; `key` is its receipt number only.
+    keyless: bool
     heard: list[tuple[int, bytes]] = field(default_factory=list)
     final: tuple[int, bytes] | None = None
 
@@ -94,7 +98,7 @@ class Shop:
                 said = await self.request(sale)
                 if said is not None:
                     sale.heard.append(said)
-                    if said[0] in (201, 422):
+                    if said[0] in (201, 409, 422):
                         sale.final = said
                         break
                 await asyncio.sleep(self.world.chance.choice((0.01, 0.5, 2, 10)))
@@ -109,7 +113,9 @@ class Shop:
             return None
         copies = 2 if world.happens(0.15) else 1
         asked = [
-            asyncio.ensure_future(system.submit(sale.till, sale.key, refused=sale.refused))
+            asyncio.ensure_future(
+                system.submit(sale.till, sale.key, refused=sale.refused, keyless=sale.keyless)
+            )
             for _ in range(copies)
         ]
         patience = world.chance.choice((0.02, 1.0, 10.0, 40.0)) if not world.quiet else 60.0
@@ -153,7 +159,7 @@ class Shop:
         for number in range(chance.randint(1, 4)):
             name = f"till-{number}"
             mine = [
-                Sale(name, f"{name}-{n}", chance.random() < 0.05)
+                Sale(name, f"{name}-{n}", chance.random() < 0.05, chance.random() < 0.2)
                 for n in range(chance.randint(1, 6))
             ]
             self.sales += mine
@@ -185,7 +191,12 @@ class Shop:
             while again is None:
                 again = await self.request(sale)
                 await asyncio.sleep(1)
-            if again != sale.final:
+            if sale.keyless and sale.final and sale.final[0] != 422:
+                # Asked again it is a likely repeat of the one receipt.
+                ids = {json.loads(body)["invoiceId"] for _, body in (again, sale.final)}
+                if again[0] != 409 or len(ids) != 1:
+                    self.world.problems.append(f"{sale.key} without a key: {again}")
+            elif again != sale.final:
                 self.world.problems.append(f"{sale.key} was told {sale.final}, and now {again}")
 
     def check(self) -> None:
@@ -208,6 +219,8 @@ class Shop:
                 entry = by_key.get(sale.key)
                 if entry is None or json.loads(body)["rcptSign"] != entry["rcptSign"]:
                     problems.append(f"{sale.key} was told a receipt the unit does not have")
+            if sale.final and sale.final[0] == 409 and sale.key not in by_key:
+                problems.append(f"{sale.key} was called a repeat, and is not signed")
             if sale.final and sale.final[0] == 422 and sale.key in by_key:
                 problems.append(f"{sale.key} was refused, and is signed")
             if any(status >= 500 and status != 503 for status, _ in sale.heard):

@@ -212,6 +212,25 @@ async def test_back_to_1970_over_a_reboot(week: Week) -> None:
     assert await week.told() == "signed"
 
 
+async def test_1970_does_not_hide_a_night_without_power(week: Week) -> None:
+    """Off for 25 hours, up with a flat battery, started anew, set right by hand: the hours count."""
+    await cut(week)
+    await week.end()
+    right = week.clock.now()
+    week.clock.reboot(hours=25)
+    week.clock.step_wall(seconds=-right.timestamp())
+    for _ in range(2):
+        await week.start()
+        assert await week.told() == "CLOCK_FAULT"
+        await week.end()
+    await week.start()
+    week.clock.step_wall(seconds=right.timestamp())
+    assert await week.told() == "SUSPENDED"
+    await week.upstream("online")
+    await week.contact()
+    assert await week.told() == "signed"
+
+
 async def test_a_year_ahead(week: Week) -> None:
     """Set forward by hand while the shop sells: not one receipt carries that date."""
     await cut(week)

@@ -57,7 +57,9 @@ class _Wrong:
 class SelectThenInsert(_Wrong):
     """Asks whether the sale is there, and inserts it when it is signed."""
 
-    async def submit(self, till: str, key: str, *, refused: bool = False) -> tuple[int, bytes]:
+    async def submit(
+        self, till: str, key: str, *, refused: bool = False, keyless: bool = False
+    ) -> tuple[int, bytes]:
         found = await self.find(key)
         if found is not None:
             return 201, found[0] or b""
@@ -72,7 +74,9 @@ class SelectThenInsert(_Wrong):
 class DeletePlaceholder(_Wrong):
     """Inserts a placeholder first, and deletes it "so that the till can try again"."""
 
-    async def submit(self, till: str, key: str, *, refused: bool = False) -> tuple[int, bytes]:
+    async def submit(
+        self, till: str, key: str, *, refused: bool = False, keyless: bool = False
+    ) -> tuple[int, bytes]:
         insert = "INSERT INTO wrong_sale VALUES (?, NULL) ON CONFLICT DO NOTHING"
         won = await self.db.write(lambda conn: conn.execute(insert, (key,)).rowcount)
         if not won:

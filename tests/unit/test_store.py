@@ -100,6 +100,27 @@ async def test_readers_cannot_write_and_cannot_stay(db: Database) -> None:
         await db.read(lambda conn: conn.execute(endless).fetchone())
 
 
+async def test_a_damaged_page_that_a_reader_finds_stops_the_writer(tmp_path: Path) -> None:
+    def fill(conn: sqlite3.Connection) -> None:
+        for number in range(500):
+            events.record(conn, at=number, kind="filler", data={"text": "x" * 500})
+
+    async with open_database(tmp_path) as db:
+        await db.write(fill)
+    async with open_database(tmp_path) as db:
+        with (tmp_path / FILE_NAME).open("r+b") as file:
+            size = file.seek(0, 2)
+            for page in range(20, size // 4096):
+                file.seek(page * 4096)
+                file.write(b"\xff" * 64)
+        with pytest.raises(StoreCorrupt):
+            await db.read(
+                lambda conn: conn.execute("SELECT SUM(LENGTH(data)) FROM event").fetchone()
+            )
+        with pytest.raises(StoreError):
+            await db.write(lambda conn: events.record(conn, at=1, kind="late"))
+
+
 async def test_a_newer_or_foreign_or_damaged_file_is_refused(tmp_path: Path) -> None:
     async with open_database(tmp_path):
         pass

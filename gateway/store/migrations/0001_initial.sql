@@ -197,5 +197,6 @@ CREATE TABLE continuity (
     unsent_age_us   INTEGER,
     contact_at      INTEGER,
     kra_time        TEXT,
-    kra_us          INTEGER
+    kra_us          INTEGER,
+    counted_us      INTEGER
 ) STRICT;

@@ -23,7 +23,8 @@ final class Unit {
     Unit(Path home, Knobs knobs, Map<String, String> config) throws IOException {
         this.knobs = knobs;
         this.data = home.resolve("data");
-        this.upstream = new Upstream(home.resolve("upstream"), knobs);
+        this.upstream = new Upstream(home.resolve("upstream"), knobs,
+            config.getOrDefault("api.external.domain", ""));
         this.check = new SaleCheck(codes, knobs);
         String list = config.getOrDefault("fake.devices", "A000123456B:00:dvc-test-0001");
         for (String each : list.split(",")) {

@@ -2,6 +2,10 @@ package fake.vscu;
 
 import java.io.IOException;
 import java.math.BigDecimal;
+import java.net.HttpURLConnection;
+import java.net.Proxy;
+import java.net.URI;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
@@ -10,17 +14,23 @@ import java.util.Map;
 
 /**
  * KRA as the unit sees it: takes uploads in order, serves reads, remembers the highest numbers it was
- * given in upstream/, outside the device's data, so that a restored older data folder is noticed.
+ * given in upstream/, outside the device's data, so that a restored older data folder is noticed. With
+ * an api.external.domain of plain http it is reached over a real connection (hw_fakes/vscu/kra.py), so
+ * that it can be stopped for real; with KRA's own https address nothing ever leaves the machine.
  */
 final class Upstream {
+    private static final int CONNECT_MS = 1000;
+    private static final int ANSWER_MS = 3000;
     private final Path directory;
     private final Knobs knobs;
+    private final String domain;
     private final Map<String, Map<String, Long>> highest = new HashMap<>();
     private long received;
 
-    Upstream(Path directory, Knobs knobs) throws IOException {
+    Upstream(Path directory, Knobs knobs, String domain) throws IOException {
         this.directory = directory;
         this.knobs = knobs;
+        this.domain = domain;
         Files.createDirectories(directory);
         Path file = directory.resolve("received.jsonl");
         if (Files.exists(file)) {
@@ -42,7 +52,24 @@ final class Upstream {
             wait = Math.max(wait, 3000);
         }
         Application.sleep(wait);
-        return up;
+        return up && (!domain.startsWith("http://") || answers());
+    }
+
+    /** Whether what listens at the domain is KRA: a login page answers 200 as well. */
+    private boolean answers() {
+        try {
+            HttpURLConnection call = (HttpURLConnection) URI.create(domain + "/selectNotices").toURL()
+                .openConnection(Proxy.NO_PROXY);
+            call.setConnectTimeout(CONNECT_MS);
+            call.setReadTimeout(ANSWER_MS);
+            call.setInstanceFollowRedirects(false);
+            try (var in = call.getInputStream()) {
+                String text = new String(in.readNBytes(4096), StandardCharsets.UTF_8);
+                return call.getResponseCode() == 200 && text.contains("\"resultCd\"");
+            }
+        } catch (IOException e) {
+            return false;
+        }
     }
 
     synchronized void take(String device, Map<String, Object> entry) throws IOException {
