@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -143,14 +144,25 @@ def check_printers(
         add("reports.printer", f"{reports.printer} is not a printer of [printers]")
 
 
-def check_ports(devices: list[tuple[str, str]], add: Callable[[str, str], None]) -> None:
-    """One owner per port, and one name per device."""
+def check_ports(
+    devices: list[tuple[str, str]], excluded: Sequence[str], add: Callable[[str, str], None]
+) -> None:
+    """One owner per port, whatever its names; none of an excluded one; and one name per device."""
     owners: dict[str, str] = {}
+    forbidden = {real_port(port) for port in excluded}
     names: set[str] = set()
     for name, port in devices:
-        if port in owners:
-            add(name, f"has the same port as {owners[port]}; a port has one owner")
+        real = real_port(port)
+        if real in owners:
+            add(name, f"has the same port as {owners[real]}; a port has one owner")
+        if real in forbidden:
+            add(name, "has a port of excluded_ports, which is never opened")
         if name in names:
             add(name, "is the name of two devices; every device has its own")
-        owners.setdefault(port, name)
+        owners.setdefault(real, name)
         names.add(name)
+
+
+def real_port(port: str) -> str:
+    """The device behind a name by id or by path, while it is plugged in; else the name itself."""
+    return port if "://" in port else os.path.realpath(port)

@@ -423,7 +423,7 @@ def cross_checks(settings: Settings) -> list[Problem]:
     _check_unit(settings, add)
     _check_tills(settings, add)
     check_printers(settings.printers, settings.reports, add)
-    check_ports(settings.devices, add)
+    check_ports(settings.devices, settings.excluded_ports, add)
     ceiling = settings.ceiling
     if not 0 < ceiling.limit_hours <= 24:
         add("ceiling.limit_hours", "must be more than 0 and at most 24 (KRA VSCU spec 2.2)")

@@ -13,6 +13,7 @@ import fcntl
 import os
 import select
 import socket
+import termios
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,15 +86,13 @@ class Channel:
                 self._open_socket()
             elif _is_printer_class(self.settings.port):
                 self._fd = os.open(self.settings.port, os.O_RDWR | os.O_NONBLOCK)
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             else:
                 self._open_serial()
-            if not self.settings.port.startswith("socket://"):
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.close()
-            raise ChannelLost(f"{self.settings.port} is in use by another program") from None
         except (OSError, ValueError) as error:
             self.close()
+            if getattr(error, "errno", None) in (errno.EAGAIN, errno.EBUSY):
+                raise ChannelLost(f"{self.settings.port} is in use by another program") from None
             raise ChannelLost(_short(error)) from error
 
     def _open_serial(self) -> None:
@@ -107,8 +106,17 @@ class Channel:
             rtscts=part.flow == "rtscts",
             dsrdtr=part.flow == "dsrdtr",
             timeout=0,
+            # flock before anything is set or flushed: a port with an owner is not touched.
+            exclusive=True,
         )
         self._keep, self._fd = port, port.fileno()
+        # And for programs that ask no lock.
+        fcntl.ioctl(self._fd, termios.TIOCEXCL)
+        if part.parity != "N":
+            # Without it a byte with the wrong parity is read as if it were right.
+            flags = termios.tcgetattr(self._fd)
+            flags[0] |= termios.INPCK
+            termios.tcsetattr(self._fd, termios.TCSANOW, flags)
         port.reset_input_buffer()
 
     def _open_socket(self) -> None:
@@ -126,6 +134,10 @@ class Channel:
 
     def close(self) -> None:
         fd, keep, self._fd, self._keep = self._fd, self._keep, -1, None
+        if isinstance(keep, serial.Serial):
+            # A terminal that somebody else has open would stay exclusive.
+            with contextlib.suppress(OSError):
+                fcntl.ioctl(fd, termios.TIOCNXCL)
         with contextlib.suppress(OSError):
             if keep is not None:
                 keep.close()  # type: ignore[attr-defined]
@@ -171,5 +183,9 @@ def _is_printer_class(port: str) -> bool:
 def _short(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno == errno.EIO:
         return "the device was unplugged"
+    if isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.ENXIO, errno.ENODEV):
+        return "it is not plugged in: there is no such port"
+    if isinstance(error, OSError) and error.errno == errno.EACCES:
+        return "the gateway's user may not open the port: it must be in the port's group"
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     return text[:200]
