@@ -11,7 +11,7 @@ from gateway.devices.channel import Channel, ChannelLost, LineSettings, Tap
 
 log = logging.getLogger(__name__)
 
-REOPEN_FIRST_S, REOPEN_LAST_S = 0.5, 5.0
+REOPEN_FIRST_S, REOPEN_LAST_S = 0.5, 2.0
 # A device that takes no byte for this long is said to be stuck. Seconds.
 WRITE_MAX_S = 2.0
 STUCK = "it takes no data"
@@ -49,7 +49,7 @@ class DeviceLine:
         self.problem: str | None = "not opened yet"
 
     async def run(self) -> None:
-        """Open it, listen until it is gone, and again: after half a second first, every five at last."""
+        """Open it, listen until it is gone, and again: after half a second first, every two at last."""
         pause = REOPEN_FIRST_S
         try:
             while True:

@@ -54,18 +54,19 @@ def last_reading(data: bytes, protocol: Protocol) -> Reading | None:
 def readings_of(data: bytes, protocol: Protocol) -> list[Reading]:
     """Every whole answer in what was heard, oldest first.
 
-    Lines that come by themselves count when the line before had the same length: a line that lost a
-    byte is shorter, and would be another weight.
+    Lines that come by themselves count when the line before had the same length, and at rest when it
+    said the same: a line that lost a byte or took a wrong one would be another weight.
     """
     if protocol == "toledo":
         return [_toledo(match[1]) for match in _TOLEDO.finditer(data)]
     found = []
-    before = 0
+    before = b""
     for match in _LINE.finditer(data):
         line = match[1]
-        if len(line) == before and (reading := _line(line)) is not None:
+        same = line == before if line.startswith(b"ST") else len(line) == len(before)
+        if same and (reading := _line(line)) is not None:
             found.append(reading)
-        before = len(line)
+        before = line
     return found
 
 
@@ -100,5 +101,5 @@ def _line(line: bytes) -> Reading | None:
     if sign == b"-" and weight:
         return Reading(problem=BELOW_ZERO)
     if unit == b"g":
-        weight /= 1000
+        weight = weight.scaleb(-3)
     return Reading(weight, stable=state == b"ST")

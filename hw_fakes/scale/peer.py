@@ -131,10 +131,7 @@ class FakeScale(SerialDevice):
         if not stable or over or under:
             self._status()
             return
-        if self.unit == "lb":
-            shown = f"{net * POUND:06.2f}"
-        else:
-            shown = f"{net:06.3f}"
+        shown = f"{net * POUND:06.2f}" if self.unit == "lb" else f"{net:06.3f}"
         self._tell(f"\x02{shown}{'N' if self._tare else ''}\r".encode())
 
     def _status(self) -> None:
