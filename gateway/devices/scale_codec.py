@@ -45,12 +45,6 @@ class Reading:
     problem: str | None = None
 
 
-def last_reading(data: bytes, protocol: Protocol) -> Reading | None:
-    """The newest whole answer in what was heard; None when there is none yet."""
-    readings = readings_of(data, protocol)
-    return readings[-1] if readings else None
-
-
 def readings_of(data: bytes, protocol: Protocol) -> list[Reading]:
     """Every whole answer in what was heard, oldest first.
 
