@@ -16,6 +16,7 @@ from gateway.counter_settings import (
     ScaleSettings,
     ScannerSettings,
     SerialTillSettings,
+    check_ports,
 )
 from gateway.settings import SECRETS, Settings, SettingsError, load
 
@@ -161,3 +162,23 @@ def _is_setting(line: str) -> bool:
 
 def _keys(kind: type[BaseModel]) -> set[str]:
     return set(kind.model_fields)
+
+
+def test_a_port_has_one_owner_whatever_its_names_and_an_excluded_one_has_none(
+    tmp_path: Path,
+) -> None:
+    """By id and by path are two names of one device."""
+    for name in ("by-id", "by-path", "ups"):
+        (tmp_path / name).symlink_to(tmp_path / ("ttyUSB1" if name == "ups" else "ttyUSB0"))
+    found: list[tuple[str, str]] = []
+    devices = [
+        ("pole", str(tmp_path / "by-id")),
+        ("pan", str(tmp_path / "by-path")),
+        ("front", str(tmp_path / "ttyUSB1")),
+        ("front", "socket://127.0.0.1:9100"),
+    ]
+    check_ports(devices, [str(tmp_path / "ups")], lambda key, text: found.append((key, text)))
+    assert [key for key, _ in found] == ["pan", "front", "front"]
+    assert "same port as pole" in found[0][1]
+    assert "excluded_ports" in found[1][1]
+    assert "name of two devices" in found[2][1]
