@@ -4,6 +4,8 @@ on a wire; and what the printers put on paper."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import sqlite3
 from collections.abc import Mapping
 from typing import Any
@@ -26,7 +28,7 @@ from gateway.counter_settings import (
 from gateway.devices.channel import LineSettings
 from gateway.devices.line import DeviceLine
 from gateway.devices.printer import PrinterSetup, ReceiptPrinter
-from gateway.domain import invoice_json
+from gateway.errors import StoreError
 from gateway.fiscal.ports import SignedSale
 from gateway.printing.spooler import PrinterWorker, SpoolRules
 from gateway.settings import Settings
@@ -35,6 +37,11 @@ from gateway.store import events
 from gateway.store.database import Database
 from gateway.supervisor import Restart, Supervisor
 from gateway.wiring import shop
+
+log = logging.getLogger(__name__)
+
+# Codes on their way into the store; a scanner that sends more than it can take has gone mad.
+SCANS_WAITING_MAX = 32
 
 
 class CounterLine:
@@ -47,6 +54,8 @@ class CounterLine:
         # Where the gateway's own API listens; known when it does.
         self.url = ""
         self._tasks: set[asyncio.Task[None]] = set()
+        # Where the displays live; known once they run.
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.workers = [self._worker(name, part, db) for name, part in settings.printers.items()]
         by_name = {worker.name: worker for worker in self.workers}
         for worker in self.workers:
@@ -70,6 +79,7 @@ class CounterLine:
 
     def start(self, supervisor: Supervisor) -> None:
         """What needs no API; tills on a wire follow with `start_tills`."""
+        self._loop = asyncio.get_running_loop()
         for worker in self.workers:
             supervisor.start(f"printer {worker.name}", worker.run, Restart.BACKOFF)
         for name, display in self.displays.items():
@@ -99,11 +109,19 @@ class CounterLine:
         ]
 
     def show_sale(self, conn: sqlite3.Connection, sale: SignedSale) -> None:
-        """Total and change for the customer in front of this till; part of the commit, no I/O."""
+        """Total and change for the customer in front of this till. Called in the commit, on the
+        store's thread: it only leaves word, and nothing of a display can undo a receipt."""
+        # A sale found signed later is no news to the customer who stands there now.
+        if self._loop is None or sale.how != "ANSWER":
+            return
+        words = (sale.row.till_id, f"{sale.invoice.total:,.2f}", f"{sale.invoice.change:,.2f}")
+        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody looks any more
+            self._loop.call_soon_threadsafe(self._show, *words)
+
+    def _show(self, till: str, total: str, change: str) -> None:
         for name, display in self.displays.items():
-            if self._settings.displays[name].till in (None, sale.row.till_id):
-                invoice = invoice_json.from_json(sale.row.document)
-                display.show_sale(f"{invoice.total:,.2f}", f"{invoice.change:,.2f}")
+            if self._settings.displays[name].till in (None, till):
+                display.show_sale(total, change)
 
     def show_ceiling(self, ceiling: Mapping[str, Any]) -> None:
         for display in self.displays.values():
@@ -140,6 +158,9 @@ class CounterLine:
 
     def _scanner(self, name: str, part: ScannerSettings) -> Scanner:
         def read(code: str) -> None:
+            if len(self._tasks) >= SCANS_WAITING_MAX:
+                log.warning("scanner.flood name=%s", name)
+                return
             task = asyncio.ensure_future(self._scanned(name, part.till, code))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -149,9 +170,14 @@ class CounterLine:
     async def _scanned(self, name: str, till: str | None, code: str) -> None:
         at = micros(self._clock.now())
         data = {"device": name, "code": code}
-        await self._db.write_soft(
-            lambda conn: events.record(conn, at=at, kind="scanner.read", till_id=till, data=data)
-        )
+        try:
+            await self._db.write_soft(
+                lambda conn: events.record(
+                    conn, at=at, kind="scanner.read", till_id=till, data=data
+                )
+            )
+        except StoreError as error:
+            log.warning("scanner.lost name=%s error=%s", name, error)
 
     def _capture(self, name: str, part: CaptureSettings) -> Capture:
         till = next((till for till in self._settings.tills if till.id == part.till), None)

@@ -178,15 +178,19 @@ def check_logo(
 def check_ports(
     devices: list[tuple[str, str]], excluded: tuple[str, ...], add: Callable[[str, str], None]
 ) -> None:
-    """One owner per port, one name per device, and none on a port that is to be left alone."""
+    """One owner per port, one name per device, and none on a port that is to be left alone.
+
+    By name only: where two names lead to one device today, `pos-gateway check` says so, but a link that
+    has moved must not keep a shop from selling.
+    """
     owners: dict[str, str] = {}
     names: set[str] = set()
     for name, port in devices:
         if port in owners:
             add(name, f"has the same port as {owners[port]}; a port has one owner")
-        if name in names:
-            add(name, "is the name of two devices; every device has its own")
         if port in excluded:
             add(name, f"has the port {port}, which is one of excluded_ports")
+        if name in names:
+            add(name, "is the name of two devices; every device has its own")
         owners.setdefault(port, name)
         names.add(name)

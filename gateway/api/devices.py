@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from decimal import Decimal
 from typing import Any
 
 from aiohttp import web
@@ -211,9 +212,9 @@ async def get_weight(request: web.Request) -> web.Response:
     reading = await scale.read()
     if reading.problem is not None:
         raise DeviceProblem(f"The scale cannot be read: {reading.problem}.", retry_after_s=1)
-    return web.json_response(
-        {"weight": f"{reading.weight:.3f}", "unit": "kg", "stable": reading.stable}
-    )
+    # Every digit the scale gave, and never fewer than grams.
+    weight = f"{reading.weight + Decimal('0.000'):f}"
+    return web.json_response({"weight": weight, "unit": "kg", "stable": reading.stable})
 
 
 async def get_tap(request: web.Request) -> web.Response:

@@ -44,7 +44,12 @@ class CustomerDisplay:
         self._sale: Shown | None = None
         self._ceiling: Mapping[str, Any] = {"state": "ONLINE"}
         self._wake = asyncio.Event()
-        self.line = DeviceLine(name, settings, clock, opened=self._wake.set)
+        self._fresh = True
+        self.line = DeviceLine(name, settings, clock, opened=self._opened)
+
+    def _opened(self) -> None:
+        self._fresh = True
+        self._wake.set()
 
     def show_sale(self, total: str, change: str) -> None:
         columns = self._columns
@@ -79,7 +84,8 @@ class CustomerDisplay:
             return list(sale.lines)
         if state == "WARNING" and self._ceiling.get("secondsLeft") is not None:
             hours, minutes = divmod(self._ceiling["secondsLeft"] // 60, 60)
-            return [self._idle, f"KRA OFF {hours}H {minutes:02d}M LEFT"]
+            left = f"{hours}H {minutes:02d}M LEFT"
+            return [self._idle, both_ends("KRA OFF", left, self._columns)]
         return [self._idle, ""]
 
     async def run(self) -> None:
@@ -87,5 +93,8 @@ class CustomerDisplay:
         while True:
             self._wake.clear()
             frame = display_codec.frame(self.lines, self._protocol, self._columns)
-            await self.line.write(frame)
+            # What was plugged in stands in nobody knows which mode.
+            start, self._fresh = (display_codec.RESET if self._fresh else b""), False
+            if not await self.line.write(start + frame):
+                self._fresh = True
             await wake_or_sleep(self._clock, self._wake, REFRESH_S)

@@ -133,6 +133,11 @@ class Channel:
         self._keep, self._fd = port, port.fileno()
         # Programs that know nothing of flock are kept out by the kernel.
         fcntl.ioctl(self._fd, termios.TIOCEXCL)
+        if part.parity != "N":
+            # Without it a byte with the wrong parity is read as if it were right.
+            flags = termios.tcgetattr(self._fd)
+            flags[0] |= termios.INPCK
+            termios.tcsetattr(self._fd, termios.TCSANOW, flags)
         port.reset_input_buffer()
 
     def _open_socket(self) -> None:

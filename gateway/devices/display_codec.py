@@ -1,4 +1,7 @@
-"""Two lines of text as the bytes of a customer display. No I/O."""
+"""Two lines of text as the bytes of a customer display. No I/O.
+
+Commands as in the displays' manuals (CD5220 standard mode; Epson mode of the same displays).
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,25 @@ from collections.abc import Sequence
 from typing import Literal
 
 Protocol = Literal["escpos", "cd5220"]
-CLEAR = b"\x0c"
+# CR ends a line that was cut off, CLR ends CD5220's string mode, ESC @ undoes whatever else was set.
+RESET = b"\r\x0c\x1b@"
 
 
 def frame(lines: Sequence[str], protocol: Protocol, columns: int) -> bytes:
-    """The whole screen, rewritten: what stood there before does not matter."""
+    """The whole screen, written over what stood there: nothing is cleared, so nothing flickers."""
     upper, lower = (*lines, "", "")[:2]
-    first, second = (
-        text[:columns].ljust(columns).encode("ascii", "replace") for text in (upper, lower)
-    )
+    first, second = (_line(text, columns) for text in (upper, lower))
     if protocol == "cd5220":
         # ESC Q A and ESC Q B write a line each, ended by CR.
         return b"\x1bQA" + first + b"\r" + b"\x1bQB" + second + b"\r"
-    # Overwrite mode, cleared: the text runs from the upper line into the lower.
-    return b"\x1f\x01" + CLEAR + first + second
+    # US MD1 overwrite mode, HOM, the line; US $ 1 2, so that a lost byte costs one line only.
+    return b"\x1f\x01\x0b" + first + b"\x1f$\x01\x02" + second
+
+
+def _line(text: str, columns: int) -> bytes:
+    """Exactly so many printable bytes: a control character would be a command."""
+    clean = "".join(char if " " <= char <= "~" else "?" for char in text[:columns])
+    return clean.ljust(columns).encode("ascii")
 
 
 def both_ends(left: str, right: str, columns: int) -> str:

@@ -6,18 +6,25 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from gateway.clock import Clock
+from gateway.clock import Clock, wake_or_sleep
 from gateway.devices.channel import Channel, ChannelLost, LineSettings, Tap
 
 log = logging.getLogger(__name__)
 
-REOPEN_FIRST_S, REOPEN_LAST_S = 0.5, 5.0
+REOPEN_FIRST_S, REOPEN_LAST_S = 0.5, 2.0
 # A device that takes no byte for this long is said to be stuck. Seconds.
 WRITE_MAX_S = 2.0
+STUCK = "it takes no data"
+# A question waits for no more than so many reads of what came before it.
+HEAR_MAX = 16
 
 
 class DeviceLine:
-    """`run` belongs to the supervisor; `heard` gets bytes as they come, `opened` each new beginning."""
+    """`run` belongs to the supervisor; `heard` gets bytes as they come, `opened` each new beginning.
+
+    Reading and writing happen on the loop only: a thread that still wrote while the port is closed
+    could write into whatever file gets its number next.
+    """
 
     def __init__(
         self,
@@ -36,6 +43,7 @@ class DeviceLine:
         self._opened = opened
         self._channel = Channel(settings, self.tap)
         self._lost = asyncio.Event()
+        self._room = asyncio.Event()
         self._writing = asyncio.Lock()
         # Why the device cannot be spoken to; None while it can.
         self.problem: str | None = "not opened yet"
@@ -45,21 +53,37 @@ class DeviceLine:
         self._channel.excluded = ports
 
     async def run(self) -> None:
+        """Open it, listen until it is gone, and again: after half a second first, every two at last."""
         pause = REOPEN_FIRST_S
         try:
             while True:
                 try:
-                    await asyncio.to_thread(self._channel.open)
+                    await self._open()
                 except ChannelLost as lost:
                     self._say(str(lost))
-                    await self._clock.sleep(pause)
-                    pause = min(pause * 2, REOPEN_LAST_S)
-                    continue
-                pause = REOPEN_FIRST_S
-                self._say(None)
-                await self._listen()
+                else:
+                    self._say(None)
+                    opened_ns = self._clock.boottime_ns()
+                    await self._listen()
+                    # One that hangs up as soon as it is opened must not be opened all the time.
+                    if self._clock.boottime_ns() - opened_ns > REOPEN_LAST_S * 1e9:
+                        pause = REOPEN_FIRST_S
+                await self._clock.sleep(pause)
+                pause = min(pause * 2, REOPEN_LAST_S)
         finally:
             self._channel.close()
+
+    async def _open(self) -> None:
+        """In a thread, since a port takes its time; at a stop that thread is waited for, or what it
+        opens then would stay open."""
+        opening = asyncio.ensure_future(asyncio.to_thread(self._channel.open))
+        try:
+            await asyncio.wait({opening})
+        except asyncio.CancelledError:
+            await asyncio.wait({opening})
+            opening.exception()
+            raise
+        opening.result()
 
     async def _listen(self) -> None:
         loop = asyncio.get_running_loop()
@@ -71,35 +95,66 @@ class DeviceLine:
             await self._lost.wait()
         finally:
             loop.remove_reader(fd)
+            loop.remove_writer(fd)
             self._channel.close()
+            self._room.set()
 
-    def _readable(self) -> None:
+    def _readable(self) -> bool:
         try:
             data = self._channel.read_some(0)
         except ChannelLost as lost:
-            self._say(str(lost))
-            self._lost.set()
-            return
+            self._lose(lost)
+            return False
         if data:
             self._heard(data)
+        return bool(data)
+
+    @property
+    def is_open(self) -> bool:
+        return self._channel.is_open and not self._lost.is_set()
+
+    def hear_now(self) -> None:
+        """What has arrived by now is heard before this returns: it is older than what comes next."""
+        for _ in range(HEAR_MAX):
+            if not self.is_open or not self._readable():
+                return
 
     async def write(self, data: bytes) -> bool:
         """All of it, in order with other writers; False when the device is not there or is stuck."""
         async with self._writing:
-            if self.problem is not None or not self._channel.is_open:
+            left = data
+            try:
+                while left:
+                    if not self.is_open:
+                        return False
+                    left = left[self._channel.write_some(left, 0) :]
+                    if left and not await self._has_room():
+                        return False
+            except ChannelLost as lost:
+                self._lose(lost)
                 return False
-            return await asyncio.to_thread(self._write_all, data)
+            self._say(None)
+            return True
 
-    def _write_all(self, data: bytes) -> bool:
-        left = data
+    async def _has_room(self) -> bool:
+        """Waits until the line takes more; False when it does not for WRITE_MAX_S, or is gone."""
+        loop = asyncio.get_running_loop()
+        fd = self._channel.fileno()
+        self._room.clear()
+        loop.add_writer(fd, self._room.set)
         try:
-            for _ in range(int(WRITE_MAX_S / 0.1)):
-                left = left[self._channel.write_some(left, 0.1) :]
-                if not left:
-                    return True
-        except (ChannelLost, ValueError) as lost:
-            log.warning("device.write_failed name=%s reason=%s", self.name, lost)
-        return False
+            await wake_or_sleep(self._clock, self._room, WRITE_MAX_S)
+        finally:
+            # Closed meanwhile: the number may be another file's by now.
+            if self._channel.fileno() == fd:
+                loop.remove_writer(fd)
+        if not self._room.is_set():
+            self._say(STUCK)
+        return self._room.is_set()
+
+    def _lose(self, lost: ChannelLost) -> None:
+        self._say(str(lost))
+        self._lost.set()
 
     def _say(self, problem: str | None) -> None:
         if problem != self.problem:

@@ -1,0 +1,1 @@
+"""The fake scale: a pan with a load on it, asked by W or sending lines."""

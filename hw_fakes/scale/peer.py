@@ -1,0 +1,238 @@
+"""The scale as a peer on a pty: a pan, what lies on it, how it comes to rest; asked by W, or sending.
+
+Answers as the makers' manuals have them: Mettler Toledo's 8217 protocol (Diva service manual 6.1.4), A&D's
+standard format (AD-4329A 12.1) and CAS's 22 bytes (NT-200 14). Shares nothing with any reader of these.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import ROUND_HALF_EVEN, Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+from hw_fakes.control import FLAG, NUMBER, TEXT, Knob, action, attribute
+from hw_fakes.line import Wire
+from hw_fakes.serial_device import SerialDevice
+
+Protocol = Literal["toledo", "and", "cas"]
+Unit = Literal["kg", "g", "lb"]
+DIVISION = Decimal("0.005")
+# Above the capacity by more than so many divisions: too much.
+OVER_DIVISIONS = 9
+POUND = Decimal("2.20462262")
+# While it moves it shows something between: this part of the way, alternating.
+SWING = (Decimal("0.6"), Decimal("0.9"))
+
+
+class FakeScale(SerialDevice):
+    """Async context manager. Weights in kg; `put` lays a load on the pan, `lift` takes it off."""
+
+    def __init__(
+        self,
+        protocol: Protocol = "toledo",
+        *,
+        link: Path | None = None,
+        wire: Wire | None = None,
+        capacity_kg: Decimal = Decimal(15),
+        settle_s: float = 0.0,
+        interval_s: float = 0.05,
+    ) -> None:
+        super().__init__(link=link, wire=wire)
+        self.protocol = protocol
+        self.capacity_kg = capacity_kg
+        self.settle_s = settle_s
+        self.interval_s = interval_s
+        self.unit: Unit = "kg"
+        # It hears the question and gives no answer.
+        self.silent = False
+        # It never comes to rest (somebody leans on the counter).
+        self.restless = False
+        self._load = Decimal(0)
+        self._before = Decimal(0)
+        self._zero = Decimal(0)
+        self._tare = Decimal(0)
+        self._moved_at = float("-inf")
+        self._swings = 0
+        self._sending: asyncio.TimerHandle | None = None
+
+    # --- the pan -------------------------------------------------------------------------------------
+
+    def put(self, kg: Decimal | str) -> None:
+        """So much lies on the pan now, instead of what lay there."""
+        self._before, self._load = self._load, Decimal(kg)
+        self._moved_at = asyncio.get_running_loop().time()
+        self.note("load", kg=str(self._load))
+
+    def lift(self) -> None:
+        self.put(Decimal(0))
+
+    @property
+    def stable(self) -> bool:
+        rested = asyncio.get_running_loop().time() - self._moved_at >= self.settle_s
+        return rested and not self.restless
+
+    @property
+    def gross_kg(self) -> Decimal:
+        """What it feels now, in divisions, from its zero."""
+        felt = self._load
+        if not self.stable:
+            self._swings += 1
+            felt = self._before + (self._load - self._before) * SWING[self._swings % 2]
+        return _step(felt - self._zero)
+
+    def press_zero(self) -> None:
+        """Within 2 % of the capacity, at rest, and without a tare; otherwise it does nothing."""
+        if self.stable and not self._tare and abs(self._load) <= self.capacity_kg / 50:
+            self._zero = self._load
+            self.note("zero", kg=str(self._zero))
+
+    def press_tare(self) -> None:
+        """What lies there is the container; nothing lying there, no tare."""
+        if self.stable and self.gross_kg >= 0:
+            self._tare = self.gross_kg
+            self.note("tare", kg=str(self._tare))
+
+    def clear_tare(self) -> None:
+        if self.stable:
+            self._tare = Decimal(0)
+
+    def _felt(self) -> tuple[Decimal, bool, bool, bool]:
+        """(net weight, at rest, too much, below zero)."""
+        stable, gross = self.stable, self.gross_kg
+        net = gross - self._tare
+        over = gross > self.capacity_kg + OVER_DIVISIONS * DIVISION
+        return net, stable, over, net < 0
+
+    # --- asked by W ----------------------------------------------------------------------------------
+
+    def hear(self, data: bytes) -> None:
+        if self.protocol != "toledo":
+            return
+        for byte in data:
+            match chr(byte):
+                case "W":
+                    self._answer()
+                case "Z":
+                    self.press_zero()
+                    self._status()
+                case "T":
+                    self.press_tare()
+                    self._status()
+                case "C":
+                    self.clear_tare()
+                    self._status()
+
+    def _answer(self) -> None:
+        if self.silent:
+            self.note("asked", answer=None)
+            return
+        net, stable, over, under = self._felt()
+        if not stable or over or under:
+            self._status()
+            return
+        shown = f"{net * POUND:06.2f}" if self.unit == "lb" else f"{net:06.3f}"
+        self._tell(f"\x02{shown}{'N' if self._tare else ''}\r".encode())
+
+    def _status(self) -> None:
+        net, stable, over, under = self._felt()
+        status = 0x40 | (0 if stable else 1) | (2 if over else 0) | (4 if under else 0)
+        if abs(self._load) > self.capacity_kg / 50:
+            status |= 0x08
+        if not net:
+            status |= 0x10
+        if self._tare:
+            status |= 0x20
+        self._tell(b"\x02?" + bytes([status]) + b"\r")
+
+    def _tell(self, data: bytes) -> None:
+        self.note("asked", answer=data.hex(" "))
+        self.say(data)
+
+    # --- sending by itself ---------------------------------------------------------------------------
+
+    def plug(self) -> None:
+        super().plug()
+        if self.protocol != "toledo" and self._sending is None:
+            self._send_on()
+
+    def close(self) -> None:
+        super().close()
+        if self._sending is not None:
+            self._sending.cancel()
+            self._sending = None
+
+    def _send_on(self) -> None:
+        if not self.silent:
+            self.say(self.a_line())
+        self._sending = asyncio.get_running_loop().call_later(self.interval_s, self._send_on)
+
+    def a_line(self) -> bytes:
+        """One line of the continuous output, for what it feels now."""
+        net, stable, over, under = self._felt()
+        state = "OL" if over else "ST" if stable else "US"
+        kind = "NT" if self._tare else "GS"
+        shown = Decimal("9999.999") if over else abs(net)
+        if self.unit == "g":
+            shown *= 1000
+        elif self.unit == "lb":
+            shown *= POUND
+        digits = f"{shown:08.1f}"[:8] if self.unit == "g" else f"{shown:08.3f}"[:8]
+        sign = "-" if under and not over else "+"
+        if self.protocol == "cas":
+            lamps = 0x80 | (0x40 if stable else 0) | (0 if self._tare else 4) | (0 if net else 1)
+            head = f"{state},{kind},1".encode() + bytes([lamps]) + b","
+            return (
+                head
+                + (sign if sign == "-" else "0").encode()
+                + digits[1:].encode()
+                + (f" {self.unit:>2}\r\n".encode())
+            )
+        return f"{state},{kind},{sign}{digits}{self.unit:>2}\r\n".encode()
+
+    # --- control -------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        net, stable, over, under = self._felt()
+        return super().state() | {
+            "protocol": self.protocol,
+            "loadKg": str(self._load),
+            "tareKg": str(self._tare),
+            "zeroKg": str(self._zero),
+            "netKg": str(net),
+            "stable": stable,
+            "overload": over,
+            "belowZero": under,
+        }
+
+    @property
+    def knobs(self) -> dict[str, Knob]:
+        return super().knobs | {
+            "loadKg": Knob(self._put_text, TEXT),
+            "settleS": attribute(self, "settle_s", NUMBER),
+            "restless": attribute(self, "restless", FLAG),
+            "silent": attribute(self, "silent", FLAG),
+            "unit": Knob(self._set_unit, TEXT),
+            "zero": action(self.press_zero),
+            "tare": action(self.press_tare),
+            "clearTare": action(self.clear_tare),
+        }
+
+    def _put_text(self, kg: str) -> None:
+        try:
+            value = Decimal(kg)
+        except ArithmeticError:
+            raise ValueError("loadKg must be a weight in kg, as text") from None
+        if not value.is_finite() or abs(value) > 1000:
+            raise ValueError("loadKg must be a weight a pan can carry")
+        self.put(value)
+
+    def _set_unit(self, unit: str) -> None:
+        if unit not in ("kg", "g", "lb"):
+            raise ValueError("unit must be kg, g or lb")
+        self.unit = unit  # type: ignore[assignment]
+
+
+def _step(kg: Decimal) -> Decimal:
+    """In whole divisions, as it is shown."""
+    return (kg / DIVISION).quantize(Decimal(1), ROUND_HALF_EVEN) * DIVISION

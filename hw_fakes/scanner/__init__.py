@@ -1,0 +1,1 @@
+"""The fake barcode scanner on a serial line."""
