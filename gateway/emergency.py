@@ -29,7 +29,8 @@ PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
 <li>Stop the service: <code>systemctl stop pos-gateway</code></li>
 <li>{advice}</li>
 <li>Start it again: <code>systemctl start pos-gateway</code></li></ol>
-<p>Code {code}. The tills get this code, too, and know that nothing was signed.</p></body></html>"""
+<p>Code {code}. The tills get this code, too: a sale that was sent before may be signed, so
+none is rung up again.</p></body></html>"""
 RESTORE = (
     "Put the last backup back: <code>pos-gateway restore {backups}/&lt;the newest file&gt;</code>"
 )
@@ -41,7 +42,8 @@ async def serve(
 ) -> None:
     """Answer everything with the problem until `stop`; calls `listening` once it does. OSError when
     the port is taken."""
-    error.extra.setdefault("signed", "no")
+    # Whether a sale that is sent again was signed before stands in the store that cannot be read.
+    error.extra.setdefault("signed", "unknown")
     advice = UPGRADE if error.code == "STORE_NEWER" else RESTORE
     page = PAGE.format(
         detail=html.escape(error.detail),

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from gateway import ids
 from gateway.clock import EAT, Clock, from_micros, iso, micros
@@ -22,6 +25,7 @@ from gateway.errors import (
     KeyReused,
     LikelyRepeat,
     StillWaiting,
+    StoreError,
     TooManyWaiting,
     UnitUnavailable,
 )
@@ -33,6 +37,7 @@ from gateway.store.database import Database
 from gateway.store.invoices import Claim, InvoiceRow, NewInvoice
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 # A till without keys says "this is another sale" by naming the earlier one in this header.
 CONFIRM_HEADER = "Confirm-New-Sale"
@@ -124,8 +129,14 @@ class Intake:
                 )
             return claimed
 
-        # Soft: nobody has been told anything yet, and the write-ahead's fsync covers it.
-        claimed: Claim = await self._db.write_soft(record)
+        try:
+            claimed: Claim = await self._claimed(record)
+        except StoreError:
+            # Nothing can be claimed; what was told before is still told.
+            earlier = await self.again(sale.till_id, sale.idem_key, sale.body_digest)
+            if earlier is not None:
+                return earlier
+            raise
         if not claimed.won:
             _same_sale(claimed.row, sale.body_digest)
         return await self._outcome(claimed.row)
@@ -186,7 +197,7 @@ class Intake:
                 )
             return invoices.by_id(conn, earlier or new.id), earlier is not None
 
-        row, repeated = await self._db.write_soft(record)
+        row, repeated = await self._claimed(record)
         if repeated and row.state is SigningState.SIGNED:
             raise _likely_repeat(row)
         return await self._outcome(row)
@@ -227,6 +238,16 @@ class Intake:
                     "The sale is in hand; ask again with the same key.", retry_after_s=5
                 )
             row = fresh
+
+    async def _claimed(self, record: Callable[[sqlite3.Connection], T]) -> T:
+        """Soft: nobody has been told anything yet, and the write-ahead's fsync covers it. StoreError
+        says whether the sale is signed, as far as that is known."""
+        try:
+            return await self._db.write_soft(record)
+        except StoreError as error:
+            # After a failed fsync the disk may hold the write-ahead of this very sale.
+            error.extra.setdefault("signed", "no" if self._db.broken is None else "unknown")
+            raise
 
     def _refusal(self) -> GatewayError | None:
         try:

@@ -252,7 +252,7 @@ class Signer:
             log.error("sale.write_ahead_failed invoice=%s error=%s", job.invoice_id, error)
             if settlement is not None:
                 await self._commit(settlement)
-            self._end(job, error if isinstance(error, GatewayError) else StoreError("Try again."))
+            self._end(job, self._not_written(error, job))
             return None
         if settlement is not None:
             self._publish(settlement)
@@ -260,6 +260,22 @@ class Signer:
             return result
         self._end(job, result)
         return None
+
+    def _not_written(self, error: Exception, job: Job) -> GatewayError:
+        if self._db.broken is not None:
+            # A failed fsync does not say what the disk holds: the next start may find the sale written
+            # ahead, and take it up.
+            return OutcomeUnknown(
+                "The disk failed while writing. Call the technician. Do not ring this sale up again: "
+                "send it with the same key.",
+                retry_after_s=10,
+                extra={"signed": "unknown", "invoiceId": job.invoice_id},
+            )
+        told = (
+            error if isinstance(error, GatewayError) else StoreError("The store refused this sale.")
+        )
+        told.extra.setdefault("signed", "no")
+        return told
 
     def _write_ahead(self, conn: sqlite3.Connection, job: Job) -> Begun | Answer | GatewayError:
         row = invoices.by_id(conn, job.invoice_id)

@@ -61,7 +61,8 @@ async def test_a_full_disk_stops_selling_last_and_ends_by_itself(
     )  # fmt: skip
     async with open_shop(settings) as shop:
         till = shop.till()
-        assert (await till.sell("before", a_sale())).status == 201
+        before = a_sale()
+        assert (await till.sell("before", before)).status == 201
         video = fill(small_disk)
         # The ballast goes first: many more sales, while a backup cannot be made any more.
         sold = 0
@@ -76,6 +77,9 @@ async def test_a_full_disk_stops_selling_last_and_ends_by_itself(
         # Now it is really full: a clear answer, nothing signed, the pages go on. If it filled up
         # between the unit's signature and its commit, the till hears so, and the commit waits.
         assert reply.json["code"] in ("DISK_FULL", "STILL_SIGNING")
+        assert reply.json["signed"] == ("no" if reply.json["code"] == "DISK_FULL" else "unknown")
+        # What was signed before is told as ever.
+        assert (await till.sell("before", before)).status == 201
         waits = int(reply.json["code"] == "STILL_SIGNING")
         assert (await till.request("GET", "/")).status == 200
         assert len(await unit.journal()) == sold + 1 + waits
@@ -107,7 +111,9 @@ async def test_a_failing_fsync_stops_signing_and_is_not_tried_again(tmp_path: Pa
             except aiohttp.ClientError:
                 break
             if reply.status != 201:
+                # The write-ahead may be on the disk all the same, and be taken up after the restart.
                 assert reply.status in (202, 503)
+                assert reply.json["signed"] == "unknown"
                 break
             told[key] = reply.body
         else:
@@ -146,7 +152,8 @@ async def test_a_damaged_store_is_never_signed_with(tmp_path: Path) -> None:
         await daemon.start()
         reply = await daemon.till(session).sell("after", a_sale())
         assert (reply.status, reply.json["code"]) == (503, "STORE_CORRUPT")
-        assert reply.json["signed"] == "no"
+        # Nothing is signed now; what was signed before cannot be read.
+        assert reply.json["signed"] == "unknown"
         async with session.get(daemon.url + "/") as page:
             text = await page.text()
             assert page.status == 503
