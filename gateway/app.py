@@ -200,6 +200,7 @@ class _Parts:
         self.late.after_commit.append(counter.wake)
         lists.start(supervisor)
         self.late.on_contact.append(lists.link_is_back)
+        self.late.on_contact.append(days.notify)
         if sender is not None:
             supervisor.start("cloud", sender.run, Restart.BACKOFF)
             self.late.after_commit.append(sender.notify)

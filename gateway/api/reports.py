@@ -20,6 +20,7 @@ from gateway.store import print_jobs, reports
 from gateway.store.reports import ZReport
 
 Z_LIST_MAX = 100
+YEAR_MAX = 2099
 
 
 def register(app: web.Application) -> None:
@@ -52,8 +53,9 @@ async def get_z(request: web.Request) -> web.Response:
 
 async def post_z(request: web.Request) -> web.Response:
     """Close the day in hand. DAY_CLOSED if it was closed already (once a day, TIS 16.1)."""
-    till = till_of(request)
-    row = await services(request).days.close(till.id)
+    till, parts = till_of(request), services(request)
+    row = await parts.days.close(till.id)
+    parts.wake()
     return web.json_response(as_json(row), status=201)
 
 
@@ -141,5 +143,7 @@ def _interval(request: web.Request, today: date) -> tuple[datetime, datetime]:
                 f"{name} must be a day such as {today.isoformat()}.",
                 errors=[FieldError(f"/{name}", "NOT_A_DAY", "Not a day.")],
             ) from None
-    start, end = (datetime(day.year, day.month, day.day, tzinfo=EAT) for day in days)
-    return start, end + timedelta(days=1)
+    start, last = (datetime(day.year, day.month, day.day, tzinfo=EAT) for day in days)
+    if last.year > YEAR_MAX:
+        raise QueryInvalid("to must be a day of this century.")
+    return start, last + timedelta(days=1)

@@ -52,15 +52,24 @@ class _Report(Typesetter):
             yield self.pair(f"TAXABLE {letter}", amount)
         for letter, amount in r["tax"].items():
             yield self.pair(f"TAX {letter}", amount)
+        # Never netted with the sales (TIS 16.1.10, 16.1.11).
+        for name, key in (("NC TAXABLE", "creditNoteTaxable"), ("NC TAX", "creditNoteTax")):
+            for letter, amount in r.get(key, {}).items():
+                if amount != "0.00":
+                    yield self.pair(f"{name} {letter}", f"-{amount}")
         yield self.rule()
         yield self.pair("OPENING DEPOSIT", r["openingDeposit"])
         yield self.pair("ITEMS SOLD", r["itemsSold"])
+        if r.get("itemsReturned", "0") != "0":
+            yield self.pair("ITEMS RETURNED", r["itemsReturned"])
         yield self.tally("COPIES", r["copies"])
         yield self.tally("TRAINING", r["training"])
         yield self.tally("PROFORMA", r["proforma"])
         yield self.rule()
         for code, amount in r["payments"].items():
             yield self.pair(PAYMENT_NAMES.get(code, code), amount)
+        for code, amount in r.get("creditNotePayments", {}).items():
+            yield self.pair(f"NC {PAYMENT_NAMES.get(code, code)}", f"-{amount}")
         yield self.rule()
         yield self.pair("ALL DISCOUNTS", r["discounts"])
         yield self.pair("OTHER REDUCTIONS", r["otherReductions"])
