@@ -146,7 +146,13 @@ def sale_form(settings: Settings) -> SaleForm:
     )
 
 
-def make_days(settings: Settings, clock: Clock, db: Database, client: UnitClient) -> Days:
+def make_days(
+    settings: Settings,
+    clock: Clock,
+    db: Database,
+    client: UnitClient,
+    clock_fault: Callable[[], bool],
+) -> Days:
     """The shop's days; closes go to paper and to the unit as the settings say."""
     branch, part = settings.branch, settings.reports
 
@@ -176,6 +182,7 @@ def make_days(settings: Settings, clock: Clock, db: Database, client: UnitClient
         tell_unit=tell if part.to_unit else None,
         paper=paper,
         by_itself=part.by_itself,
+        clock_fault=clock_fault,
     )
 
 

@@ -59,6 +59,7 @@ class Days:
         tell_unit: TellUnit | None,
         paper: Print,
         by_itself: bool,
+        clock_fault: Callable[[], bool] = lambda: False,
     ) -> None:
         self._db = db
         self._clock = clock
@@ -66,6 +67,7 @@ class Days:
         self._tell_unit = tell_unit
         self._paper = paper
         self._by_itself = by_itself
+        self._clock_fault = clock_fault
         self._wake = asyncio.Event()
         # The next close: its number, and the day it will be of once there is a receipt for it.
         self._number = 1
@@ -136,9 +138,13 @@ class Days:
 
     async def catch_up(self) -> list[ZReport]:
         """Make the closes that were missed, oldest first; what was made. Called at start, too."""
-        self._number, self._day = await self._db.read(self._in_hand)
+        number, day = await self._db.read(self._in_hand)
+        if number != self._number or day is not None:
+            # Otherwise a sale that is still being signed may have told the day.
+            self._number, self._day = number, day
         made: list[ZReport] = []
-        while self._by_itself and not await self._db.read(self._waits):
+        # A clock that is days ahead would close days that are not over.
+        while self._by_itself and not self._clock_fault() and not await self._db.read(self._waits):
             report = await self._close("MIDNIGHT", None)
             if report is None:
                 break
@@ -161,8 +167,8 @@ class Days:
         return min(left + AFTER_MIDNIGHT_S, LOOK_S)
 
     def _waits(self, conn: sqlite3.Connection) -> bool:
-        """Whether a close is due and must still wait: midnight was just now, or a sale is open that
-        may bear yesterday's date."""
+        """Whether a close is due and must still wait: midnight was just now, or a sale is open
+        that may bear yesterday's date."""
         due = self._due(conn)
         if due is None:
             return False
@@ -280,7 +286,7 @@ class Days:
         if newest is not None:
             return newest.ended_at
         first = reports.first_signed_at(conn)
-        return first if first is not None else otherwise
+        return otherwise if first is None else min(first, otherwise)
 
     def _body(
         self,
