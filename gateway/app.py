@@ -377,10 +377,10 @@ class _Parts:
     ) -> int:
         settings = self.settings
 
-        async def copy(invoice_id: str, printer: str) -> int:
+        async def copy(invoice_id: str, printer: str, who: str) -> int:
             at = micros(self.clock.now())
             job = await db.write(
-                lambda conn: print_jobs.enqueue_copy(conn, invoice_id, printer, at=at)
+                lambda conn: print_jobs.enqueue_copy(conn, invoice_id, printer, who, at=at)
             )
             counter.wake()
             return job

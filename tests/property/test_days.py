@@ -233,7 +233,7 @@ def put(conn: Any, book: Book, sale: Sale, clock: FakeClock) -> None:
         return
     book.sign(conn, row)
     for _ in range(sale.copies):
-        print_jobs.enqueue_copy(conn, row.id, "counter", at=micros(clock.now()))
+        print_jobs.enqueue_copy(conn, row.id, "counter", "till-1", at=micros(clock.now()))
 
 
 @settings(max_examples=60, deadline=None)
