@@ -66,7 +66,7 @@ class Days:
         self._header = header
         self._tell_unit = tell_unit
         self._paper = paper
-        self._by_itself = by_itself
+        self.by_itself = by_itself
         self._clock_fault = clock_fault
         self._wake = asyncio.Event()
         # The next close: its number, and the day it will be of once there is a receipt for it.
@@ -144,7 +144,7 @@ class Days:
             self._number, self._day = number, day
         made: list[ZReport] = []
         # A clock that is days ahead would close days that are not over.
-        while self._by_itself and not self._clock_fault() and not await self._db.read(self._waits):
+        while self.by_itself and not self._clock_fault() and not await self._db.read(self._waits):
             report = await self._close("MIDNIGHT", None)
             if report is None:
                 break
@@ -160,7 +160,7 @@ class Days:
 
     def _nap(self, conn: sqlite3.Connection) -> float:
         """Seconds to the next look: after midnight, or soon if a sale holds up a close."""
-        if self._by_itself and self._waits(conn):
+        if self.by_itself and self._waits(conn):
             return AFTER_MIDNIGHT_S
         now = self._clock.now().astimezone(EAT)
         left = (_midnight_after(_day(now)) - now).total_seconds()

@@ -137,7 +137,7 @@ async def test_x_has_the_twenty_fields_and_changes_nothing(
             slips = await printer.wait_for_slips(8, 60)
         x, plu_paper = (slip.text() for slip in slips[-2:])
         for words in ("X DAILY REPORT", "562.00", "-265.00", "NC TAX B", "462.00", "5000.00"):
-            assert words in x
+            assert words in x.replace(",", "")
         assert "PLU REPORT" in plu_paper
         assert "KE2NTXU0000001" in plu_paper
 
@@ -450,8 +450,7 @@ printer = "counter"
 to_unit = true
 """
         daemon = Daemon(tmp_path, extra)
-        await daemon.start()
-        async with aiohttp.ClientSession() as session:
+        async with daemon, aiohttp.ClientSession() as session:
             till = daemon.till(session)
             assert (await till.sell("one", a_sale())).status == 201
             # KRA goes: the unit will not take the close now.
@@ -475,6 +474,6 @@ to_unit = true
             assert await told(daemon.unit) == 1
             jobs = (await till.request("GET", "/v1/print-jobs?state=PRINTED")).json["jobs"]
             assert [job["kind"] for job in jobs] == ["REPORT"]
-        assert await daemon.stop() == 0
+            assert await daemon.stop() == 0
         closes = [slip for slip in printer.paper.slips if "Z DAILY REPORT" in slip.text()]
         assert len(closes) == 1
