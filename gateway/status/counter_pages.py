@@ -60,8 +60,13 @@ async def _counter(parts: Services) -> dict[str, Any]:
         }
         return {"jobs": jobs, "captured": captures.count_unread(conn)}
 
-    devices = [device for device in parts.counter.as_json() if device["kind"] != "printer"]
-    return {"s": await parts.status(), "devices": devices, **await parts.db.read(read)}
+    devices = parts.counter.as_json()
+    return {
+        "s": await parts.status(),
+        "printers": {d["name"]: d for d in devices if d["kind"] == "printer"},
+        "devices": [d for d in devices if d["kind"] != "printer"],
+        **await parts.db.read(read),
+    }
 
 
 def describe(conn: sqlite3.Connection, job: PrintJob) -> dict[str, Any]:
@@ -76,8 +81,12 @@ def describe(conn: sqlite3.Connection, job: PrintJob) -> dict[str, Any]:
         "meantFor": job.meant_for,
         "state": job.state,
         "reason": job.reason,
-        "at": f"{from_micros(job.created_at).astimezone(EAT):%d/%m %H:%M}",
+        "at": _when(job.created_at),
     }
+
+
+def _when(at_us: int) -> str:
+    return f"{from_micros(at_us).astimezone(EAT):%d/%m %H:%M}"
 
 
 def _what(conn: sqlite3.Connection, job: PrintJob) -> str:
@@ -169,5 +178,7 @@ async def _captured(
         status=problem.status if problem else 200,
         problem=problem,
         count=len(rows),
-        slips=[capture_json(row) for row in rows[:ROWS_MAX]] if open_ else None,
+        slips=[{**capture_json(row), "at": _when(row.at)} for row in rows[:ROWS_MAX]]
+        if open_
+        else None,
     )

@@ -36,6 +36,7 @@ def settings_for(shop_dir: Path, unit: UnitControl, printer: FakePrinter, **more
         tills=[{"id": till, "printer": "counter"} for till in TOKENS],
         printers={"counter": {"port": printer.device_path, "baud": 115200, **more}},
         reports={"printer": "counter"},
+        scales={"butchery": {"port": str(shop_dir / "not plugged in")}},
     )
 
 
@@ -76,7 +77,9 @@ async def test_a_cashier_is_asked_whether_a_slip_came_out_and_answers(
             # It is live: the question appears by itself, on both pages.
             await shop.till().sell("one", a_sale())
             await page.wait_for_selector("text=Did it come out?")
-            assert "s on the wire" in await page.inner_text("main")
+            shown = await page.inner_text("main")
+            for words in ("s on the wire", printer.device_path, "butchery scale does not work"):
+                assert words in shown
             await fits(page)
             assert problems == []
             await page.goto(shop.gateway.url + "/")
