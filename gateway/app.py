@@ -23,7 +23,7 @@ from gateway.continuity.backups import Backups
 from gateway.continuity.monitor import CeilingMonitor
 from gateway.continuity.outbox import OutboxSender
 from gateway.counter_line import CounterLine
-from gateway.domain.ceiling import HOUR_US, CeilingView, Limits
+from gateway.domain.ceiling import HOUR_US, CeilingState, CeilingView, Limits
 from gateway.domain.invoice import Cashier
 from gateway.errors import ConfigError
 from gateway.fiscal import startup
@@ -161,7 +161,9 @@ class _Parts:
         )
         await watch.load()
         counter = CounterLine(settings, clock, db)
-        days = make_days(settings, clock, db, client)
+        days = make_days(
+            settings, clock, db, client, lambda: monitor.view().state is CeilingState.CLOCK_FAULT
+        )
         self.line = SalesLine(settings, clock, db, client, monitor, self.late.fire, counter, days)
         signer, decisions, ahead = self.line.signer, self.line.decisions, self.line.ahead
         await self._recover(db, signer)
@@ -200,6 +202,7 @@ class _Parts:
         self.late.after_commit.append(counter.wake)
         lists.start(supervisor)
         self.late.on_contact.append(lists.link_is_back)
+        self.late.on_contact.append(days.notify)
         if sender is not None:
             supervisor.start("cloud", sender.run, Restart.BACKOFF)
             self.late.after_commit.append(sender.notify)
@@ -374,10 +377,10 @@ class _Parts:
     ) -> int:
         settings = self.settings
 
-        async def copy(invoice_id: str, printer: str) -> int:
+        async def copy(invoice_id: str, printer: str, who: str) -> int:
             at = micros(self.clock.now())
             job = await db.write(
-                lambda conn: print_jobs.enqueue_copy(conn, invoice_id, printer, at=at)
+                lambda conn: print_jobs.enqueue_copy(conn, invoice_id, printer, who, at=at)
             )
             counter.wake()
             return job

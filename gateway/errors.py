@@ -54,6 +54,7 @@ class GatewayError(Exception):
 
 
 class RequestError(GatewayError):
+    code = "REQUEST_INVALID"
     title = "The request cannot be taken"
     status = 400
 

@@ -78,7 +78,7 @@ class SalesLine:
             db=db,
             clock=clock,
             unit=client,
-            encode=SaleEncoder(sale_form(settings), encode, lambda: days.number),
+            encode=SaleEncoder(sale_form(settings), encode, days.report_no),
             gate=self._gate,
             committer=committer,
             resolver=resolver,

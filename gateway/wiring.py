@@ -10,7 +10,7 @@ from typing import Protocol
 
 from gateway import ids
 from gateway.api.auth import Technicians, Till, Tills
-from gateway.clock import Clock, micros
+from gateway.clock import Clock, compact, from_micros, micros
 from gateway.counter_settings import ReceiptSettings
 from gateway.domain.receipt import PORTALS
 from gateway.fiscal.days import Days
@@ -23,10 +23,12 @@ from gateway.store import print_jobs, receipts
 from gateway.store.database import Database
 from gateway.store.invoices import InvoiceRow
 from gateway.store.reports import ZReport
-from gateway.vscu.client import CallFailed, StoredAnswer, UnitClient
+from gateway.vscu.client import StoredAnswer, UnitClient
 from gateway.vscu.host import ExternalUnit, InProcessUnit, Unit
+from gateway.vscu.lists import NotRegistered, UnitLists
 from gateway.vscu.sale import SaleForm
 from gateway.vscu.unit_database import UnitDatabase
+from gateway.vscu.wire import encode
 
 
 def make_unit(settings: Settings) -> Unit:
@@ -147,18 +149,25 @@ def sale_form(settings: Settings) -> SaleForm:
     )
 
 
-def make_days(settings: Settings, clock: Clock, db: Database, client: UnitClient) -> Days:
+def make_days(
+    settings: Settings,
+    clock: Clock,
+    db: Database,
+    client: UnitClient,
+    clock_fault: Callable[[], bool],
+) -> Days:
     """The shop's days; closes go to paper and to the unit as the settings say."""
     branch, part = settings.branch, settings.reports
 
-    async def tell(day: str) -> str | None:
-        answer = await client.call("saveZReports", {"rptDe": f"{day.replace('-', '')}235959"})
-        if isinstance(answer, CallFailed):
-            return f"not told: {answer.reason}"
-        return f"{answer.code} {answer.message}".strip()
-
-    async def tell_nobody(day: str) -> str | None:
-        return None
+    async def tell(report: ZReport) -> tuple[bool, str]:
+        """`/reports/saveZReports`: the unit sums its own receipts up to `rptDe` (etims.md 6.5)."""
+        # A close at midnight is of the day before it.
+        until = from_micros(report.ended_at - 1)
+        body = encode({"tin": branch.pin, "bhfId": branch.branch_id, "rptDe": compact(until)})
+        answer = await UnitLists(client).register("saveZReports", body)
+        if isinstance(answer, NotRegistered):
+            return answer.final, answer.reason
+        return True, "taken"
 
     def paper(conn: sqlite3.Connection, report: ZReport) -> None:
         if part.printer is not None:
@@ -173,9 +182,10 @@ def make_days(settings: Settings, clock: Clock, db: Database, client: UnitClient
             "pin": branch.pin,
             "branchId": branch.branch_id,
         },
-        tell_unit=tell if part.to_unit else tell_nobody,
+        tell_unit=tell if part.to_unit else None,
         paper=paper,
         by_itself=part.by_itself,
+        clock_fault=clock_fault,
     )
 
 

@@ -47,6 +47,10 @@ class Tills:
     def known(self, till_id: str) -> Till | None:
         return self._tills.get(till_id)
 
+    def name_of(self, token: str) -> str | None:
+        """The id of the till that has this token, None for nobody's."""
+        return self._tokens.name_of(token) if token else None
+
     def authenticate(self, request: web.Request) -> Till:
         """The till whose token the request carries. UnknownTill otherwise."""
         token = bearer(request)

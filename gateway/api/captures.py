@@ -46,7 +46,7 @@ async def post_resolve(request: web.Request) -> web.Response:
     """Sell what a person read on the slip; once, under the slip's own key."""
     till_of(request)
     parts = services(request)
-    captured = await _find(request, parts)
+    captured = await _find(parts, request.match_info["id"])
     raw, value = await read_json(request)
     body = parse_model(InvoiceIn, value)
     till = parts.tills.known(captured.till_id)
@@ -67,16 +67,21 @@ async def post_resolve(request: web.Request) -> web.Response:
 async def post_dismiss(request: web.Request) -> web.Response:
     """It was no sale: `{"reason"}`."""
     till = till_of(request)
-    parts = services(request)
-    captured = await _find(request, parts)
+    capture_id = request.match_info["id"]
     _, value = await read_json(request)
-    said = parse_as(DismissIn, value, InvoiceInvalid, "Say why it is no sale.")
-    await _settle(parts, captured, "DISMISSED", f"{till.id}: {said.reason}")
+    captured = await dismiss(services(request), capture_id, till.id, value)
     return web.json_response({"id": captured.id, "state": "DISMISSED"})
 
 
-async def _find(request: web.Request, parts: Services) -> Captured:
-    text = request.match_info["id"]
+async def dismiss(parts: Services, capture_id: str, who: str, value: Any) -> Captured:
+    """`value` as of the API's body; also what the page's form is turned into."""
+    captured = await _find(parts, capture_id)
+    said = parse_as(DismissIn, value, InvoiceInvalid, "Say why it is no sale.")
+    await _settle(parts, captured, "DISMISSED", f"{who}: {said.reason}")
+    return captured
+
+
+async def _find(parts: Services, text: str) -> Captured:
     row: Captured | None = None
     if text.isascii() and text.isdigit() and len(text) < 16:
         row = await parts.db.read(lambda conn: captures.by_id(conn, int(text)))

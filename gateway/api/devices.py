@@ -109,7 +109,7 @@ async def settle_job(parts: Services, job_id: str, what: str, who: str) -> Print
     at = micros(parts.clock.now())
 
     def settle(conn: sqlite3.Connection) -> int | None:
-        """The copy's job, where one is made."""
+        """The job of the second print, where there is one: of a receipt a copy, of a report the report."""
         copy = None
         match what:
             case "release":
@@ -118,8 +118,8 @@ async def settle_job(parts: Services, job_id: str, what: str, who: str) -> Print
                 done = print_jobs.drop(conn, job.id, f"dropped by {who}", at=at)
             case _:
                 done = print_jobs.answer(conn, job.id, what == "came-out", who, at=at)
-                if done and what == "lost" and job.invoice_id is not None:
-                    copy = print_jobs.enqueue_copy(conn, job.invoice_id, job.printer, at=at)
+                if done and what == "lost":
+                    copy = _again(conn, job, who, at)
         if not done:
             raise JobSettled(
                 "This slip is not waiting for that any more. Look at the list again.",
@@ -132,6 +132,15 @@ async def settle_job(parts: Services, job_id: str, what: str, who: str) -> Print
     copy = await parts.db.write(settle)
     parts.wake()
     return await find_job(parts, str(copy or job.id))
+
+
+def _again(conn: sqlite3.Connection, job: PrintJob, who: str, at: int) -> int | None:
+    """A strip of text (NOTE) is not printed again: it would no longer be true."""
+    if job.invoice_id is not None:
+        return print_jobs.enqueue_copy(conn, job.invoice_id, job.printer, who, at=at)
+    if job.kind == "REPORT":
+        return print_jobs.enqueue_report(conn, job.printer, job.body or b"{}", at=at)
+    return None
 
 
 def job_json(job: PrintJob) -> dict[str, Any]:

@@ -138,7 +138,7 @@ async def post_copy(request: web.Request) -> web.Response:
     printer = row.printer or till.printer
     if printer is None:
         raise InvoiceInvalid("This till has no printer, so no copy can be printed.")
-    job = await parts.copy(row.id, printer)
+    job = await parts.copy(row.id, printer, till.id)
     return web.json_response({"invoiceId": row.id, "printJob": job, "printer": printer}, status=202)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -12,14 +13,15 @@ from gateway.api.body import read_json
 from gateway.api.build import parse_as, positive
 from gateway.api.invoices import printer_for
 from gateway.api.schemas import DepositIn
-from gateway.api.server import services, till_of
+from gateway.api.server import Services, services, till_of
 from gateway.clock import EAT, from_micros, iso, micros
 from gateway.errors import FieldError, InvoiceInvalid, NotFound, QueryInvalid, RequestError
 from gateway.money import parse_amount, text
-from gateway.store import print_jobs, reports
+from gateway.store import events, print_jobs, reports
 from gateway.store.reports import ZReport
 
 Z_LIST_MAX = 100
+YEAR_MAX = 2099
 
 
 def register(app: web.Application) -> None:
@@ -47,13 +49,14 @@ async def get_z_list(request: web.Request) -> web.Response:
 
 async def get_z(request: web.Request) -> web.Response:
     till_of(request)
-    return web.json_response(as_json(await _z(request, request.match_info["number"])))
+    return web.json_response(as_json(await find_z(services(request), request.match_info["number"])))
 
 
 async def post_z(request: web.Request) -> web.Response:
     """Close the day in hand. DAY_CLOSED if it was closed already (once a day, TIS 16.1)."""
-    till = till_of(request)
-    row = await services(request).days.close(till.id)
+    till, parts = till_of(request), services(request)
+    row = await parts.days.close(till.id)
+    parts.wake()
     return web.json_response(as_json(row), status=201)
 
 
@@ -79,7 +82,7 @@ async def post_print(request: web.Request) -> web.Response:
             body = await parts.days.x_report()
         case "Z":
             number = wanted.get("number")
-            body = (await _z(request, "last" if number is None else str(number))).body
+            body = (await find_z(parts, "last" if number is None else str(number))).body
         case "PLU":
             start, end = _interval(request, parts.clock.now().astimezone(EAT).date())
             body = await parts.days.plu_report(start, end)
@@ -88,32 +91,49 @@ async def post_print(request: web.Request) -> web.Response:
                 "report must be X, Z or PLU.",
                 errors=[FieldError("/report", "NOT_ALLOWED", "report must be X, Z or PLU.")],
             )
-    at = micros(parts.clock.now())
-    job = await parts.db.write(
-        lambda conn: print_jobs.enqueue_report(conn, printer, ids.canonical(body), at=at)
-    )
-    parts.wake()
+    job = await print_report(parts, body, printer, till.id)
     return web.json_response({"printJob": job, "printer": printer}, status=202)
+
+
+async def print_report(parts: Services, body: dict[str, Any], printer: str, who: str) -> int:
+    """A report's JSON on paper; the print job. Also what the page's form is turned into."""
+    at = micros(parts.clock.now())
+
+    def put(conn: sqlite3.Connection) -> int:
+        job = print_jobs.enqueue_report(conn, printer, ids.canonical(body), at=at)
+        data = {"job": job, "report": body["type"], "number": body.get("number"), "who": who}
+        events.record(conn, at=at, kind="print.report", data={**data, "printer": printer})
+        return job
+
+    job = await parts.db.write(put)
+    parts.wake()
+    return job
 
 
 async def post_deposit(request: web.Request) -> web.Response:
     """The money in the drawer when the day begins; it stands on X and Z."""
     till = till_of(request)
-    parts = services(request)
     _, value = await read_json(request)
+    amount = await note_deposit(services(request), value, till.id)
+    return web.json_response({"openingDeposit": amount})
+
+
+async def note_deposit(parts: Services, value: Any, who: str) -> str:
+    """`value` as of the API's body; also what the page's form is turned into."""
     detail = "This has mistakes. Nothing was changed."
     body = parse_as(DepositIn, value, InvoiceInvalid, detail)
-    amount = positive(parse_amount, body.amount, "amount", detail)
-    await parts.days.deposit(text(amount), till.id)
-    return web.json_response({"openingDeposit": text(amount)})
+    amount = text(positive(parse_amount, body.amount, "amount", detail))
+    await parts.days.deposit(amount, who)
+    return amount
 
 
-async def _z(request: web.Request, which: str) -> ZReport:
+async def find_z(parts: Services, which: str) -> ZReport:
+    """The close of this number, or the `last`. NotFound."""
     row: ZReport | None = None
     if which == "last":
-        row = await services(request).db.read(reports.last)
+        row = await parts.db.read(reports.last)
     elif which.isascii() and which.isdigit() and len(which) < 10:
-        row = await services(request).db.read(lambda conn: reports.by_number(conn, int(which)))
+        row = await parts.db.read(lambda conn: reports.by_number(conn, int(which)))
     if row is None:
         raise NotFound("There is no Z report with this number.")
     return row
@@ -141,5 +161,7 @@ def _interval(request: web.Request, today: date) -> tuple[datetime, datetime]:
                 f"{name} must be a day such as {today.isoformat()}.",
                 errors=[FieldError(f"/{name}", "NOT_A_DAY", "Not a day.")],
             ) from None
-    start, end = (datetime(day.year, day.month, day.day, tzinfo=EAT) for day in days)
-    return start, end + timedelta(days=1)
+    start, last = (datetime(day.year, day.month, day.day, tzinfo=EAT) for day in days)
+    if last.year > YEAR_MAX:
+        raise QueryInvalid("to must be a day of this century.")
+    return start, last + timedelta(days=1)

@@ -56,7 +56,8 @@ class Services:
     defaults: Defaults
     status: Callable[[], Awaitable[Mapping[str, Any]]]
     stop_streams: Callable[[], bool]
-    copy: Callable[[str, str], Awaitable[int]]
+    # (invoice, printer, who asks) -> the print job.
+    copy: Callable[[str, str, str], Awaitable[int]]
     reference: ReferenceDesk
     # Wakes everything that works off what a commit left: spools, outbox.
     wake: Callable[[], None]

@@ -14,6 +14,8 @@ from gateway.domain.invoice import Invoice
 from gateway.domain.tax import LETTERS
 from gateway.money import ZERO, text
 
+CASH = "01"  # class 07
+
 
 @dataclass(slots=True)
 class Tally:
@@ -35,65 +37,89 @@ def _letters() -> dict[str, Decimal]:
 
 
 @dataclass(slots=True)
-class DayTotals:
-    """What one day's receipts come to. Credit notes are taken off taxes, tenders and items."""
+class Side:
+    """What one label comes to: the sales (NS) or the credit notes (NC) of a day."""
 
-    sales: Tally = field(default_factory=Tally)
-    credit_notes: Tally = field(default_factory=Tally)
-    copies: Tally = field(default_factory=Tally)
-    training: Tally = field(default_factory=Tally)
-    proforma: Tally = field(default_factory=Tally)
+    receipts: Tally = field(default_factory=Tally)
     taxable: dict[str, Decimal] = field(default_factory=_letters)
     tax: dict[str, Decimal] = field(default_factory=_letters)
     items: Decimal = ZERO
-    tenders: dict[str, Decimal] = field(default_factory=dict)
+    payments: dict[str, Decimal] = field(default_factory=dict)
     discounts: Decimal = ZERO
+
+    def add(self, invoice: Invoice) -> None:
+        self.receipts.add(invoice.total)
+        for row in invoice.letters:
+            self.taxable[row.letter] += row.net
+            self.tax[row.letter] += row.tax
+        change = invoice.change
+        for payment in invoice.payments:
+            # The change came out of the cash.
+            given_back = min(change, payment.amount) if payment.code == CASH else ZERO
+            change -= given_back
+            amount = payment.amount - given_back
+            self.payments[payment.code] = self.payments.get(payment.code, ZERO) + amount
+        self.items += sum((line.quantity for line in invoice.lines), ZERO)
+        self.discounts += invoice.discount
+
+
+@dataclass(slots=True)
+class DayTotals:
+    """What one day's receipts come to. Sales and credit notes are told apart in every figure and never
+    taken off each other (TIS 16.1.10, 16.1.11, 16.1.17)."""
+
+    sales: Side = field(default_factory=Side)
+    credit_notes: Side = field(default_factory=Side)
+    copies: Tally = field(default_factory=Tally)
+    training: Tally = field(default_factory=Tally)
+    proforma: Tally = field(default_factory=Tally)
     incomplete: int = 0
 
     def add(self, label: str, invoice: Invoice) -> None:
         """One signed receipt."""
         match label:
+            case "NS":
+                self.sales.add(invoice)
+            case "NC":
+                self.credit_notes.add(invoice)
             case "TS" | "TC":
                 self.training.add(invoice.total)
-                return
             case "PS":
                 self.proforma.add(invoice.total)
-                return
-            case "NC":
-                self.credit_notes.add(invoice.total)
-                sign = -1
             case _:
-                self.sales.add(invoice.total)
-                sign = 1
-        for row in invoice.letters:
-            self.taxable[row.letter] += sign * row.net
-            self.tax[row.letter] += sign * row.tax
-        change = invoice.change
-        for payment in invoice.payments:
-            # The change came out of the cash.
-            given_back = min(change, payment.amount) if payment.code == "01" else ZERO
-            change -= given_back
-            amount = payment.amount - given_back
-            self.tenders[payment.code] = self.tenders.get(payment.code, ZERO) + sign * amount
-        self.items += sign * sum((line.quantity for line in invoice.lines), ZERO)
-        self.discounts += sign * invoice.discount
+                raise ValueError(f"no receipt has the label {label}")
 
     def as_json(self) -> dict[str, Any]:
+        """TIS 16.1.6 to 16.1.20; the first five fields are the caller's."""
+        sales, notes = self.sales, self.credit_notes
         return {
-            "sales": self.sales.as_json(),
-            "creditNotes": self.credit_notes.as_json(),
-            "taxable": {letter: text(amount) for letter, amount in self.taxable.items()},
-            "tax": {letter: text(amount) for letter, amount in self.tax.items()},
-            "itemsSold": f"{self.items.normalize():f}",
+            "sales": sales.receipts.as_json(),
+            "creditNotes": notes.receipts.as_json(),
+            "taxable": _texts(sales.taxable),
+            "tax": _texts(sales.tax),
+            "creditNoteTaxable": _texts(notes.taxable),
+            "creditNoteTax": _texts(notes.tax),
+            "itemsSold": plain(sales.items),
+            "itemsReturned": plain(notes.items),
             "copies": self.copies.as_json(),
             "training": self.training.as_json(),
             "proforma": self.proforma.as_json(),
-            "payments": {code: text(amount) for code, amount in sorted(self.tenders.items())},
-            "discounts": text(self.discounts),
-            # Nothing else reduces a price here; the field is TIS's own.
+            "payments": _texts(dict(sorted(sales.payments.items()))),
+            "creditNotePayments": _texts(dict(sorted(notes.payments.items()))),
+            "discounts": text(sales.discounts),
+            # Only discounts and credit notes reduce a day here, and both have fields of their own.
             "otherReductions": text(ZERO),
             "incompleteSales": self.incomplete,
         }
+
+
+def _texts(amounts: Mapping[str, Decimal]) -> dict[str, str]:
+    return {name: text(amount) for name, amount in amounts.items()}
+
+
+def plain(quantity: Decimal) -> str:
+    """'3' or '1.25', without an exponent."""
+    return f"{quantity.normalize():f}"
 
 
 @dataclass(slots=True)
@@ -133,7 +159,7 @@ def plu_as_json(rows: Iterable[PluRow], stock: Mapping[str, str]) -> list[dict[s
             "name": row.name,
             "unitPrice": text(row.unit_price),
             "taxCode": row.letter,
-            "quantity": f"{row.quantity.normalize():f}",
+            "quantity": plain(row.quantity),
             "amount": text(row.amount),
             "remaining": stock.get(row.code),
         }

@@ -1,43 +1,54 @@
 """The shop's days: X at any time, Z once a day and never forgotten, PLU (TIS 15.1, 16.1, 18.1).
 
-A Z ends where the next begins, in the store's own order, so every receipt is in exactly one. A day
-that nobody closed is closed at midnight, or at the next start if the machine was off.
+A receipt's day is the one printed on it, the SCU's. A close takes every receipt that no earlier one
+took, so each is in exactly one, whatever was done to the clock. A day that nobody closed is closed
+after midnight, or at the next start if the machine was off; a day without a receipt gets no close by
+itself. The close, its paper and its event are one transaction; telling the unit comes after it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
-from gateway.clock import EAT, Clock, from_micros, iso, micros
+from gateway.clock import EAT, Clock, compact, from_micros, iso, micros, wake_or_sleep
 from gateway.domain import invoice_json
 from gateway.domain.invoice import Invoice
 from gateway.domain.report import DayTotals, plu_as_json, plu_rows
 from gateway.errors import DayClosed
 from gateway.money import ZERO, from_cents, text
-from gateway.store import events, meta, reports
+from gateway.store import events, invoices, meta, reports
 from gateway.store.database import Database
-from gateway.store.reports import ZReport
+from gateway.store.reports import Bounds, ZReport
 
 log = logging.getLogger(__name__)
 
 # The close of a day is written this long after midnight, so that a sale in hand is in it. Seconds.
 AFTER_MIDNIGHT_S = 5.0
-# A day is never longer than this ahead of the wall clock's next look. Seconds.
+# A sale whose outcome is open holds the close up for so long, then the close goes on without it; and a
+# sale younger than this is in hand, not incomplete. Seconds.
+IN_HAND_S = 120.0
+# The wall clock may be set meanwhile, so a look at least this often. Seconds.
 LOOK_S = 600.0
+# A unit that gives no final answer is told again at each look, for so long. Microseconds.
+TELL_US = 7 * 24 * 3_600_000_000
+# A close that is made later than this after its midnight is a missed one. Microseconds.
+LATE_US = 3_600_000_000
 DEPOSIT_KEY = "day.deposit"
+NOTHING = Bounds()
 
-# Tells the unit of a close; what it answered, or None where that is switched off.
-TellUnit = Callable[[str], Awaitable[str | None]]
-# Puts a close on paper, in the transaction that finishes it.
+# Tells the unit of a close: (whether that was final, what it said or why it did not).
+TellUnit = Callable[[ZReport], Awaitable[tuple[bool, str]]]
+# Puts a close on paper, in its own transaction.
 Print = Callable[[sqlite3.Connection, ZReport], None]
 
 
 class Days:
-    """`run` for as long as the daemon lives; the rest is asked by the API."""
+    """`run` for as long as the daemon lives; the rest is asked by the API and the pages."""
 
     def __init__(
         self,
@@ -45,36 +56,56 @@ class Days:
         db: Database,
         clock: Clock,
         header: dict[str, Any],
-        tell_unit: TellUnit,
+        tell_unit: TellUnit | None,
         paper: Print,
         by_itself: bool,
+        clock_fault: Callable[[], bool] = lambda: False,
     ) -> None:
         self._db = db
         self._clock = clock
         self._header = header
         self._tell_unit = tell_unit
         self._paper = paper
-        self._by_itself = by_itself
-        # The number that the day in hand will have; it goes to the unit with every sale (rptNo).
-        self.number = 1
+        self.by_itself = by_itself
+        self._clock_fault = clock_fault
+        self._wake = asyncio.Event()
+        # The next close: its number, and the day it will be of once there is a receipt for it.
+        self._number = 1
+        self._day: str | None = None
+
+    def notify(self) -> None:
+        """KRA was heard: what the unit could not be told may be told now."""
+        self._wake.set()
+
+    def report_no(self) -> int:
+        """`rptNo` of a sale that is sent now: the number of the close that it will be in."""
+        today = _day(self._clock.now())
+        if self._day is None:
+            self._day = today
+        return self._number + int(today > self._day)
 
     # --- asked by the API ---------------------------------------------------------------------------
 
     async def x_report(self) -> dict[str, Any]:
         """Totals since the last close; changes nothing (TIS 15.1)."""
-        now = micros(self._clock.now())
+        now = self._clock.now()
 
         def make(conn: sqlite3.Connection) -> dict[str, Any]:
-            began = self._began(conn, now)
-            return self._body(conn, "X", self._next(conn), began, now + 1)
+            newest = reports.last(conn)
+            number = newest.number + 1 if newest else 1
+            after = newest.bounds if newest else NOTHING
+            upto = reports.bounds_at(conn, after, None, self._in_hand_since())
+            began = min(self._began(conn, newest, micros(now)), micros(now))
+            return self._body(conn, ("X", number), after, upto, (began, micros(now)))
 
         return await self._db.read(make)
 
     async def plu_report(self, start: datetime, end: datetime) -> dict[str, Any]:
-        """Per item in [start, end) (TIS 18.1)."""
+        """Per item in [start, end), by the dates on the receipts (TIS 18.1)."""
 
         def make(conn: sqlite3.Connection) -> dict[str, Any]:
-            rows = plu_rows(_invoices(conn, micros(start), micros(end)))
+            stored = reports.signed_between(conn, compact(start), compact(end))
+            rows = plu_rows(_invoices(stored))
             return {
                 **self._header,
                 "type": "PLU",
@@ -87,9 +118,11 @@ class Days:
         return await self._db.read(make)
 
     async def close(self, who: str) -> ZReport:
-        """The Z of the day in hand, by a person. DayClosed if it has one (once a day, TIS 16.1)."""
-        now = self._clock.now()
-        return await self._close(_day(now), micros(now), "PERSON", who)
+        """The Z of the day in hand, by a person: of an earlier day if that is still open, otherwise of
+        today. DayClosed if today has one (once a day, TIS 16.1)."""
+        made = await self._close("PERSON", who)
+        assert made is not None
+        return made
 
     async def deposit(self, amount: str, who: str) -> None:
         """The money in the drawer when the day begins."""
@@ -104,55 +137,91 @@ class Days:
     # --- by itself ------------------------------------------------------------------------------------
 
     async def catch_up(self) -> list[ZReport]:
-        """Finish half-done closes and make the missed ones; what was made. Called at start, too."""
-        for half in await self._db.read(reports.closing):
-            log.warning("day.finished number=%d day=%s", half.number, half.day)
-            await self._finish(half)
-        self.number = await self._db.read(self._next)
+        """Make the closes that were missed, oldest first; what was made. Called at start, too."""
+        number, day = await self._db.read(self._in_hand)
+        if number != self._number or day is not None:
+            # Otherwise a sale that is still being signed may have told the day.
+            self._number, self._day = number, day
         made: list[ZReport] = []
-        while self._by_itself:
-            missed = await self._db.read(self._missed)
-            if missed is None:
+        # A clock that is days ahead would close days that are not over.
+        while self.by_itself and not self._clock_fault() and not await self._db.read(self._waits):
+            report = await self._close("MIDNIGHT", None)
+            if report is None:
                 break
-            midnight = datetime.fromisoformat(missed).replace(tzinfo=EAT) + timedelta(days=1)
-            late = micros(self._clock.now()) - micros(midnight) > 3_600_000_000
-            made.append(
-                await self._close(missed, micros(midnight), "LATE" if late else "MIDNIGHT", None)
-            )
+            made.append(report)
         return made
 
     async def run(self) -> None:
         while True:
+            self._wake.clear()
             await self.catch_up()
-            now = self._clock.now().astimezone(EAT)
-            midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
-            # The wall clock may be set meanwhile, so never one long nap.
-            left_s = (midnight - now).total_seconds() + AFTER_MIDNIGHT_S
-            await self._clock.sleep(min(left_s, LOOK_S))
+            await self._tell()
+            await wake_or_sleep(self._clock, self._wake, await self._db.read(self._nap))
 
-    def _missed(self, conn: sqlite3.Connection) -> str | None:
-        """The oldest day before today that has receipts and no close."""
-        began = self._began(conn, 0)
-        first = reports.first_signed_at(conn, began)
-        if first is None:
-            return None
-        day = _day(from_micros(first))
-        if reports.by_day(conn, day) is not None:
-            # Sold after that day's close: they belong to the next day's.
-            return self._next_day_missed(conn, day)
-        return day if day < _day(self._clock.now()) else None
+    def _nap(self, conn: sqlite3.Connection) -> float:
+        """Seconds to the next look: after midnight, or soon if a sale holds up a close."""
+        if self.by_itself and self._waits(conn):
+            return AFTER_MIDNIGHT_S
+        now = self._clock.now().astimezone(EAT)
+        left = (_midnight_after(_day(now)) - now).total_seconds()
+        return min(left + AFTER_MIDNIGHT_S, LOOK_S)
 
-    def _next_day_missed(self, conn: sqlite3.Connection, day: str) -> str | None:
-        end = datetime.fromisoformat(day).replace(tzinfo=EAT) + timedelta(days=1)
-        following = _day(end)
-        return following if following < _day(self._clock.now()) else None
+    def _waits(self, conn: sqlite3.Connection) -> bool:
+        """Whether a close is due and must still wait: midnight was just now, or a sale is open
+        that may bear yesterday's date."""
+        due = self._due(conn)
+        if due is None:
+            return False
+        past_s = (self._clock.now() - _midnight_after(due)).total_seconds()
+        if past_s < AFTER_MIDNIGHT_S:
+            return True
+        return past_s < IN_HAND_S and invoices.open_row(conn) is not None
+
+    def _in_hand(self, conn: sqlite3.Connection) -> tuple[int, str | None]:
+        """(number of the next close, the day it will be of); the day None while it has no receipt and
+        can be of today."""
+        newest = reports.last(conn)
+        number = newest.number + 1 if newest else 1
+        day = reports.first_day(conn, newest.bounds if newest else NOTHING)
+        if day is None and newest is not None and newest.day == _day(self._clock.now()):
+            day = newest.day
+        # Sold after that day's close: they belong to the next day's.
+        while day is not None and reports.by_day(conn, day) is not None:
+            day = _day(_midnight_after(day))
+        return number, day
+
+    def _due(self, conn: sqlite3.Connection) -> str | None:
+        """The day that is over, has receipts and no close."""
+        _, day = self._in_hand(conn)
+        return day if day is not None and day < _day(self._clock.now()) else None
+
+    async def _tell(self) -> None:
+        """Tell the unit of the closes it does not know, oldest first."""
+        for report in await self._db.read(reports.closing):
+            if not await self._told(report):
+                return
+
+    async def _told(self, report: ZReport) -> bool:
+        final, says = True, "not told: switched off"
+        if self._tell_unit is not None:
+            final, says = await self._tell_unit(report)
+        done = final or micros(self._clock.now()) - report.made_at > TELL_US
+        level = logging.INFO if done else logging.WARNING
+        log.log(level, "day.told number=%d done=%s says=%s", report.number, done, says)
+        await self._db.write(lambda c: reports.note_unit(c, report.number, says, done=done))
+        return done
 
     # --- making one -----------------------------------------------------------------------------------
 
-    async def _close(self, day: str, end: int, how: str, who: str | None) -> ZReport:
-        at = micros(self._clock.now())
+    async def _close(self, how: str, who: str | None) -> ZReport | None:
+        """The one transaction of a close; None when nothing is due (by itself)."""
 
-        def make(conn: sqlite3.Connection) -> ZReport:
+        def make(conn: sqlite3.Connection) -> ZReport | None:
+            now = self._clock.now()
+            due = self._due(conn)
+            if due is None and how != "PERSON":
+                return None
+            day = due or _day(now)
             earlier = reports.by_day(conn, day)
             if earlier is not None:
                 raise DayClosed(
@@ -160,77 +229,85 @@ class Days:
                     "Print it again instead; what is sold now belongs to the next one.",
                     extra={"number": earlier.number},
                 )
-            number = self._next(conn)
-            began = self._began(conn, end)
-            # A clock that was set back must not make a close that ends before it begins.
-            ended = max(end, began)
-            body = self._body(conn, "Z", number, began, ended)
-            reports.append(
-                conn,
-                number=number,
-                day=day,
-                began_at=began,
-                ended_at=ended,
-                body=body,
-                how=how,
-                at=at,
-            )
-            meta.put(conn, DEPOSIT_KEY, text(ZERO))
-            events.record(
-                conn,
-                at=at,
-                kind="day.closed",
-                data={"number": number, "day": day, "how": how, "who": who},
-            )
-            made = reports.by_number(conn, number)
-            assert made is not None
-            return made
+            return self._make(conn, day, _midnight_after(day) if due else None, how, who)
 
         made = await self._db.write(make)
-        self.number = made.number + 1
-        log.info("day.closed number=%d day=%s how=%s", made.number, made.day, made.how)
-        return await self._finish(made)
+        if made is not None:
+            self._number, self._day = await self._db.read(self._in_hand)
+            log.info("day.closed number=%d day=%s how=%s", made.number, made.day, made.how)
+            self._wake.set()
+        return made
 
-    async def _finish(self, report: ZReport) -> ZReport:
-        """Tell the unit if it is to be told, put it on paper, mark it done."""
-        says = await self._tell_unit(report.day)
-
-        def done(conn: sqlite3.Connection) -> ZReport:
-            reports.finish(conn, report.number, says)
-            self._paper(conn, report)
-            found = reports.by_number(conn, report.number)
-            assert found is not None
-            return found
-
-        return await self._db.write(done)
-
-    def _next(self, conn: sqlite3.Connection) -> int:
+    def _make(
+        self,
+        conn: sqlite3.Connection,
+        day: str,
+        midnight: datetime | None,
+        how: str,
+        who: str | None,
+    ) -> ZReport:
+        at = micros(self._clock.now())
         newest = reports.last(conn)
-        return 1 if newest is None else newest.number + 1
+        number = newest.number + 1 if newest else 1
+        after = newest.bounds if newest else NOTHING
+        until = None if midnight is None else (compact(midnight), micros(midnight))
+        upto = reports.bounds_at(conn, after, until, self._in_hand_since())
+        ends = at if midnight is None else micros(midnight)
+        if how == "MIDNIGHT" and at - ends > LATE_US:
+            how = "LATE"
+        began = self._began(conn, newest, ends)
+        # A clock that was set back must not make a close that ends before it begins.
+        ends = max(ends, began)
+        body = self._body(conn, ("Z", number), after, upto, (began, ends))
+        report = ZReport(
+            number=number,
+            day=day,
+            began_at=began,
+            ended_at=ends,
+            bounds=upto,
+            body={**body, "day": day},
+            how=how,
+            state="DONE" if self._tell_unit is None else "CLOSING",
+            unit_says=None,
+            made_at=at,
+        )
+        reports.append(conn, report)
+        self._paper(conn, report)
+        meta.put(conn, DEPOSIT_KEY, text(ZERO))
+        data = {"number": number, "day": day, "how": how, "who": who}
+        events.record(conn, at=at, kind="day.closed", data=data)
+        return report
 
-    def _began(self, conn: sqlite3.Connection, otherwise: int) -> int:
-        """Where the day in hand begins: at the last close, or with the first receipt."""
-        newest = reports.last(conn)
+    def _in_hand_since(self) -> int:
+        return micros(self._clock.now()) - int(IN_HAND_S * 1e6)
+
+    def _began(self, conn: sqlite3.Connection, newest: ZReport | None, otherwise: int) -> int:
+        """Where the day in hand begins: at the last close, or with the first receipt of all."""
         if newest is not None:
             return newest.ended_at
-        first = reports.first_signed_at(conn, 0)
-        return first if first is not None else otherwise
+        first = reports.first_signed_at(conn)
+        return otherwise if first is None else min(first, otherwise)
 
     def _body(
-        self, conn: sqlite3.Connection, kind: str, number: int, start: int, end: int
+        self,
+        conn: sqlite3.Connection,
+        what: tuple[str, int],
+        after: Bounds,
+        upto: Bounds,
+        interval: tuple[int, int],
     ) -> dict[str, Any]:
-        totals = DayTotals(incomplete=reports.incomplete_between(conn, start, end))
-        for label, invoice in _invoices(conn, start, end):
+        totals = DayTotals(incomplete=reports.incomplete(conn, after, upto))
+        for label, invoice in _invoices(reports.signed(conn, after, upto)):
             totals.add(label, invoice)
-        for amount in reports.copies_between(conn, start, end):
+        for amount in reports.copies(conn, after, upto):
             totals.copies.add(from_cents(amount))
         return {
             **self._header,
-            "type": kind,
-            "number": number,
+            "type": what[0],
+            "number": what[1],
             "madeAt": iso(self._clock.now()),
-            "from": iso(from_micros(start)),
-            "to": iso(from_micros(end)),
+            "from": iso(from_micros(interval[0])),
+            "to": iso(from_micros(interval[1])),
             "openingDeposit": meta.get(conn, DEPOSIT_KEY) or text(ZERO),
             **totals.as_json(),
         }
@@ -240,6 +317,10 @@ def _day(at: datetime) -> str:
     return f"{at.astimezone(EAT):%Y-%m-%d}"
 
 
-def _invoices(conn: sqlite3.Connection, start: int, end: int) -> Iterator[tuple[str, Invoice]]:
-    for label, document in reports.signed_between(conn, start, end):
+def _midnight_after(day: str) -> datetime:
+    return datetime.fromisoformat(day).replace(tzinfo=EAT) + timedelta(days=1)
+
+
+def _invoices(stored: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, Invoice]]:
+    for label, document in stored:
         yield label, invoice_json.from_json(document)

@@ -21,27 +21,38 @@ TEXT_COLUMNS = 40
 # What explains a gap in the unit's numbers, in the order of the receipts.
 NOTES = ("unit.counter_gap", "unit.ahead", "unit.numbering_decided", "unit.time_went_back")
 
+# What became of the paper: each copy with its number, and what a person said of a slip in doubt.
+PRINTS = ("print.unconfirmed", "print.copy", "print.decided")
+
 Render = Callable[[sqlite3.Connection, ReceiptRow], str]
 
 
 def lines(conn: sqlite3.Connection, who: dict[str, Any]) -> Iterator[str]:
-    """The journal as JSON lines: a head, receipts with the notes before them, an end."""
+    """The journal as JSON lines: a head, receipts with notes and prints before them, an end."""
     yield _line({"type": "journal", "version": 1, **who})
     count, last = 0, receipts.GENESIS
-    notes = [e for kind in NOTES for e in events.of_kind(conn, kind)]
+    notes = [e for kind in NOTES + PRINTS for e in events.of_kind(conn, kind)]
     notes.sort(key=lambda event: event.id)
     for row in pages(conn):
         while notes and notes[0].at <= row.signed_at:
-            note = notes.pop(0)
-            words = " ".join(f"{name}={value}" for name, value in note.data.items())
-            at = iso(from_micros(note.at))
-            yield _line({"type": "note", "at": at, "text": f"{note.kind} {words}"})
+            yield _note(notes.pop(0))
         fields = receipts.chained_fields(
             row.invoice_id, row.receipt, row.total_cents, row.how, row.signed_at
         )
         yield _line({"type": "receipt", **fields, "previous": row.previous, "hash": row.hash})
         count, last = count + 1, row.hash
+    for note in notes:
+        yield _note(note)
     yield _line({"type": "end", "count": count, "hash": last})
+
+
+def _note(event: events.Event) -> str:
+    words = [f"{name}={value}" for name, value in event.data.items()]
+    if event.subject is not None:
+        words.insert(0, f"invoiceId={event.subject}")
+    what = "print" if event.kind in PRINTS else "note"
+    text = " ".join([event.kind, *words])
+    return _line({"type": what, "at": iso(from_micros(event.at)), "text": text})
 
 
 def pages(conn: sqlite3.Connection) -> Iterator[ReceiptRow]:

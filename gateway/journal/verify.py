@@ -68,7 +68,7 @@ def verify(lines: Iterable[str]) -> Report:
                 notes.append(str(entry["text"]))
             elif kind == "end":
                 _end(entry, number, report)
-            elif kind != "journal":
+            elif kind not in ("journal", "print"):
                 raise ValueError(f"unknown type {kind}")
         except (ValueError, KeyError, TypeError) as error:
             report.errors.append(f"line {number}: cannot be read ({error})")

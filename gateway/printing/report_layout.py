@@ -54,15 +54,24 @@ class _Report(Typesetter):
             yield self.money(f"TAXABLE {letter}", amount)
         for letter, amount in r["tax"].items():
             yield self.money(f"TAX {letter}", amount)
+        # Never netted with the sales (TIS 16.1.10, 16.1.11).
+        for name, key in (("NC TAXABLE", "creditNoteTaxable"), ("NC TAX", "creditNoteTax")):
+            for letter, amount in r[key].items():
+                if amount != "0.00":
+                    yield self.money(f"{name} {letter}", f"-{amount}")
         yield self.rule()
         yield self.money("OPENING DEPOSIT", r["openingDeposit"])
         yield self.pair("ITEMS SOLD", r["itemsSold"])
+        if r["itemsReturned"] != "0":
+            yield self.pair("ITEMS RETURNED", r["itemsReturned"])
         yield self.tally("COPIES", r["copies"])
         yield self.tally("TRAINING", r["training"])
         yield self.tally("PROFORMA", r["proforma"])
         yield self.rule()
         for code, amount in r["payments"].items():
             yield self.money(PAYMENT_NAMES.get(code, code), amount)
+        for code, amount in r["creditNotePayments"].items():
+            yield self.money(f"NC {PAYMENT_NAMES.get(code, code)}", f"-{amount}")
         yield self.rule()
         yield self.money("ALL DISCOUNTS", r["discounts"])
         yield self.money("OTHER REDUCTIONS", r["otherReductions"])

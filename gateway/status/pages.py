@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from importlib import resources
-from typing import Any
 
-import jinja2
 from aiohttp import web
 
 from gateway.api.decisions import decide, settle_numbering
@@ -16,25 +14,11 @@ from gateway.clock import from_micros, iso
 from gateway.errors import RequestError
 from gateway.fiscal import ahead
 from gateway.money import from_cents, text
+from gateway.status import counter_pages, report_pages
+from gateway.status.html import HEADERS, form, page
 from gateway.store import events, receipts
 
-# Everything the pages load comes from here; `'unsafe-inline'` is not needed.
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; "
-    "connect-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'; "
-    "form-action 'self'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
 _TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-_ENVIRONMENT = jinja2.Environment(
-    loader=jinja2.PackageLoader("gateway.status"),
-    autoescape=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    undefined=jinja2.StrictUndefined,
-)
 
 
 def register(app: web.Application) -> None:
@@ -46,18 +30,20 @@ def register(app: web.Application) -> None:
     app.router.add_get("/unit", get_unit)
     app.router.add_post("/unit", post_unit)
     app.router.add_get("/static/{name}", get_static)
+    counter_pages.register(app)
+    report_pages.register(app)
 
 
 async def get_page(request: web.Request) -> web.Response:
     """The whole page, useful without a line of JavaScript."""
     status = await services(request).status()
-    return _html("status.html", s=status)
+    return page("status.html", s=status)
 
 
 async def get_fragment(request: web.Request) -> web.Response:
     """The page's changing part; the page asks for it when an event says that something happened."""
     status = await services(request).status()
-    return _html("fragment.html", s=status)
+    return page("fragment.html", s=status)
 
 
 async def get_live(request: web.Request) -> web.StreamResponse:
@@ -73,7 +59,7 @@ async def get_story(request: web.Request) -> web.Response:
 async def post_story(request: web.Request) -> web.Response:
     """The decision's form. A mistake comes back on the page, with what is wrong."""
     row = await find(request)
-    code, value = await _form(request, numbers=("rcptNo", "totRcptNo"))
+    code, value = await form(request, numbers=("rcptNo", "totRcptNo"))
     try:
         who = services(request).technicians.check(code)
         await decide(services(request), row.id, who, value)
@@ -87,7 +73,7 @@ async def _story(request: web.Request, problem: RequestError | None = None) -> w
     row = await find(request)
     told = await parts.db.read(lambda conn: events.story(conn, row.id))
     receipt = await parts.db.read(lambda conn: receipts.by_invoice(conn, row.id))
-    return _html(
+    return page(
         "story.html",
         status=problem.status if problem else 200,
         problem=problem,
@@ -108,7 +94,7 @@ async def get_unit(request: web.Request) -> web.Response:
 
 
 async def post_unit(request: web.Request) -> web.Response:
-    code, value = await _form(request, numbers=("nextInvcNo",))
+    code, value = await form(request, numbers=("nextInvcNo",))
     try:
         await settle_numbering(services(request), services(request).technicians.check(code), value)
     except RequestError as error:
@@ -119,18 +105,7 @@ async def post_unit(request: web.Request) -> web.Response:
 async def _unit(request: web.Request, problem: RequestError | None = None) -> web.Response:
     parts = services(request)
     unit = await parts.db.read(lambda conn: ahead.as_json(parts.ahead, conn))
-    return _html("unit.html", status=problem.status if problem else 200, problem=problem, unit=unit)
-
-
-async def _form(request: web.Request, numbers: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
-    """(the technician's code, the other fields as the API's JSON would have them)."""
-    fields = {name: str(value).strip() for name, value in (await request.post()).items()}
-    code = fields.pop("code", "")
-    given: dict[str, Any] = {name: value for name, value in fields.items() if value}
-    for name in numbers:
-        if given.get(name, "").isdecimal():
-            given[name] = int(given[name])
-    return code, given
+    return page("unit.html", status=problem.status if problem else 200, problem=problem, unit=unit)
 
 
 async def get_static(request: web.Request) -> web.Response:
@@ -141,8 +116,3 @@ async def get_static(request: web.Request) -> web.Response:
         raise web.HTTPNotFound
     headers = {**HEADERS, "Cache-Control": "max-age=300"}
     return web.Response(body=entry.read_bytes(), content_type=kind, headers=headers)
-
-
-def _html(template: str, *, status: int = 200, **values: Any) -> web.Response:
-    body = _ENVIRONMENT.get_template(template).render(**values)
-    return web.Response(text=body, status=status, content_type="text/html", headers=HEADERS)

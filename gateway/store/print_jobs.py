@@ -6,6 +6,8 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gateway.store import events
+
 _COLUMNS = "id, invoice_id, printer, meant_for, kind, copy_no, state, released, reason, attempts, created_at, body"
 _NEXT = f"""
     SELECT {_COLUMNS} FROM print_job
@@ -50,13 +52,18 @@ def enqueue_original(conn: sqlite3.Connection, invoice_id: str, printer: str, *,
     return int(cursor.lastrowid or 0)
 
 
-def enqueue_copy(conn: sqlite3.Connection, invoice_id: str, printer: str, *, at: int) -> int:
-    """The next copy of a receipt; its number is kept."""
+def enqueue_copy(
+    conn: sqlite3.Connection, invoice_id: str, printer: str, who: str, *, at: int
+) -> int:
+    """The next copy of a receipt; its number, and who asked for it, are kept."""
     last = conn.execute(
         "SELECT COALESCE(MAX(copy_no), 0) FROM print_job WHERE invoice_id = ?", (invoice_id,)
     ).fetchone()[0]
     cursor = conn.execute(_INSERT, (invoice_id, printer, "COPY", last + 1, at, at))
-    return int(cursor.lastrowid or 0)
+    job = int(cursor.lastrowid or 0)
+    data = {"job": job, "copyNo": last + 1, "printer": printer, "who": who}
+    events.record(conn, at=at, kind="print.copy", subject=invoice_id, data=data)
+    return job
 
 
 def enqueue_report(conn: sqlite3.Connection, printer: str, body: bytes, *, at: int) -> int:
@@ -101,8 +108,11 @@ def recover(conn: sqlite3.Connection, *, at: int) -> list[PrintJob]:
     never sent again as originals by themselves."""
     rows = conn.execute(f"SELECT {_COLUMNS} FROM print_job WHERE state = 'SENDING'").fetchall()
     jobs = [PrintJob(*row) for row in rows]
+    reason = "the gateway ended while it was printing"
     for job in jobs:
-        mark(conn, job.id, "UNCONFIRMED", at=at, reason="the gateway ended while it was printing")
+        mark(conn, job.id, "UNCONFIRMED", at=at, reason=reason)
+        data = {"printer": job.printer, "job": job.id, "kind": job.kind, "reason": reason}
+        events.record(conn, at=at, kind="print.unconfirmed", subject=job.invoice_id, data=data)
     return jobs
 
 

@@ -87,6 +87,15 @@ port = {self.port}
                         ended.cancel()
                         return
 
+    async def __aenter__(self) -> Daemon:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """A test that failed must not leave a daemon behind, which would go on using its ports."""
+        if self._process is not None and self._process.returncode is None:
+            await self.kill()
+
     async def kill(self) -> None:
         """SIGKILL: the process is gone between two instructions."""
         await self._signal(signal.SIGKILL)

@@ -49,13 +49,19 @@ async def main() -> None:
         async with (
             ExternalUnit(home / "unit") as unit,
             FakePrinter() as printer,
+            FakePrinter() as old,
+            FakePrinter() as kitchen,
             FakeCloud() as cloud,
         ):
             settings = make_settings(
                 home,
                 unit.url,
                 tills=[{"id": till, "printer": "counter"} for till in TOKENS],
-                printers={"counter": {"port": printer.device_path, "baud": 115200}},
+                printers={
+                    "counter": {"port": printer.device_path, "baud": 115200},
+                    "old": {"port": old.device_path, "confirm": "none"},
+                    "kitchen": {"port": kitchen.device_path, "baud": 115200},
+                },
                 cloud={"url": cloud.url, "interval_s": 0.1},
                 cloud_token=cloud.token,
             )
@@ -73,6 +79,13 @@ async def main() -> None:
                 page = await browser.new_page(viewport={"width": 400, "height": 800})
                 await page.goto(shop.gateway.url + "/")
                 await page.screenshot(path=str(FOLDER / "status.png"), full_page=True)
+                kitchen.remove_paper()
+                for name in ("old", "kitchen"):
+                    await till.sell(f"at-{name}", a_sale(printer=name))
+                await page.goto(shop.gateway.url + "/counter")
+                await page.wait_for_selector("text=Did it come out?")
+                await page.wait_for_selector("text=paper out")
+                await page.screenshot(path=str(FOLDER / "counter.png"), full_page=True)
                 await browser.close()
 
 

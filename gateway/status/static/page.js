@@ -11,7 +11,7 @@
     asked = true;
     again = false;
     try {
-      const answer = await fetch("/fragment", { cache: "no-store" });
+      const answer = await fetch(live.dataset.fragment, { cache: "no-store" });
       if (!answer.ok) throw new Error(String(answer.status));
       live.innerHTML = await answer.text();
       link.textContent = "live · " + new Date().toLocaleTimeString("en-GB", { timeZone: "Africa/Nairobi" });
@@ -24,7 +24,9 @@
   const source = new EventSource("/live");
   source.onmessage = refresh;
   ["receipt.signed", "invoice.received", "invoice.in_doubt", "invoice.rejected", "ceiling.changed",
-    "print.queued", "print.printed", "print.blocked", "print.unconfirmed", "doubt.examined", "doubt.decided", "unit.ahead", "unit.numbering_decided",
+    "print.queued", "print.printed", "print.blocked", "print.unconfirmed", "print.held", "print.dropped",
+    "print.moved", "print.copy", "print.decided", "drawer.opened", "drawer.closed", "capture.unread", "capture.settled",
+    "day.closed", "doubt.examined", "doubt.decided", "unit.ahead", "unit.numbering_decided",
     "outbox.stored", "outbox.parked", "unit.changed"].forEach(function (kind) {
     source.addEventListener(kind, refresh);
   });

@@ -37,20 +37,25 @@ CREATE TABLE registration (
 CREATE INDEX registration_waiting ON registration (seq) WHERE state = 'WAITING';
 CREATE INDEX registration_by_subject ON registration (kind, subject);
 
--- The day's closes (TIS 16.1). `ended_at` is where the next one begins, so no receipt falls between two.
--- CLOSING until everything that belongs to a close is done; a start finishes what it finds so.
+-- The day's closes (TIS 16.1). Each takes every receipt up to `last_receipt` that no earlier one took, so
+-- none is in two and none between two, whatever was done to the clock. CLOSING until the unit was told,
+-- where that is switched on; a start goes on with what it finds so.
 CREATE TABLE z_report (
-    number     INTEGER PRIMARY KEY CHECK (number > 0),
-    day        TEXT    NOT NULL UNIQUE CHECK (length(day) = 10),
-    began_at   INTEGER NOT NULL,
-    ended_at   INTEGER NOT NULL CHECK (ended_at >= began_at),
-    body       TEXT    NOT NULL,
-    how        TEXT    NOT NULL CHECK (how IN ('PERSON', 'MIDNIGHT', 'LATE')),
-    state      TEXT    NOT NULL DEFAULT 'CLOSING' CHECK (state IN ('CLOSING', 'DONE')),
-    unit_says  TEXT,
-    made_at    INTEGER NOT NULL
+    number       INTEGER PRIMARY KEY CHECK (number > 0),
+    day          TEXT    NOT NULL UNIQUE CHECK (length(day) = 10),
+    began_at     INTEGER NOT NULL,
+    ended_at     INTEGER NOT NULL CHECK (ended_at >= began_at),
+    last_receipt INTEGER NOT NULL,
+    last_invoice INTEGER NOT NULL,
+    last_job     INTEGER NOT NULL,
+    body         TEXT    NOT NULL,
+    how          TEXT    NOT NULL CHECK (how IN ('PERSON', 'MIDNIGHT', 'LATE')),
+    state        TEXT    NOT NULL CHECK (state IN ('CLOSING', 'DONE')),
+    unit_says    TEXT,
+    made_at      INTEGER NOT NULL
 ) STRICT;
-CREATE TRIGGER z_report_stays BEFORE UPDATE OF number, day, began_at, ended_at, body ON z_report
+CREATE INDEX receipt_by_scu_time ON receipt (scu_time);
+CREATE TRIGGER z_report_stays BEFORE UPDATE OF number, day, began_at, ended_at, last_receipt, last_invoice, last_job, body ON z_report
 BEGIN SELECT RAISE(ABORT, 'a Z report is never changed'); END;
 CREATE TRIGGER z_report_is_kept BEFORE DELETE ON z_report
 BEGIN SELECT RAISE(ABORT, 'a Z report is never deleted'); END;

@@ -1,0 +1,56 @@
+"""What every page shares: the templates, the headers that keep them to themselves, a form's fields."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jinja2
+from aiohttp import web
+
+from gateway.api.server import Services
+from gateway.errors import UnknownTechnician
+
+# Everything the pages load comes from here; `'unsafe-inline'` is not needed.
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; "
+    "connect-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'; "
+    "form-action 'self'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+_ENVIRONMENT = jinja2.Environment(
+    loader=jinja2.PackageLoader("gateway.status"),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=jinja2.StrictUndefined,
+)
+
+
+def page(template: str, *, status: int = 200, **values: Any) -> web.Response:
+    body = _ENVIRONMENT.get_template(template).render(**values)
+    return web.Response(text=body, status=status, content_type="text/html", headers=HEADERS)
+
+
+async def form(request: web.Request, numbers: tuple[str, ...] = ()) -> tuple[str, dict[str, Any]]:
+    """(the person's code, the other fields as the API's JSON would have them)."""
+    fields = {name: str(value).strip() for name, value in (await request.post()).items()}
+    code = fields.pop("code", "")
+    given: dict[str, Any] = {name: value for name, value in fields.items() if value}
+    for name in numbers:
+        if given.get(name, "").isdecimal():
+            given[name] = int(given[name])
+    return code, given
+
+
+def person(parts: Services, code: str) -> str:
+    """Who has this code: a till, or a technician. Every form asks for it, so there is no session that
+    somebody else's page could use. UnknownTechnician for nobody's."""
+    till = parts.tills.name_of(code)
+    if till is not None:
+        return till
+    try:
+        return parts.technicians.check(code)
+    except UnknownTechnician:
+        raise UnknownTechnician("This code is not known here. Nothing was done.") from None
