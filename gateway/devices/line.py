@@ -88,9 +88,13 @@ class DeviceLine:
 
     def _write_all(self, data: bytes) -> bool:
         left = data
+        held = 0
         try:
-            for _ in range(int(WRITE_MAX_S / 0.1)):
-                left = left[self._channel.write_some(left, 0.1) :]
+            # A long answer at a low baud rate takes its time; only a line that takes nothing is stuck.
+            while held < WRITE_MAX_S / 0.1:
+                count = self._channel.write_some(left, 0.1)
+                left = left[count:]
+                held = 0 if count else held + 1
                 if not left:
                     return True
         except (ChannelLost, ValueError) as lost:
