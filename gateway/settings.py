@@ -30,6 +30,7 @@ from gateway.counter_settings import (
     Seconds,
     Section,
     SerialTillSettings,
+    check_devices,
     check_ports,
     check_printers,
     ports_of,
@@ -424,6 +425,8 @@ def cross_checks(settings: Settings) -> list[Problem]:
     _check_tills(settings, add)
     check_printers(settings.printers, settings.reports, add)
     check_ports(settings.devices, add)
+    devices = (settings.displays, settings.scales, settings.scanners, settings.serial_tills)
+    check_devices({till.id for till in settings.tills}, settings.captures, devices, add)
     ceiling = settings.ceiling
     if not 0 < ceiling.limit_hours <= 24:
         add("ceiling.limit_hours", "must be more than 0 and at most 24 (KRA VSCU spec 2.2)")

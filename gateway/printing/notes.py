@@ -44,5 +44,5 @@ def note_document(text: str, columns: int) -> Document:
         for line in textwrap.wrap(head, max(1, columns // 2))
     ]
     for line in rest:
-        blocks += [Text(part) for part in textwrap.wrap(line, columns)]
+        blocks += [Text(part) for part in textwrap.wrap(line, columns) or [""]]
     return (*blocks, Cut())

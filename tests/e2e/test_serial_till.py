@@ -139,9 +139,7 @@ async def test_an_answer_that_was_never_heard_is_kept_for_the_same_frame(
     """Without a key the frame itself is what tells a repeat: it is not sold again."""
     async with FakeSerialTill(ack_s=ACK_S, answer_s=0.5) as till:
         async with a_shop(unit, shop_dir, till):
-            body = json.dumps(
-                {"method": "POST", "path": "/v1/invoices", "body": a_sale()}
-            ).encode()
+            body = json.dumps({"method": "POST", "path": "/v1/invoices", "body": a_sale()}).encode()
             till.wire.lose_answers = 1000
             with pytest.raises(LineDead):
                 await till.exchange(body)
