@@ -67,17 +67,20 @@ def identify(
     if not ids.is_key(key):
         return Unclear("its number or date is too long")
     content, day = content_of(reading), day_of(at)
-    for slip in earlier:
-        if slip.reprint:
-            continue  # the one it repeats comes later in the row
-        alike = slip.content == content if slip.content else slip.total_cents == total_cents
+    # A reprint's own row says nothing more than the row of the slip it repeats.
+    known = [
+        (slip, slip.content == content if slip.content else slip.total_cents == total_cents)
+        for slip in earlier
+        if not slip.reprint
+    ]
+    if reading.is_copy:
+        return _copied(reading, known)
+    for slip, alike in known:
+        if reading.dated is not None and slip.dated == reading.dated:
+            return _again(slip) if alike else _other(slip)
+    for slip, alike in known:
         same_day = day_of(slip.at) == day
-        if reading.is_copy:
-            if alike and (slip.dated == reading.dated or None in (slip.dated, reading.dated)):
-                return _again(slip)
-        elif slip.dated is not None and reading.dated is not None:
-            if slip.dated == reading.dated:
-                return _again(slip) if alike else _other(slip)
+        if reading.dated is not None and slip.dated is not None:
             if alike and same_day:
                 return Unclear(f"it is like slip {slip.id} of today but for its date or time")
         elif same_day:
@@ -87,9 +90,19 @@ def identify(
                 f"slip {slip.id} of {day_of(slip.at):%d/%m/%Y} has the same number and items: "
                 "a reprint, or another sale"
             )
-    if reading.is_copy:
-        return Unclear("it says it is a copy, of a sale that is not known here")
     return New(key)
+
+
+def _copied(reading: SlipReading, known: Sequence[tuple[Captured, bool]]) -> Identity:
+    """It says itself that it was printed before: on whatever day, best of a sale that was signed."""
+    found = [
+        slip
+        for slip, alike in known
+        if alike and (slip.dated == reading.dated or None in (slip.dated, reading.dated))
+    ]
+    for slip in sorted(found, key=lambda slip: slip.state not in ("SIGNED", "WAITING")):
+        return _again(slip)
+    return Unclear("it says it is a copy, of a sale that is not known here")
 
 
 def _again(slip: Captured) -> Identity:

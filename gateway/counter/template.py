@@ -89,12 +89,21 @@ class Template:
         reader of its bytes did not understand."""
         readings = tuple(self._role(line) for line in lines if line.strip())
         sale = self._sale(readings, list(doubts))
-        if any(p.search(line.text[:LINE_MAX]) for line in readings for p in self._not_a_sale):
-            if sale.kind == "sale":
-                return SlipReading("unread", readings, ("it reads as a sale and as none",))
-            if not doubts:
-                return SlipReading("not_a_sale", readings, ())
-        return sale
+        rest = tuple(line for line in readings if not self._is_mark(line.text))
+        if len(rest) == len(readings):
+            return sale
+        if sale.kind == "sale" or self._sale(rest, list(doubts)).kind == "sale":
+            return SlipReading("unread", readings, ("it reads as a sale and as none",))
+        marked = tuple(
+            LineReading(line.text, "not_a_sale", {}) if self._is_mark(line.text) else line
+            for line in readings
+        )
+        if doubts:
+            return SlipReading("unread", marked, tuple(doubts))
+        return SlipReading("not_a_sale", marked, ())
+
+    def _is_mark(self, line: str) -> bool:
+        return len(line) <= LINE_MAX and any(mark.search(line) for mark in self._not_a_sale)
 
     def _sale(self, readings: tuple[LineReading, ...], problems: list[str]) -> SlipReading:
         for line in readings:
