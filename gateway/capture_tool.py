@@ -52,7 +52,11 @@ def from_file(settings: Settings, device: str | None, file: Path) -> tuple[str, 
     if len(parts) > 1:
         raise ConfigError(f"Say which with --device: {', '.join(parts)}.")
     ((name, part),) = parts.items()
-    slips = slips_in(file.read_bytes(), part.last_line)
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}.") from None
+    slips = slips_in(data, part.last_line)
     if not slips:
         return f"{file} holds no line of text", False
     template = template_of(part)
