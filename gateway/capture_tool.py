@@ -28,7 +28,9 @@ def chosen(settings: Settings, device: str | None) -> dict[str, CaptureSettings]
         return settings.captures
     if device is None or device not in settings.captures:
         known = ", ".join(settings.captures) or "none"
-        raise ConfigError(f"There is no such capture; [captures] of the configuration has: {known}.")
+        raise ConfigError(
+            f"There is no such capture; [captures] of the configuration has: {known}."
+        )
     return {device: settings.captures[device]}
 
 

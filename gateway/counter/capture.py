@@ -184,6 +184,8 @@ class Capture:
                 number = captures.add(conn, NewSlip(state="WAITING", **new))
                 reason = f"printed again as slip {number}"
                 captures.settle(conn, slip.id, "DISMISSED", reason=reason, at=at)
+                data = {"capture": slip.id, "state": "DISMISSED", "reason": reason}
+                events.record(conn, at=at, kind="capture.settled", data=data)
                 return "WAITING"
             case Again(slip):
                 new |= {

@@ -19,7 +19,7 @@ from hw_fakes.vscu.unit import UnitControl
 from tests.support.shop import TOKENS, OpenShop, make_settings, open_shop
 
 PATTERNS: dict[str, Any] = {
-    "item": r"^(?P<name>\S.*?)  +(?P<amount>[0-9,]+\.[0-9]{2}) ?(?P<tax>[AVZ]?)$",
+    "item": r"^(?P<name>\S.*?)  +(?P<amount>[0-9,]+\.[0-9]{2}) ?(?P<tax>[VEZ]?)$",
     "item_detail": r"^ +(?P<quantity>[0-9.]+) [xX] (?P<price>[0-9,]+\.[0-9]{2})$",
     "total": r"^TOTAL +(?P<amount>[0-9,]+\.[0-9]{2})$",
     "receipt": r"^RECEIPT NO +(?P<number>[0-9]+)$",
@@ -29,7 +29,7 @@ PATTERNS: dict[str, Any] = {
     "ignore": ("^-+$", "^MAMA MBOGA STORES$", r"^CHANGE +[0-9,]+\.[0-9]{2}$", "^THANK YOU"),
     "not_a_sale": ("^X REPORT$", "^NO SALE$"),
     "copies": (r"^\*+ ?(DUPLICATE|REPRINT)",),
-    "tax_letters": {"V": "B", "Z": "A", "A": "A", "": "B"},
+    "tax_letters": {"V": "B", "Z": "C", "E": "A", "": "B"},
     "item_codes": {"SODA 500ML": "KE2NTXU0000001"},
     "item_code": "KE2NTXU0000002",
 }

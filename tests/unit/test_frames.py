@@ -64,7 +64,9 @@ def test_the_page_has_the_gateways_limits() -> None:
         assert text in PAGE, text
 
 
-MARKS = st.sampled_from([b"\x02", b"\x03", b"\x06", b"\x15", b"\x00\x05", b"{}", b"\x02\x01\x00\x02"])
+MARKS = st.sampled_from(
+    [b"\x02", b"\x03", b"\x06", b"\x15", b"\x00\x05", b"{}", b"\x02\x01\x00\x02"]
+)
 GOOD = st.builds(frames.encode, st.integers(0, 255), st.binary(max_size=40))
 WIRE = st.lists(st.one_of(st.binary(max_size=30), MARKS, GOOD), max_size=12).map(b"".join)
 
