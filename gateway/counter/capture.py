@@ -226,7 +226,9 @@ class Capture:
     # --- slips that wait for the unit ------------------------------------------------------------------
 
     async def _sell_waiting(self) -> bool:
-        """Sell what is read and waits, oldest first; False when one must wait longer."""
+        """Sell what is read and waits, oldest first; False when one must wait longer. It holds up no
+        other: a customer whose sale cannot be signed now must be told so in time."""
+        settled = True
         waiting = await self._db.read(lambda conn: captures.in_state(conn, "WAITING", self.name))
         for captured in waiting:
             if captured.reprint:
@@ -237,8 +239,8 @@ class Capture:
                 # The patterns were changed meanwhile.
                 await self._unread(captured, "; ".join(reading.problems) or "no sale any more")
             elif not await self._try(captured, reading):
-                return False
-        return True
+                settled = False
+        return settled
 
     async def _try(self, captured: Captured, reading: SlipReading) -> bool:
         """Settled in this way or that; False to try again."""

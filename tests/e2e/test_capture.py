@@ -229,6 +229,63 @@ async def test_what_a_person_sold_is_not_sold_again_by_a_reprint_nor_by_another_
         assert len(await unit.journal()) == 2
 
 
+async def test_what_the_unit_refuses_goes_to_the_list_and_is_sold_corrected(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    async with old_till(unit, shop_dir) as (shop, till, _):
+        await unit.knobs(rejectNext=2)
+        await till.print_slip(slips.plain(SALE))
+        (row,) = await until_slips(shop, "UNREAD")
+        assert (row.reason or "").startswith("UNIT_REFUSED")
+        path = f"/v1/captures/{row.id}/resolve"
+        refused = await shop.till().request("POST", path, json=resolved())
+        assert (refused.status, refused.json["code"]) == (422, "UNIT_REFUSED")
+        # Not signed is not settled: it still stands in the list, and what is corrected has a new key.
+        corrected = a_sale(tillReceiptNo="0001", remark="corrected")
+        assert (await shop.till().request("POST", path, json=corrected)).status == 201
+        await until_slips(shop, "SIGNED")
+        await till.print_slip(slips.plain(SALE))
+        rows = await until_slips(shop, "SIGNED", "SIGNED")
+        assert rows[0].invoice_id == rows[1].invoice_id
+        assert len(await unit.journal()) == 1
+
+
+async def test_a_lost_answer_of_the_unit_is_waited_for_and_signed_once(
+    unit: UnitControl, shop_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In doubt meanwhile, and longer than an unsigned sale would be waited for."""
+    monkeypatch.setattr("gateway.counter.capture.PATIENCE_S", 0.5)
+    async with old_till(unit, shop_dir) as (shop, till, printer):
+        await unit.knobs(loseAnswers=1)
+        await till.print_slip(slips.plain(SALE))
+        async with asyncio.timeout(30):
+            while not (
+                told := await shop.gateway.db.read(
+                    lambda conn: events.of_kind(conn, "doubt.examined")
+                )
+            ):
+                await shop.gateway.db.changed()
+        (entry,) = await unit.journal()
+        invoice_id = str(told[0].subject)
+        # Nobody is kept waiting behind it: the next slip is not signed in time, and comes out so.
+        await till.print_slip(slips.plain(replace(SALE, number="0002")))
+        await until_slips(shop, "WAITING", "UNREAD")
+        stamp = entry["vsdcRcptPbctDate"]
+        scu_time = (
+            f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]}T{stamp[8:10]}:{stamp[10:12]}:{stamp[12:]}"
+        )
+        decided = await shop.technician().decide(
+            invoice_id, choice="SIGNED", rcptNo=int(entry["rcptNo"]), total="185.00",
+            totRcptNo=int(entry["totRcptNo"]), rcptSign=entry["rcptSign"], scuTime=scu_time,
+        )  # fmt: skip
+        assert decided.status < 300, decided
+        await until_slips(shop, "SIGNED", "UNREAD")
+        texts = await paper(printer, 2)
+        assert "FISCALISED" in texts[0]
+        assert "CU INVOICE NO." in texts[1]
+        assert len(await unit.journal()) == 1
+
+
 async def sold_yesterday(shop: OpenShop, sale: TillSale, **more: Any) -> str:
     """As a slip that was captured and signed a day ago left it; the invoice's id."""
     lines = slips.lines_of(sale, **more)
