@@ -1,4 +1,4 @@
-"""The command line: `pos-gateway run | check | status | devices | journal | backup | restore | demo`."""
+"""The command line: `pos-gateway run | check | status | devices | journal | capture | backup | restore | demo`."""
 
 from __future__ import annotations
 
@@ -67,6 +67,14 @@ def _parser() -> argparse.ArgumentParser:
     export = parts.add_parser("export", help="JSON lines, 40-column text, and the checking script")
     export.add_argument("--to", type=Path, required=True, help="a directory")
     export.set_defaults(run=_journal_export)
+    capture = commands.add_parser(
+        "capture", help="slips of a till that only prints, and how the template reads each line"
+    )
+    capture.add_argument("slip", type=int, nargs="?", help="one slip by its number")
+    capture.add_argument("--device", help="a name of [captures]; default: all of them")
+    capture.add_argument("--file", type=Path, help="try the template on a slip in a file")
+    capture.add_argument("--last", type=int, default=5, help="so many slips; default: %(default)s")
+    capture.set_defaults(run=_capture)
     backup = commands.add_parser("backup", help="copy store and unit keys now, beside the daemon")
     backup.add_argument("--to", type=Path, help="a directory; default: the configured one")
     backup.set_defaults(run=_backup)
@@ -78,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         help="the unit's folder, too: its counters go back with it; only into an empty folder",
     )
     restore.set_defaults(run=_restore)
-    for command in (status, devices, verify, export, backup, restore):
+    for command in (status, devices, verify, export, capture, backup, restore):
         command.add_argument("--config", type=Path, default=CONFIG, help="default: %(default)s")
 
     demo = commands.add_parser("demo", help="a whole shop of fakes, and one sale through it")
@@ -190,6 +198,19 @@ def _journal_export(options: argparse.Namespace) -> int:
     print("\n".join(report.lines()))
     print(f"written to {options.to}; check it anywhere: python3 verify.py journal.jsonl")
     return 1 if report.errors else 0
+
+
+def _capture(options: argparse.Namespace) -> int:
+    """With a file: exit code 0 if it is read with certainty, 1 if not."""
+    from gateway import capture_tool
+
+    settings = load(options.config).settings
+    if options.file is None:
+        print(capture_tool.stored(settings, options.device, options.slip, options.last))
+        return 0
+    text, certain = capture_tool.from_file(settings, options.device, options.file)
+    print(text)
+    return 0 if certain else 1
 
 
 def _backup(options: argparse.Namespace) -> int:

@@ -8,10 +8,11 @@ import contextlib
 import logging
 import sqlite3
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from gateway.clock import Clock, micros
-from gateway.counter.capture import Capture
+from gateway.counter.capture import Capture, CaptureRules
 from gateway.counter.display import CustomerDisplay
 from gateway.counter.own_api import OwnApi
 from gateway.counter.scale import Scale
@@ -181,16 +182,24 @@ class CounterLine:
 
     def _capture(self, name: str, part: CaptureSettings) -> Capture:
         till = next((till for till in self._settings.tills if till.id == part.till), None)
+        printer = till.printer if till else None
+        worker = self.worker(printer) if printer else None
+        drawer = printer is not None and self._settings.printers[printer].drawer_pin is not None
         return Capture(
             name,
             LineSettings(part.port, part.baud),
-            till_id=part.till,
-            printer=till.printer if till else None,
-            template=template_of(part),
+            rules=CaptureRules(
+                till_id=part.till,
+                printer=printer,
+                template=template_of(part),
+                silence_s=part.silence_s,
+                last_line=part.last_line,
+            ),
             api=self._api(part.till),
             db=self._db,
             clock=self._clock,
             wake=self.wake,
+            pulse=worker.kick if worker is not None and drawer else None,
         )
 
     def wake(self) -> None:
@@ -225,20 +234,8 @@ def scale_line(part: ScaleSettings) -> LineSettings:
 
 
 def template_of(part: CaptureSettings) -> Template:
-    return Template(
-        Patterns(
-            item=part.item,
-            total=part.total,
-            receipt=part.receipt,
-            item_detail=part.item_detail,
-            cash=part.cash,
-            ignore=part.ignore,
-            not_a_sale=part.not_a_sale,
-            tax_letters=part.tax_letters,
-            item_codes=part.item_codes,
-            item_code=part.item_code,
-        )
-    )
+    names = {field.name for field in fields(Patterns)}
+    return Template(Patterns(**part.model_dump(include=names)))
 
 
 def printer_setup(name: str, part: PrinterSettings) -> PrinterSetup:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Seconds = Annotated[float, Field(gt=0)]
 Baud = Literal[1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200]
+PaymentMethod = Literal[
+    "CASH", "CREDIT", "CASH_CREDIT", "BANK_CHECK", "CARD", "MOBILE_MONEY", "OTHER"
+]
 Flow = Literal["none", "xonxoff", "rtscts", "dsrdtr"]
 
 
@@ -103,27 +107,45 @@ class SerialTillSettings(DeviceSettings):
 
 
 class CaptureSettings(DeviceSettings):
-    """A till that only knows how to print, and how its slips are read (docs/operating/devices.md).
+    """A till that only knows how to print, and how its slips are read (docs/operating/capture.md).
 
     Patterns are regular expressions for one line each, with named groups: `item` has name, amount and
-    optionally quantity, price, tax; `total` has amount; `receipt` has number. Every other line must
-    fit one of `ignore`, or the slip is not read with certainty.
+    optionally quantity, price, tax; `total` has amount; `receipt` has number and optionally date. Every
+    other line must fit one of `ignore`, or the slip is not read with certainty.
     """
 
     till: str
     item: str
     total: str
     receipt: str
+    # Quantity and price on a line of their own, below the item or (`detail_first`) above it.
     item_detail: str | None = None
-    cash: str | None = None
+    detail_first: bool = False
+    # What tells one day's receipt 0001 from the next day's, as it stands on the slip.
+    date: str | None = None
+    payment: str | None = None
+    # The till's words for tenders and the API's; without a word the one under "".
+    payment_methods: dict[str, PaymentMethod] = {"": "CASH"}
     ignore: tuple[str, ...] = ()
     # A slip with one of these is no sale (an X report, "NO SALE"): printed as it is.
     not_a_sale: tuple[str, ...] = ()
+    # A slip with one of these says that it was printed before.
+    copies: tuple[str, ...] = ()
     # The till's tax marks and KRA's letters; without a mark the letter under "".
     tax_letters: dict[str, Literal["A", "B", "C", "D", "E"]] = {"": "B"}
     # Item codes by the name on the slip; others get `item_code`.
     item_codes: dict[str, str] = Field(default_factory=dict)
     item_code: str = "KE2NTXU0000001"
+    # A slip without a cut ends after so long without a byte; 0: only a cut ends it.
+    silence_s: Annotated[float, Field(ge=0, le=600)] = 3
+    # The line that ends a slip of a till that neither cuts nor prints in one go.
+    last_line: str | None = None
+
+    def expressions(self) -> dict[str, tuple[str, ...]]:
+        """Every pattern by its setting."""
+        single = ("item", "total", "receipt", "item_detail", "date", "payment", "last_line")
+        found = {name: (value,) for name in single if (value := getattr(self, name)) is not None}
+        return found | {name: getattr(self, name) for name in ("ignore", "not_a_sale", "copies")}
 
 
 def ports_of(*groups: Mapping[str, DeviceSettings | PrinterSettings]) -> list[tuple[str, str]]:
@@ -173,6 +195,52 @@ def check_logo(
                 f"{logo.name} is {width} dots wide, and printer {name} prints {most} on its"
                 f" {part.paper_mm} mm paper; make the picture narrower",
             )
+
+
+# The named groups a pattern must have, by its setting; others it may have.
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "item": ("name", "amount"),
+    "total": ("amount",),
+    "receipt": ("number",),
+    "date": ("date",),
+    "payment": ("amount",),
+}
+
+
+def check_captures(
+    captures: Mapping[str, CaptureSettings], add: Callable[[str, str], None]
+) -> None:
+    """Patterns that are none or lack a group, and tills that two captures would share."""
+    owners: dict[str, str] = {}
+    for name, part in captures.items():
+        if part.till in owners:
+            # Numbers of two tills would be taken for reprints of each other.
+            add(f"captures.{name}.till", f"{part.till} is the till of {owners[part.till]} already")
+        owners.setdefault(part.till, name)
+        for setting, expressions in part.expressions().items():
+            for expression in expressions:
+                try:
+                    groups = re.compile(expression).groupindex
+                except re.error as error:
+                    add(f"captures.{name}.{setting}", f"{expression!r} is no pattern: {error}")
+                    continue
+                missing = [group for group in GROUPS.get(setting, ()) if group not in groups]
+                if missing:
+                    add(f"captures.{name}.{setting}", f"has no group (?P<{missing[0]}>...)")
+
+
+def check_devices(
+    tills: set[str],
+    captures: Mapping[str, CaptureSettings],
+    others: Sequence[Mapping[str, DeviceSettings]],
+    add: Callable[[str, str], None],
+) -> None:
+    """Devices of tills that are not there would speak without a token."""
+    for group in (captures, *others):
+        for name, part in group.items():
+            if part.till is not None and part.till not in tills:
+                add(f"{name}.till", f"{part.till} is not in [[tills]]")
+    check_captures(captures, add)
 
 
 def check_ports(

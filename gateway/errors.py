@@ -49,6 +49,24 @@ class GatewayError(Exception):
         self.retry_after_s = retry_after_s
         self.extra = dict(extra or {})
 
+    def members(self, instance: str) -> dict[str, Any]:
+        """A problem's members: RFC 9457's own, then `code`, `retryable`, `errors` and the extras."""
+        body: dict[str, Any] = {
+            "type": f"/problems#{self.code}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "instance": instance,
+            "code": self.code,
+            "retryable": self.retryable,
+        }
+        if self.retry_after_s is not None:
+            body["retryAfterSeconds"] = self.retry_after_s
+        if self.errors:
+            body["errors"] = [item.as_json() for item in self.errors]
+        body.update(self.extra)
+        return body
+
 
 # --- what a till sent ---------------------------------------------------------------------------
 
@@ -68,6 +86,13 @@ class BodyTooLarge(RequestError):
     code = "BODY_TOO_LARGE"
     title = "The body is too large"
     status = 413
+
+
+class FrameInvalid(RequestError):
+    """A serial till's frame came whole, but what it holds is no request."""
+
+    code = "FRAME_INVALID"
+    title = "The frame holds no request"
 
 
 class UnsupportedBody(RequestError):

@@ -30,6 +30,7 @@ from gateway.counter_settings import (
     Seconds,
     Section,
     SerialTillSettings,
+    check_devices,
     check_logo,
     check_ports,
     check_printers,
@@ -426,6 +427,8 @@ def cross_checks(settings: Settings) -> list[Problem]:
     check_printers(settings.printers, settings.reports, add)
     check_logo(settings.receipt.logo, settings.printers, add)
     check_ports(settings.devices, settings.excluded_ports, add)
+    devices = (settings.displays, settings.scales, settings.scanners, settings.serial_tills)
+    check_devices({till.id for till in settings.tills}, settings.captures, devices, add)
     ceiling = settings.ceiling
     if not 0 < ceiling.limit_hours <= 24:
         add("ceiling.limit_hours", "must be more than 0 and at most 24 (KRA VSCU spec 2.2)")

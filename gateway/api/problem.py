@@ -17,28 +17,9 @@ log = logging.getLogger(__name__)
 CONTENT_TYPE = "application/problem+json"
 
 
-def members(error: GatewayError, instance: str) -> dict[str, Any]:
-    """The body's members: RFC 9457's own, then `code`, `retryable`, `errors` and the error's extras."""
-    body: dict[str, Any] = {
-        "type": f"/problems#{error.code}",
-        "title": error.title,
-        "status": error.status,
-        "detail": error.detail,
-        "instance": instance,
-        "code": error.code,
-        "retryable": error.retryable,
-    }
-    if error.retry_after_s is not None:
-        body["retryAfterSeconds"] = error.retry_after_s
-    if error.errors:
-        body["errors"] = [item.as_json() for item in error.errors]
-    body.update(error.extra)
-    return body
-
-
 def render(error: GatewayError, instance: str) -> tuple[int, bytes]:
     """(HTTP status, body). Deterministic, because a refusal is stored and replayed as bytes."""
-    body = json.dumps(members(error, instance), separators=(",", ":"), ensure_ascii=False)
+    body = json.dumps(error.members(instance), separators=(",", ":"), ensure_ascii=False)
     return error.status, body.encode("utf-8", "replace")
 
 

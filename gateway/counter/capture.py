@@ -8,180 +8,314 @@ person. The same slip printed again is the same sale.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
 
 import aiohttp
 
 from gateway.clock import Clock, micros, wake_or_sleep
+from gateway.counter import slip_identity
 from gateway.counter.own_api import OwnApi, Reply
+from gateway.counter.slip_identity import Again, New, Unclear
 from gateway.counter.slip_reader import CapturedSlip, SlipReader
 from gateway.counter.template import SlipReading, Template
 from gateway.devices.channel import LineSettings
 from gateway.devices.line import DeviceLine
-from gateway.store import captures, events, print_jobs
-from gateway.store.captures import Captured
+from gateway.domain.signing import SigningState
+from gateway.money import cents, parse_amount
+from gateway.store import captures, events, invoices, print_jobs
+from gateway.store.captures import Captured, NewSlip
 from gateway.store.database import Database
 
 log = logging.getLogger(__name__)
 
-# A slip without a cut ends when the till has been silent for this long. Seconds.
-SILENCE_S = 3.0
 RETRY_FIRST_S, RETRY_LAST_S = 1.0, 15.0
+# Without news the loop looks again this often, in seconds.
+IDLE_S = 30.0
 BANNER = "NOT FISCALISED"
 # A sale that cannot be signed at once is tried for so long, in seconds; under these codes, not at all.
 PATIENCE_S = 60.0
 NOT_NOW = ("SUSPENDED", "CLOCK_FAULT", "UNIT_AHEAD")
+# States of an invoice that the unit may hold: no word of an answer undoes them.
+MAYBE_SIGNED = (SigningState.SIGNING, SigningState.IN_DOUBT, SigningState.SIGNED)
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureRules:
+    """`silence_s` ends a slip without a cut (0: only a cut does); `last_line` does so at once."""
+
+    till_id: str
+    printer: str | None
+    template: Template
+    silence_s: float = 3.0
+    last_line: str | None = None
 
 
 class Capture:
-    """`line.run` hears the till; `run` works its slips off, in order."""
+    """`line.run` hears the till; `run` works its slips off, in order. `pulse` opens the till's drawer."""
 
     def __init__(
         self,
         name: str,
         settings: LineSettings,
         *,
-        till_id: str,
-        printer: str | None,
-        template: Template,
+        rules: CaptureRules,
         api: OwnApi,
         db: Database,
         clock: Clock,
         wake: Callable[[], None] = lambda: None,
+        pulse: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         self.name = name
-        self.till_id = till_id
-        self.template = template
-        self._printer = printer
+        self.rules = rules
         self._api = api
         self._db = db
         self._clock = clock
         self._wake = wake
-        self._reader = SlipReader()
+        self._pulse = pulse
+        self._reader = SlipReader(rules.last_line)
         self._slips: list[CapturedSlip] = []
         self._bytes = asyncio.Event()
-        self._tasks: set[asyncio.Task[bool]] = set()
+        self._heard_ns = 0
+        self._tasks: set[asyncio.Future[Any]] = set()
         self.line = DeviceLine(name, settings, clock, heard=self._heard)
 
     def _heard(self, data: bytes) -> None:
+        pulses = self._reader.pulses
         answers, slips = self._reader.feed(data)
         if answers:
-            task = asyncio.ensure_future(self.line.write(answers))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._meanwhile(self.line.write(answers))
+        if self._pulse is not None and self._reader.pulses > pulses:
+            self._meanwhile(self._pulse())
         self._slips += slips
+        self._heard_ns = self._clock.boottime_ns()
         self._bytes.set()
+
+    def _meanwhile(self, work: Awaitable[Any]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def run(self) -> None:
         pause = RETRY_FIRST_S
         try:
             while True:
                 self._bytes.clear()
-                slips, self._slips = self._slips, []
-                for slip in slips:
-                    await self._keep(slip)
+                while self._slips:
+                    await self._keep(self._slips[0])
+                    del self._slips[0]
                 if await self._sell_waiting():
-                    pause = RETRY_FIRST_S
-                    await wake_or_sleep(self._clock, self._bytes, SILENCE_S)
+                    pause, again_s = RETRY_FIRST_S, IDLE_S
                 else:
-                    await wake_or_sleep(self._clock, self._bytes, pause)
-                    pause = min(pause * 2, RETRY_LAST_S)
-                if not self._bytes.is_set() and self._reader.in_slip:
-                    self._slips += self._reader.end()
+                    again_s, pause = pause, min(pause * 2, RETRY_LAST_S)
+                await self._until_news(again_s)
         finally:
             await self._api.close()
 
+    async def _until_news(self, again_s: float) -> None:
+        """A slip, or the end of one by silence; else after so many seconds."""
+        end_ns = self._clock.boottime_ns() + int(again_s * 1e9)
+        while not self._slips:
+            now_ns = self._clock.boottime_ns()
+            left_s = (end_ns - now_ns) / 1e9
+            if self.rules.silence_s and self._reader.in_slip:
+                quiet_s = self.rules.silence_s - (now_ns - self._heard_ns) / 1e9
+                if quiet_s <= 0:
+                    self._slips += self._reader.end()
+                    return
+                left_s = min(left_s, quiet_s)
+            if left_s <= 0:
+                return
+            self._bytes.clear()
+            await wake_or_sleep(self._clock, self._bytes, left_s)
+
+    # --- a slip that comes -----------------------------------------------------------------------------
+
     async def _keep(self, slip: CapturedSlip) -> None:
         """Into the store first; what it is, is decided with it."""
-        reading = self.template.read(slip.lines)
-        text = "\n".join(slip.lines)
+        reading = self.rules.template.read(slip.lines, slip.doubts)
         at = micros(self._clock.now())
-        state = {"sale": "WAITING", "not_a_sale": "NOT_A_SALE", "unread": "UNREAD"}[reading.kind]
-        reason = "; ".join(reading.problems) or None
-
-        def add(conn: sqlite3.Connection) -> None:
-            number = captures.add(
-                conn, device=self.name, till_id=self.till_id, raw=slip.raw, text=text, state=state,
-                reason=reason, at=at,
-            )  # fmt: skip
-            if reading.kind != "sale":
-                self._paper(conn, text, banner=reading.kind == "unread", at=at)
-            if reading.kind == "unread":
-                data = {"capture": number, "device": self.name, "reason": reason}
-                events.record(conn, at=at, kind="capture.unread", till_id=self.till_id, data=data)
-
-        await self._db.write(add)
+        state = await self._db.write(lambda conn: self._record(conn, slip, reading, at))
         self._wake()
+        if state == "UNREAD":
+            log.warning("capture.unread device=%s", self.name)
+
+    def _record(
+        self, conn: sqlite3.Connection, slip: CapturedSlip, reading: SlipReading, at: int
+    ) -> str:
+        text = "\n".join(slip.lines)
+        new: dict[str, Any] = {
+            "device": self.name, "till_id": self.rules.till_id, "raw": slip.raw, "text": text, "at": at,
+            "reason": "; ".join(reading.problems) or None,
+        }  # fmt: skip
+        if reading.kind == "not_a_sale":
+            captures.add(conn, NewSlip(state="NOT_A_SALE", **new))
+            self._paper(conn, text, banner=False, at=at)
+            return "NOT_A_SALE"
         if reading.kind == "unread":
-            log.warning("capture.unread device=%s reason=%s", self.name, reason)
+            number = captures.add(conn, NewSlip(state="UNREAD", **new))
+            self._refuse(conn, number, text, new["reason"], at)
+            return "UNREAD"
+        return self._record_sale(conn, reading, new)
+
+    def _record_sale(
+        self, conn: sqlite3.Connection, reading: SlipReading, new: dict[str, Any]
+    ) -> str:
+        assert reading.invoice is not None
+        assert reading.receipt_no is not None
+        at = new["at"]
+        total = cents(parse_amount(reading.invoice["total"]))
+        new |= {
+            "receipt_no": reading.receipt_no, "dated": reading.dated, "total_cents": total,
+            "content": slip_identity.content_of(reading),
+        }  # fmt: skip
+        earlier = captures.of_number(conn, self.rules.till_id, reading.receipt_no)
+        match slip_identity.identify(reading, total, at, earlier):
+            case New(key):
+                captures.add(conn, NewSlip(state="WAITING", **new | {"idem_key": key}))
+                return "WAITING"
+            case Again(slip, unsigned=True):
+                # The till asks for it once more: this slip takes the listed one's place.
+                new |= {"idem_key": slip.idem_key, "reason": f"slip {slip.id} again"}
+                number = captures.add(conn, NewSlip(state="WAITING", **new))
+                reason = f"printed again as slip {number}"
+                captures.settle(conn, slip.id, "DISMISSED", reason=reason, at=at)
+                data = {"capture": slip.id, "state": "DISMISSED", "reason": reason}
+                events.record(conn, at=at, kind="capture.settled", data=data)
+                return "WAITING"
+            case Again(slip):
+                new |= {
+                    "idem_key": slip.idem_key,
+                    "reprint": True,
+                    "reason": f"slip {slip.id} again",
+                }
+                if slip.state == "WAITING":
+                    captures.add(conn, NewSlip(state="WAITING", **new))
+                    return "WAITING"
+                captures.add(conn, NewSlip(state="SIGNED", invoice_id=slip.invoice_id, **new))
+                self._copy(conn, slip.invoice_id, at)
+                return "SIGNED"
+            case Unclear(reason):
+                number = captures.add(conn, NewSlip(state="UNREAD", **new | {"reason": reason}))
+                self._refuse(conn, number, new["text"], reason, at)
+                return "UNREAD"
+
+    def _refuse(
+        self, conn: sqlite3.Connection, number: int, text: str, reason: str | None, at: int
+    ) -> None:
+        """Not signed: on paper with a banner, in the list, and an event."""
+        self._paper(conn, text, banner=True, at=at)
+        data = {"capture": number, "device": self.name, "reason": reason}
+        till = self.rules.till_id
+        events.record(conn, at=at, kind="capture.unread", till_id=till, data=data)
 
     def _paper(self, conn: sqlite3.Connection, text: str, *, banner: bool, at: int) -> None:
-        if self._printer is not None:
+        if self.rules.printer is not None:
             head = f"{BANNER}\n" if banner else "\n"
-            print_jobs.enqueue_note(conn, self._printer, head + text, at=at)
+            print_jobs.enqueue_note(conn, self.rules.printer, head + text, at=at)
+
+    def _copy(self, conn: sqlite3.Connection, invoice_id: str | None, at: int) -> None:
+        """The till printed it again, and gets a copy as from any printer (TIS 6.17)."""
+        if self.rules.printer is not None and invoice_id is not None:
+            print_jobs.enqueue_copy(conn, invoice_id, self.rules.printer, self.rules.till_id, at=at)
+
+    # --- slips that wait for the unit ------------------------------------------------------------------
 
     async def _sell_waiting(self) -> bool:
-        """Sell what is read and waits, oldest first; False when one must wait longer."""
+        """Sell what is read and waits, oldest first; False when one must wait longer. It holds up no
+        other: a customer whose sale cannot be signed now must be told so in time."""
+        settled = True
         waiting = await self._db.read(lambda conn: captures.in_state(conn, "WAITING", self.name))
         for captured in waiting:
-            reading = self.template.read(captured.text.split("\n"))
+            if captured.reprint:
+                await self._repeat(captured)
+                continue
+            reading = self.rules.template.read(captured.text.split("\n"))
             if reading.invoice is None:
                 # The patterns were changed meanwhile.
                 await self._unread(captured, "; ".join(reading.problems) or "no sale any more")
-                continue
-            try:
-                reply = await self._sell(captured, reading)
-            except (aiohttp.ClientError, asyncio.TimeoutError, OSError):
-                return False
-            if reply.status == 201:
-                await self._sold(captured, reply)
-            elif self._may_wait(captured, reply):
-                return False
-            else:
-                code = (reply.body or {}).get("code", reply.status)
-                detail = (reply.body or {}).get("detail", "")
-                await self._unread(captured, f"{code}: {detail}")
+            elif not await self._try(captured, reading):
+                settled = False
+        return settled
+
+    async def _try(self, captured: Captured, reading: SlipReading) -> bool:
+        """Settled in this way or that; False to try again."""
+        late_s = (micros(self._clock.now()) - captured.at) / 1e6
+        if late_s > PATIENCE_S and await self._state_of(captured) not in MAYBE_SIGNED:
+            # The customer has gone with a slip that says so: nothing is signed behind the till's back.
+            await self._unread(captured, f"it was not signed within {PATIENCE_S:.0f} seconds")
+            return True
+        try:
+            body = json.dumps(dict(reading.invoice or {})).encode()
+            reply = await self._api.request(
+                "POST", "/v1/invoices", key=captured.idem_key, body=body
+            )
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError):
+            return False
+        if reply.status == 201:
+            invoice_id = reply.body["invoiceId"]
+            at = micros(self._clock.now())
+            await self._db.write(
+                lambda conn: captures.settle(
+                    conn,
+                    captured.id,
+                    "SIGNED",
+                    reason=captured.reason,
+                    invoice_id=invoice_id,
+                    at=at,
+                )
+            )
+            return True
+        return await self._not_sold(captured, reply)
+
+    async def _not_sold(self, captured: Captured, reply: Reply) -> bool:
+        body = reply.body if isinstance(reply.body, dict) else {}
+        soon = reply.status >= 500 or reply.status in (202, 429)
+        if soon and body.get("code") not in NOT_NOW:
+            return False
+        if soon and await self._state_of(captured) in MAYBE_SIGNED:
+            return False
+        await self._unread(captured, f"{body.get('code', reply.status)}: {body.get('detail', '')}")
         return True
 
-    def _may_wait(self, captured: Captured, reply: Reply) -> bool:
-        """Tried again soon. A sale that is not signed for minutes is not signed behind the till's back."""
-        body = reply.body if isinstance(reply.body, dict) else {}
-        if reply.status < 500 and reply.status not in (202, 429):
-            return False
-        if body.get("signed") != "no":
-            return True
-        age_s = (micros(self._clock.now()) - captured.at) / 1e6
-        return body.get("code") not in NOT_NOW and age_s < PATIENCE_S
+    async def _state_of(self, captured: Captured) -> SigningState | None:
+        """What the store knows of its sale, whatever an answer said."""
+        key = captured.idem_key or ""
+        row = await self._db.read(lambda conn: invoices.by_key(conn, captured.till_id, key))
+        return row.state if row else None
 
-    async def _sell(self, captured: Captured, reading: SlipReading) -> Reply:
-        # The same slip printed again is the same sale, whatever the till thinks it did.
-        digest = hashlib.sha256(captured.text.encode()).hexdigest()[:24]
-        key = f"capture:{reading.receipt_no}:{digest}"[:200]
-        body = json.dumps(dict(reading.invoice or {})).encode()
-        return await self._api.request("POST", "/v1/invoices", key=key, body=body)
-
-    async def _sold(self, captured: Captured, reply: Reply) -> None:
+    async def _repeat(self, captured: Captured) -> None:
+        """Printed twice before it was sold once: what became of the first is true of this one."""
         at = micros(self._clock.now())
-        invoice_id = reply.body["invoiceId"]
-        if reply.replayed:
-            # The till printed it again, and gets a copy as from any printer (TIS 6.17).
-            await self._api.request("POST", f"/v1/invoices/{invoice_id}/copies")
-        await self._db.write(
-            lambda conn: captures.settle(conn, captured.id, "SIGNED", invoice_id=invoice_id, at=at)
-        )
+
+        def follow(conn: sqlite3.Connection) -> None:
+            first = captures.first_of_key(
+                conn, captured.till_id, captured.receipt_no or "", captured.idem_key or ""
+            )
+            if first.state == "WAITING":
+                return
+            state = "SIGNED" if first.state == "SIGNED" else "DISMISSED"
+            if captures.settle(
+                conn, captured.id, state, reason=captured.reason, invoice_id=first.invoice_id, at=at
+            ):
+                if first.state == "SIGNED":
+                    self._copy(conn, first.invoice_id, at)
+                else:
+                    self._paper(conn, captured.text, banner=True, at=at)
+
+        await self._db.write(follow)
+        self._wake()
 
     async def _unread(self, captured: Captured, reason: str) -> None:
         at = micros(self._clock.now())
 
         def refuse(conn: sqlite3.Connection) -> None:
-            captures.settle(conn, captured.id, "UNREAD", reason=reason, at=at)
-            self._paper(conn, captured.text, banner=True, at=at)
-            data = {"capture": captured.id, "device": self.name, "reason": reason}
-            events.record(conn, at=at, kind="capture.unread", till_id=self.till_id, data=data)
+            if captures.settle(conn, captured.id, "UNREAD", reason=reason, at=at):
+                self._refuse(conn, captured.id, captured.text, reason, at)
 
         await self._db.write(refuse)
         self._wake()

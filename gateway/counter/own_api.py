@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +13,15 @@ import aiohttp
 # A till on a wire may do what a till on the LAN may, under these paths.
 PREFIX = "/v1/"
 ANSWER_S = 60.0
+_CONTROL = re.compile(r"[^\x20-\x7e]")
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """`body` is the answer's JSON, or None where it is none."""
+    """`raw` as it came, `body` the JSON in it, or None where it is none."""
 
     status: int
+    raw: bytes
     body: Any
     replayed: bool = False
 
@@ -32,14 +35,23 @@ class OwnApi:
         self._session: aiohttp.ClientSession | None = None
 
     async def request(
-        self, method: str, path: str, *, key: str | None = None, body: bytes | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        key: str | None = None,
+        confirm: str | None = None,
+        body: bytes | None = None,
     ) -> Reply:
-        """OSError or aiohttp.ClientError when the API itself cannot be reached (it is starting)."""
+        """OSError or aiohttp.ClientError when the API itself cannot be reached (it is starting);
+        asyncio.TimeoutError when it does not answer."""
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_S))
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
-        if key is not None:
-            headers["Idempotency-Key"] = key
+        for name, value in (("Idempotency-Key", key), ("Confirm-New-Sale", confirm)):
+            if value is not None:
+                # What no header can carry stays unusable, so the API says what is wrong with it.
+                headers[name] = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", value)
         async with self._session.request(
             method, self._url() + path, data=body, headers=headers, allow_redirects=False
         ) as answer:
@@ -47,9 +59,13 @@ class OwnApi:
             try:
                 value = json.loads(raw) if raw else None
             except ValueError:
-                value = None
-            return Reply(answer.status, value, "Idempotent-Replayed" in answer.headers)
+                raw, value = b"null", None
+            return Reply(
+                answer.status, raw or b"null", value, "Idempotent-Replayed" in answer.headers
+            )
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
+        """A later request opens it again: its owner may be started anew."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()

@@ -9,12 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Literal
 
-from gateway.money import text
+from gateway.counter.slip_reader import LINE_MAX
+from gateway.money import ZERO, parse_amount, parse_quantity, round_amount, text
 
 Kind = Literal["sale", "not_a_sale", "unread"]
+# A comma parts thousands only where three digits follow: "1,50" is not read as 150.
+_THOUSANDS = re.compile(r"[0-9]{1,3}(,[0-9]{3})+(\.[0-9]*)?")
+# Many tills print every quantity with three decimals ("1.000"); two are what KRA takes.
+_ZEROS = re.compile(r"^([0-9]+\.[0-9]{2})0+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +30,13 @@ class Patterns:
     total: str
     receipt: str
     item_detail: str | None = None
-    cash: str | None = None
+    detail_first: bool = False
+    date: str | None = None
+    payment: str | None = None
+    payment_methods: Mapping[str, str] = field(default_factory=lambda: {"": "CASH"})
     ignore: Sequence[str] = ()
     not_a_sale: Sequence[str] = ()
+    copies: Sequence[str] = ()
     tax_letters: Mapping[str, str] = field(default_factory=lambda: {"": "B"})
     item_codes: Mapping[str, str] = field(default_factory=dict)
     item_code: str = "KE2NTXU0000001"
@@ -44,23 +53,30 @@ class LineReading:
 
 @dataclass(frozen=True, slots=True)
 class SlipReading:
-    """`invoice` is the body of POST /v1/invoices for a sale; `problems` why there is none."""
+    """`invoice` is the body of POST /v1/invoices for a sale; `problems` why there is none.
+
+    `dated` is what the slip says of its day, as it stands there; `is_copy`: it says it is a copy.
+    """
 
     kind: Kind
     lines: tuple[LineReading, ...]
     problems: tuple[str, ...]
     invoice: Mapping[str, Any] | None = None
     receipt_no: str | None = None
+    dated: str | None = None
+    is_copy: bool = False
 
 
 class Template:
     def __init__(self, patterns: Patterns) -> None:
         self._patterns = patterns
         roles = [
+            *(("copy", pattern) for pattern in patterns.copies),
             ("item_detail", patterns.item_detail),
             ("total", patterns.total),
             ("receipt", patterns.receipt),
-            ("cash", patterns.cash),
+            ("date", patterns.date),
+            ("payment", patterns.payment),
             *(("ignore", pattern) for pattern in patterns.ignore),
             # Last: an item's pattern is the most general one, and would take a total for an item.
             ("item", patterns.item),
@@ -68,29 +84,50 @@ class Template:
         self._roles = [(role, re.compile(pattern)) for role, pattern in roles if pattern]
         self._not_a_sale = [re.compile(pattern) for pattern in patterns.not_a_sale]
 
-    def read(self, lines: Sequence[str]) -> SlipReading:
-        """The slip as a sale, as something else, or unread with every reason."""
+    def read(self, lines: Sequence[str], doubts: Sequence[str] = ()) -> SlipReading:
+        """The slip as a sale, as something else, or unread with every reason. `doubts`: what the
+        reader of its bytes did not understand."""
         readings = tuple(self._role(line) for line in lines if line.strip())
-        if any(p.search(line.text) for line in readings for p in self._not_a_sale):
-            return SlipReading("not_a_sale", readings, ())
-        problems = [f"no pattern fits: {line.text}" for line in readings if line.role is None]
-        totals = [line.fields["amount"] for line in readings if line.role == "total"]
-        numbers = [line.fields["number"] for line in readings if line.role == "receipt"]
-        if len(set(totals)) != 1:
-            problems.append("there is no total" if not totals else "there are several totals")
-        if len(set(numbers)) != 1:
-            problems.append(
-                "there is no receipt number" if not numbers else "there are several receipt numbers"
-            )
+        sale = self._sale(readings, list(doubts))
+        rest = tuple(line for line in readings if not self._is_mark(line.text))
+        if len(rest) == len(readings):
+            return sale
+        if sale.kind == "sale" or self._sale(rest, list(doubts)).kind == "sale":
+            return SlipReading("unread", readings, ("it reads as a sale and as none",))
+        marked = tuple(
+            LineReading(line.text, "not_a_sale", {}) if self._is_mark(line.text) else line
+            for line in readings
+        )
+        if doubts:
+            return SlipReading("unread", marked, tuple(doubts))
+        return SlipReading("not_a_sale", marked, ())
+
+    def _is_mark(self, line: str) -> bool:
+        return len(line) <= LINE_MAX and any(mark.search(line) for mark in self._not_a_sale)
+
+    def _sale(self, readings: tuple[LineReading, ...], problems: list[str]) -> SlipReading:
+        for line in readings:
+            if line.role is None:
+                problems.append(f"no pattern fits: {line.text[:LINE_MAX]}")
+            elif "\N{REPLACEMENT CHARACTER}" in line.text or _has_control(line.text):
+                problems.append(f"it is garbled: {line.text[:LINE_MAX]}")
+        totals = _values(readings, ("total",), "amount")
+        numbers = _values(readings, ("receipt",), "number")
+        dates = _values(readings, ("receipt", "date"), "date")
+        _one_only(totals, "total", problems)
+        _one_only(numbers, "receipt number", problems)
+        if dates or self._patterns.date is not None:
+            _one_only(dates, "date", problems)
         items = self._items(readings, problems)
         if not items:
             problems.append("there are no items")
         total = _amount(totals[0]) if totals else None
         if total is None and totals:
             problems.append(f"the total is no amount: {totals[0]}")
-        summed = sum((item[1] for item in items), Decimal(0))
+        summed = sum((item[1] for item in items), ZERO)
         if total is not None and items and summed != total:
             problems.append(f"the items make {text(summed)}, the total is {text(total)}")
+        payments = self._payments(readings, total, problems)
         if problems or total is None:
             return SlipReading("unread", readings, tuple(problems))
         invoice: dict[str, Any] = {
@@ -98,48 +135,64 @@ class Template:
             "lines": [body for body, _ in items],
             "total": text(total),
         }
-        cash = [_amount(line.fields["amount"]) for line in readings if line.role == "cash"]
-        if len(cash) == 1 and cash[0] is not None and cash[0] >= total:
-            invoice["payments"] = [{"method": "CASH", "amount": text(cash[0])}]
-        return SlipReading("sale", readings, (), invoice, numbers[0])
+        if payments:
+            invoice["payments"] = payments
+        copy = any(line.role == "copy" for line in readings)
+        dated = dates[0] if dates else None
+        return SlipReading("sale", readings, (), invoice, numbers[0], dated, copy)
 
     def _role(self, line: str) -> LineReading:
-        for role, pattern in self._roles:
-            match = pattern.search(line)
-            if match is not None:
-                fields = {name: (value or "").strip() for name, value in match.groupdict().items()}
-                return LineReading(line, role, fields)
+        if len(line) <= LINE_MAX:
+            for role, pattern in self._roles:
+                match = pattern.search(line)
+                if match is not None:
+                    found = match.groupdict().items()
+                    return LineReading(line, role, {name: (v or "").strip() for name, v in found})
         return LineReading(line, None, {})
 
     def _items(
         self, readings: Sequence[LineReading], problems: list[str]
     ) -> list[tuple[dict[str, Any], Decimal]]:
         items: list[tuple[dict[str, Any], Decimal]] = []
+        used: set[int] = set()
+        step = -1 if self._patterns.detail_first else 1
         for at, line in enumerate(readings):
             if line.role != "item":
                 continue
-            detail = readings[at + 1] if at + 1 < len(readings) else None
-            extra = detail.fields if detail is not None and detail.role == "item_detail" else {}
-            made = self._item({**line.fields, **extra})
+            extra: Mapping[str, str] = {}
+            beside = at + step
+            if 0 <= beside < len(readings) and readings[beside].role == "item_detail":
+                extra = readings[beside].fields
+                used.add(beside)
+            given = {name: value for name, value in line.fields.items() if value}
+            made = self._item({**line.fields, **extra, **given})
             if isinstance(made, str):
                 problems.append(f"{made}: {line.text}")
             else:
                 items.append(made)
+        problems += [
+            f"it belongs to no item: {line.text}"
+            for at, line in enumerate(readings)
+            if line.role == "item_detail" and at not in used
+        ]
         return items
 
     def _item(self, fields: Mapping[str, str]) -> tuple[dict[str, Any], Decimal] | str:
         amount = _amount(fields.get("amount", ""))
-        quantity = _amount(fields.get("quantity") or "1")
-        if amount is None or quantity is None or quantity <= 0 or amount < 0:
+        quantity = _amount(_ZEROS.sub(r"\1", fields.get("quantity") or "1"), parse_quantity)
+        if amount is None or quantity is None:
             return "its amount or quantity cannot be read"
-        price = _amount(fields["price"]) if fields.get("price") else amount / quantity
-        if price is None or (price * quantity).quantize(Decimal("0.01")) != amount:
+        given = fields.get("price")
+        price = _amount(given) if given else round_amount(amount / quantity)
+        if price is None or round_amount(price * quantity) != amount:
             return "price and quantity do not make its amount"
         mark = fields.get("tax", "")
         letter = self._patterns.tax_letters.get(mark)
         if letter is None:
             return f"its tax mark {mark!r} is not in tax_letters"
-        name = fields["name"]
+        name = fields.get("name", "")
+        if not name:
+            return "it has no name"
         body = {
             "itemCode": self._patterns.item_codes.get(name, self._patterns.item_code),
             "name": name,
@@ -149,10 +202,49 @@ class Template:
         }
         return body, amount
 
+    def _payments(
+        self, readings: Sequence[LineReading], total: Decimal | None, problems: list[str]
+    ) -> list[dict[str, str]]:
+        payments: list[dict[str, str]] = []
+        paid = ZERO
+        for line in readings:
+            if line.role != "payment":
+                continue
+            amount = _amount(line.fields["amount"])
+            mark = line.fields.get("method", "")
+            method = self._patterns.payment_methods.get(mark)
+            if amount is None:
+                problems.append(f"the payment is no amount: {line.text}")
+            elif method is None:
+                problems.append(f"{mark!r} is not in payment_methods: {line.text}")
+            else:
+                payments.append({"method": method, "amount": text(amount)})
+                paid += amount
+        if payments and total is not None and paid < total:
+            problems.append(f"{text(paid)} are paid of {text(total)}")
+        return payments
 
-def _amount(raw: str) -> Decimal | None:
+
+def _values(readings: Sequence[LineReading], roles: Sequence[str], group: str) -> list[str]:
+    """What stands in a group, each value once."""
+    found = [line.fields.get(group, "") for line in readings if line.role in roles]
+    return list(dict.fromkeys(value for value in found if value))
+
+
+def _one_only(values: Sequence[str], what: str, problems: list[str]) -> None:
+    if len(values) != 1:
+        problems.append(f"there is no {what}" if not values else f"there are several {what}s")
+
+
+def _has_control(line: str) -> bool:
+    return any(ord(char) < 0x20 or 0x7F <= ord(char) < 0xA0 for char in line)
+
+
+def _amount(raw: str, parse: Any = parse_amount) -> Decimal | None:
+    """An amount as tills print it ("1,250.00"); None for anything that could be read in two ways."""
+    plain = raw.replace(",", "") if _THOUSANDS.fullmatch(raw) else raw
     try:
-        value = Decimal(raw.replace(",", "").strip())
-    except InvalidOperation:
+        value: Decimal = parse(plain)
+    except ValueError:
         return None
-    return value if value.is_finite() else None
+    return value

@@ -163,7 +163,7 @@ async def post_dismiss(request: web.Request) -> web.Response:
     except RequestError as error:
         return await _captured(parts, open_=False, problem=error)
     try:
-        await captures_api.dismiss(parts, request.match_info["id"], who, value)
+        await captures_api.dismiss(request, request.match_info["id"], who, value)
     except RequestError as error:
         return await _captured(parts, open_=True, problem=error)
     return await _captured(parts, open_=True)

@@ -18,12 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.api import build
-from gateway.api.body import parse
 from gateway.api.build import Defaults, build_credit_note, build_invoice, parse_model
 from gateway.api.schemas import CreditNoteIn, InvoiceIn, NotSignedIn, NumberingIn, SignedIn
 from gateway.domain.invoice import Cashier
 from gateway.domain.tax import DEFAULT_RATES
 from gateway.errors import GatewayError
+from gateway.strict_json import parse
 from hw_fakes.vscu.unit import UnitControl
 from tests.support.invoices import an_invoice
 from tests.support.shop import TOKENS, OpenShop, a_sale, make_settings, open_shop

@@ -60,17 +60,27 @@ BEGIN SELECT RAISE(ABORT, 'a Z report is never changed'); END;
 CREATE TRIGGER z_report_is_kept BEFORE DELETE ON z_report
 BEGIN SELECT RAISE(ABORT, 'a Z report is never deleted'); END;
 
--- Slips of tills that only know how to print, as they came. UNREAD ones wait for a person.
+-- Slips of tills that only know how to print, as they came. UNREAD ones wait for a person. What the slip
+-- says of itself (number, day, total, a digest of its items) tells a reprint from another sale; idem_key
+-- is the key it is sold under. taken: a person has begun to sell it, so no reprint may.
 CREATE TABLE captured_slip (
-    id         INTEGER PRIMARY KEY AUTOINCREMENT,
-    device     TEXT    NOT NULL,
-    till_id    TEXT    NOT NULL,
-    raw        BLOB    NOT NULL,
-    text       TEXT    NOT NULL,
-    state      TEXT    NOT NULL CHECK (state IN ('WAITING', 'SIGNED', 'NOT_A_SALE', 'UNREAD', 'DISMISSED')),
-    reason     TEXT,
-    invoice_id TEXT    REFERENCES invoice (id),
-    at         INTEGER NOT NULL,
-    updated_at INTEGER NOT NULL
+    id          INTEGER PRIMARY KEY AUTOINCREMENT,
+    device      TEXT    NOT NULL,
+    till_id     TEXT    NOT NULL,
+    raw         BLOB    NOT NULL,
+    text        TEXT    NOT NULL,
+    state       TEXT    NOT NULL CHECK (state IN ('WAITING', 'SIGNED', 'NOT_A_SALE', 'UNREAD', 'DISMISSED')),
+    reason      TEXT,
+    receipt_no  TEXT,
+    dated       TEXT,
+    total_cents INTEGER,
+    content     TEXT,
+    idem_key    TEXT,
+    reprint     INTEGER NOT NULL DEFAULT 0 CHECK (reprint IN (0, 1)),
+    taken       INTEGER NOT NULL DEFAULT 0 CHECK (taken IN (0, 1)),
+    invoice_id  TEXT    REFERENCES invoice (id),
+    at          INTEGER NOT NULL,
+    updated_at  INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX captured_slip_open ON captured_slip (id) WHERE state IN ('WAITING', 'UNREAD');
+CREATE INDEX captured_slip_by_number ON captured_slip (till_id, receipt_no) WHERE receipt_no IS NOT NULL;

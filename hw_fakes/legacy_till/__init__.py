@@ -1,0 +1,1 @@
+"""A till that only knows how to print, as a peer on a serial line: it speaks ESC/POS to its printer."""

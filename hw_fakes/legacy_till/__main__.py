@@ -1,0 +1,71 @@
+"""`python -m hw_fakes.legacy_till --link PATH`: a till that only prints, and one slip of it.
+
+The gateway opens PATH (`[captures.NAME] port`); `--port` uses a serial device that is there instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+
+from hw_fakes.legacy_till import slips
+from hw_fakes.legacy_till.peer import FakeLegacyTill, NoPrinter
+
+KINDS = (*slips.STYLES, "x-report", "no-sale", "garbled")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m hw_fakes.legacy_till", description=__doc__)
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--link", type=Path, help="a stable name for a pty")
+    where.add_argument("--port", type=Path, help="a serial device, with a null modem cable")
+    parser.add_argument("--slip", choices=KINDS, default="plain", help="default: %(default)s")
+    parser.add_argument("--number", default="0001", help="default: %(default)s")
+    parser.add_argument("--date", default=slips.TillSale().date, help="default: %(default)s")
+    parser.add_argument("--times", type=int, default=1, help="print it so often")
+    parser.add_argument("--banner", default="", help='a line such as "*** DUPLICATE ***"')
+    parser.add_argument("--tries", type=int, default=30, help="until the printer answers")
+    return parser.parse_args()
+
+
+def slip_of(options: argparse.Namespace) -> bytes:
+    sale = slips.TillSale(number=options.number, date=options.date)
+    if options.slip == "x-report":
+        return slips.x_report()
+    if options.slip == "no-sale":
+        return slips.no_sale()
+    if options.slip == "garbled":
+        return slips.garbled(slips.plain(sale))
+    return slips.printed(options.slip, sale, banner=options.banner)
+
+
+async def run(options: argparse.Namespace) -> int:
+    data = slip_of(options)
+    async with FakeLegacyTill(port=options.port, wait_s=1.0) as till:
+        if options.link is not None:
+            options.link.unlink(missing_ok=True)
+            options.link.symlink_to(till.device_path)
+        print(f"the till is on {options.link or options.port}", flush=True)
+        try:
+            for _ in range(options.times):
+                for left in range(options.tries, 0, -1):
+                    try:
+                        await till.print_slip(data)
+                        print("printed", flush=True)
+                        break
+                    except NoPrinter as error:
+                        print(f"PRINTER ERROR: {error}; {left - 1} more tries", file=sys.stderr)
+                else:
+                    return 1
+        finally:
+            if options.link is not None:
+                options.link.unlink(missing_ok=True)
+    return 0
+
+
+try:
+    sys.exit(asyncio.run(run(parse())))
+except KeyboardInterrupt:
+    pass
