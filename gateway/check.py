@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 
 from gateway.devices import ports
-from gateway.settings import Problem, Settings, SettingsError, load
+from gateway.settings import Problem, Settings
+from gateway.settings_file import SettingsError, load
 from gateway.vscu.jvm import find_java
 
 

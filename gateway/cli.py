@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gateway import __version__
 from gateway.errors import GatewayError
-from gateway.settings import SettingsError, load
+from gateway.settings_file import SettingsError, load
 
 CONFIG = Path("/etc/pos-gateway/gateway.toml")
 

@@ -1,21 +1,16 @@
-"""Every setting of the gateway, with its safe default, read once at start from one TOML file.
+"""Every setting of the gateway, with its safe default, and what they must be to each other.
 
-Sources, first wins: environment (`GATEWAY_SECTION__KEY`), systemd credentials (secrets only), the
-TOML file. A secret in the TOML file is refused. `load` says every problem at once.
-Defaults that stand on conflicting sources about the control unit name the section of the field
+`settings_file` reads them. Defaults that stand on conflicting sources about the control unit name the section of the field
 notes that they settle (etims.md).
 """
 
 from __future__ import annotations
 
-import os
-import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from gateway.counter_settings import (
@@ -36,13 +31,6 @@ from gateway.counter_settings import (
     check_printers,
     ports_of,
 )
-
-PREFIX = "GATEWAY_"
-# Secrets come from the environment or from $CREDENTIALS_DIRECTORY, never from the file.
-SECRETS = ("till_tokens", "technician_tokens", "cloud_token")
-# Secrets that are a table: lines `name = secret`.
-TABLES = ("till_tokens", "technician_tokens")
-CREDENTIALS_ENV = "CREDENTIALS_DIRECTORY"
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -185,7 +173,7 @@ class Settings(BaseSettings):
     """The whole; each part of the gateway is given its own section only."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+        env_prefix="GATEWAY_", env_nested_delimiter="__", extra="forbid", frozen=True
     )
 
     branch: BranchSettings
@@ -249,170 +237,6 @@ class Problem:
 
     key: str
     message: str
-
-
-class SettingsError(Exception):
-    """The configuration cannot be used; `problems` holds every reason."""
-
-    exit_code = 78  # EX_CONFIG: systemd does not try again
-
-    def __init__(self, problems: list[Problem]) -> None:
-        super().__init__("; ".join(f"{item.key}: {item.message}" for item in problems))
-        self.problems = problems
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """Settings, and for each key that was given where it came from."""
-
-    settings: Settings
-    sources: dict[str, str]
-
-
-def load(path: Path, env: Mapping[str, str] | None = None) -> Loaded:
-    """Read, merge, validate. SettingsError with all problems at once."""
-    env = os.environ if env is None else env
-    problems: list[Problem] = []
-    sources: dict[str, str] = {}
-    data = _read_file(path, problems)
-    for name in SECRETS:
-        if name in data:
-            del data[name]
-            problems.append(
-                Problem(
-                    name,
-                    f"is a secret; put it in the environment or a systemd credential, not in {path.name}",
-                )
-            )
-    _note(data, str(path), sources)
-    _absolute(data, path.parent)
-    for name, value in _credentials(env, problems).items():
-        data[name] = value
-        sources[name] = "credential"
-    _environment(env, data, sources, problems)
-    settings = None
-    try:
-        settings = Settings(**data)
-    except ValidationError as error:
-        problems += [_problem(item) for item in error.errors(include_url=False)]
-    if settings is not None:
-        problems += cross_checks(settings)
-    if problems or settings is None:
-        raise SettingsError(problems)
-    return Loaded(settings, sources)
-
-
-def _read_file(path: Path, problems: list[Problem]) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        problems.append(Problem("(file)", f"{path} does not exist"))
-    except (OSError, UnicodeDecodeError) as error:
-        problems.append(Problem("(file)", f"{path} cannot be read: {error}"))
-    except tomllib.TOMLDecodeError as error:
-        problems.append(Problem("(file)", f"{path} is not TOML: {error}"))
-    return {}
-
-
-def _note(value: Any, source: str, sources: dict[str, str], at: str = "") -> None:
-    if isinstance(value, dict) and value:
-        for name, member in value.items():
-            _note(member, source, sources, f"{at}.{name}" if at else name)
-    elif at:
-        sources[at] = source
-
-
-def _absolute(data: dict[str, Any], base: Path) -> None:
-    """Paths of the file are relative to the file; the gateway changes its directory later."""
-    places = (
-        ("unit", "jar"),
-        ("unit", "directory"),
-        ("unit", "java_home"),
-        ("unit", "database"),
-        ("store", "directory"),
-        ("backup", "directory"),
-        ("cloud", "ca_file"),
-        ("receipt", "logo"),
-    )
-    for section, key in places:
-        part = data.get(section)
-        if isinstance(part, dict) and isinstance(part.get(key), str):
-            part[key] = str((base / part[key]).resolve())
-
-
-def _credentials(env: Mapping[str, str], problems: list[Problem]) -> dict[str, Any]:
-    folder = env.get(CREDENTIALS_ENV)
-    found: dict[str, Any] = {}
-    if not folder:
-        return found
-    for name in SECRETS:
-        file = Path(folder) / f"{PREFIX.lower()}{name}"
-        try:
-            text = file.read_text(encoding="utf-8").strip()
-        except FileNotFoundError:
-            continue
-        except (OSError, UnicodeDecodeError) as error:
-            problems.append(Problem(name, f"credential cannot be read: {type(error).__name__}"))
-            continue
-        found[name] = _tokens(text, name, problems) if name in TABLES else text
-    return found
-
-
-def _tokens(text: str, name: str, problems: list[Problem]) -> dict[str, str]:
-    """Lines `till-id = token` (comments with #): what a technician can write without quoting."""
-    tokens: dict[str, str] = {}
-    for number, line in enumerate(text.replace(",", "\n").splitlines(), start=1):
-        line = line.strip()
-        if not line or line.startswith("#"):
-            continue
-        till, equals, token = line.partition("=")
-        if not equals:
-            problems.append(Problem(name, f"line {number} is not of the form till = token"))
-            continue
-        tokens[till.strip()] = token.strip()
-    return tokens
-
-
-def _environment(
-    env: Mapping[str, str],
-    data: dict[str, Any],
-    sources: dict[str, str],
-    problems: list[Problem],
-) -> None:
-    for variable, value in sorted(env.items()):
-        if not variable.startswith(PREFIX):
-            continue
-        path = variable[len(PREFIX) :].lower().split("__")
-        if len(path) == 1 and path[0] in TABLES:
-            data[path[0]] = _tokens(value, variable, problems)
-        elif len(path) == 1 and path[0] in SECRETS:
-            data[path[0]] = value
-        elif len(path) == 2 and _is_key(path):
-            part = data.setdefault(path[0], {})
-            if isinstance(part, dict):
-                part[path[1]] = value
-        else:
-            problems.append(Problem(variable, "is not a setting of the gateway; is it misspelt?"))
-            continue
-        sources[".".join(path)] = f"environment {variable}"
-
-
-def _is_key(path: list[str]) -> bool:
-    section = Settings.model_fields.get(path[0])
-    kind = section.annotation if section else None
-    return isinstance(kind, type) and issubclass(kind, BaseModel) and path[1] in kind.model_fields
-
-
-def _problem(item: Any) -> Problem:
-    key = ".".join(str(part) for part in item["loc"]) or "(file)"
-    kind = item["type"]
-    if kind == "missing":
-        return Problem(key, "is required and has no default")
-    if kind == "extra_forbidden":
-        return Problem(key, "is not a setting of the gateway; is it misspelt?")
-    if kind == "string_pattern_mismatch" and key == "branch.pin":
-        return Problem(key, "is not a KRA PIN: a letter, nine digits, a letter (A123456789Z)")
-    return Problem(key, f"{item['msg'][0].lower()}{item['msg'][1:]}")
 
 
 def cross_checks(settings: Settings) -> list[Problem]:

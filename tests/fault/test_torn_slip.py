@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from gateway import tools
-from gateway.settings import load
+from gateway.settings_file import load
 from hw_fakes.printer.peer import FakePrinter, Wire
 from tests.support.daemon import Daemon
 from tests.support.shop import TOKENS, a_sale

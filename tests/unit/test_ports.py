@@ -22,7 +22,7 @@ from gateway.devices import channel, escpos, flow, ports
 from gateway.devices.channel import Channel, ChannelLost, LineSettings, Tap
 from gateway.devices.ports import Port
 from gateway.devices.printer import PrinterSetup, ReceiptPrinter
-from gateway.settings import load
+from gateway.settings_file import load
 from tests.support.machine import Machine
 from tests.unit.test_settings import GOOD, TOKEN, problems, write
 

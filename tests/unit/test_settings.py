@@ -17,7 +17,8 @@ from gateway.counter_settings import (
     ScannerSettings,
     SerialTillSettings,
 )
-from gateway.settings import SECRETS, Settings, SettingsError, load
+from gateway.settings import Settings
+from gateway.settings_file import SECRETS, SettingsError, load
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "a-token-long-enough"

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 LEVELS = {
     "errors": 0, "http": 0, "clock": 0, "ids": 0, "money": 0, "__init__": 0, "strict_json": 1,
     "domain": 1,
-    "store": 2, "settings": 2, "counter_settings": 1, "ops": 2,
+    "store": 2, "settings": 2, "settings_file": 3, "counter_settings": 1, "ops": 2,
     "vscu": 3, "sync": 3, "devices": 3,
     "counter": 4, "fiscal": 4, "continuity": 4, "printing": 4,
     "api": 5, "status": 5,
