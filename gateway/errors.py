@@ -222,6 +222,48 @@ class TooManyWaiting(RequestError):
     retryable = True
 
 
+# --- payments by M-Pesa ---------------------------------------------------------------------------
+
+
+class PaymentInvalid(RequestError):
+    code = "PAYMENT_INVALID"
+    title = "The payment request has mistakes"
+    status = 422
+
+
+class PaymentUnknown(RequestError):
+    code = "PAYMENT_UNKNOWN"
+    title = "There is no such payment"
+    status = 404
+
+
+class PaymentSettled(RequestError):
+    code = "PAYMENT_SETTLED"
+    title = "The payment is not in a state for that"
+    status = 409
+
+
+class PaymentOpen(RequestError):
+    """A request is open on that phone or for that sale: a second one could be paid twice."""
+
+    code = "PAYMENT_OPEN"
+    title = "An M-Pesa request is open already"
+    status = 409
+
+
+class PaymentTooSoon(RequestError):
+    code = "PAYMENT_TOO_SOON"
+    title = "M-Pesa takes no second request so soon"
+    status = 429
+    retryable = True
+
+
+class PaymentsOff(RequestError):
+    code = "PAYMENTS_OFF"
+    title = "M-Pesa is not set up"
+    status = 409
+
+
 # --- the control unit and KRA --------------------------------------------------------------------
 
 

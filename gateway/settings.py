@@ -31,6 +31,7 @@ from gateway.counter_settings import (
     check_printers,
     ports_of,
 )
+from gateway.mpesa_settings import MpesaSettings, check_mpesa
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -195,11 +196,17 @@ class Settings(BaseSettings):
     ceiling: CeilingSettings = CeilingSettings()
     cloud: CloudSettings = CloudSettings()
     reference: ReferenceSettings = ReferenceSettings()
+    mpesa: MpesaSettings = MpesaSettings()
     backup: BackupSettings = BackupSettings()
     log: LogSettings = LogSettings()
     till_tokens: dict[str, SecretStr] = Field(default_factory=dict)
     technician_tokens: dict[str, SecretStr] = Field(default_factory=dict)
     cloud_token: SecretStr | None = None
+    mpesa_consumer_key: SecretStr | None = None
+    mpesa_consumer_secret: SecretStr | None = None
+    mpesa_passkey: SecretStr | None = None
+    mpesa_security_credential: SecretStr | None = None
+    mpesa_relay_secret: SecretStr | None = None
 
     @property
     def devices(self) -> list[tuple[str, str]]:
@@ -252,7 +259,10 @@ def cross_checks(settings: Settings) -> list[Problem]:
     check_logo(settings.receipt.logo, settings.printers, add)
     check_ports(settings.devices, settings.excluded_ports, add)
     devices = (settings.displays, settings.scales, settings.scanners, settings.serial_tills)
-    check_devices({till.id for till in settings.tills}, settings.captures, devices, add)
+    known = {till.id for till in settings.tills}
+    check_devices(known, settings.captures, devices, add)
+    secrets = {name: value for name, value in settings if name.startswith("mpesa_")}
+    check_mpesa(settings.mpesa, secrets, known, add)
     ceiling = settings.ceiling
     if not 0 < ceiling.limit_hours <= 24:
         add("ceiling.limit_hours", "must be more than 0 and at most 24 (KRA VSCU spec 2.2)")

@@ -19,7 +19,16 @@ from gateway.settings import Problem, Settings, cross_checks
 
 PREFIX = "GATEWAY_"
 # Secrets come from the environment or from $CREDENTIALS_DIRECTORY, never from the file.
-SECRETS = ("till_tokens", "technician_tokens", "cloud_token")
+SECRETS = (
+    "till_tokens",
+    "technician_tokens",
+    "cloud_token",
+    "mpesa_consumer_key",
+    "mpesa_consumer_secret",
+    "mpesa_passkey",
+    "mpesa_security_credential",
+    "mpesa_relay_secret",
+)
 # Secrets that are a table: lines `name = secret`.
 TABLES = ("till_tokens", "technician_tokens")
 CREDENTIALS_ENV = "CREDENTIALS_DIRECTORY"

@@ -1,0 +1,227 @@
+"""The only way a payment changes: one transaction holds the new state, the word that caused it with its
+raw bytes, and the event for the till.
+
+Words may come in any order, twice, late or not at all; `domain.payment` says what each means.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gateway.clock import Clock, micros
+from gateway.domain.payment import (
+    Act,
+    Alarm,
+    Change,
+    Evidence,
+    Money,
+    Source,
+    Tender,
+    Verdict,
+    acted,
+    after,
+    may,
+)
+from gateway.errors import PaymentSettled
+from gateway.mpesa.masking import mask_request_id
+from gateway.payments.view import payment_json
+from gateway.store import events, payments
+from gateway.store.database import Database
+from gateway.store.payments import PaymentRow
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What one word did: the row after it, and the alarm it raised."""
+
+    row: PaymentRow
+    changed: bool
+    alarm: Alarm | None
+
+
+class Ledger:
+    """`after_change` hooks run on the loop after a commit that changed something; they must not raise."""
+
+    def __init__(self, db: Database, clock: Clock) -> None:
+        self._db = db
+        self._clock = clock
+        self.after_change: list[Callable[[PaymentRow], None]] = []
+
+    async def hear(
+        self, payment_id: str, word: Evidence, raw: bytes | None = None, **fields: Any
+    ) -> Heard:
+        """One word about one payment, durably; `fields` are columns that change with it."""
+        return await self.write(
+            lambda conn: self.hear_in(conn, _get(conn, payment_id), word, raw, **fields)
+        )
+
+    async def act(
+        self, payment_id: str, act: Act, who: str, reason: str = "", **fields: Any
+    ) -> Heard:
+        """What a till or a person does. PaymentSettled when it cannot be done (any more)."""
+        return await self.write(
+            lambda conn: self.act_in(conn, _get(conn, payment_id), act, who, reason, **fields)
+        )
+
+    async def write(self, fn: Callable[[sqlite3.Connection], Heard]) -> Heard:
+        """A transaction that ends in a word; the hooks are told after its commit."""
+        heard = await self._db.write(fn)
+        self.told(heard)
+        return heard
+
+    def told(self, heard: Heard) -> None:
+        """After a commit that was made elsewhere."""
+        if heard.changed:
+            for hook in self.after_change:
+                hook(heard.row)
+
+    # --- inside a transaction ---------------------------------------------------------------------
+
+    def hear_in(
+        self,
+        conn: sqlite3.Connection,
+        row: PaymentRow,
+        word: Evidence,
+        raw: bytes | None = None,
+        **fields: Any,
+    ) -> Heard:
+        """`hear` as a part of the caller's transaction; the caller calls `told` after the commit."""
+        at = micros(self._clock.now())
+        change = after(row.state, word)
+        if row.checkout_request_id is None and word.checkout_request_id is not None:
+            fields["checkout_request_id"] = word.checkout_request_id
+        if row.merchant_request_id is None and word.merchant_request_id is not None:
+            fields["merchant_request_id"] = word.merchant_request_id
+        if row.payer is None and word.payer is not None:
+            fields["payer"] = word.payer
+        if change.state.money is Money.PAID and row.money is not Money.PAID:
+            fields.setdefault("paid_at", at)
+        if change.state.receipt is not None and row.receipt is None:
+            change, merged_into = self._twin(conn, row, change, at)
+            if merged_into is not None:
+                fields["merged_into"] = merged_into
+        new = payments.change(conn, row, change.state, at=at, **fields) if (
+            change.changed or fields
+        ) else row  # fmt: skip
+        self._note(conn, new, word, change, at, raw)
+        return Heard(new, change.changed, change.alarm)
+
+    def act_in(
+        self,
+        conn: sqlite3.Connection,
+        row: PaymentRow,
+        act: Act,
+        who: str,
+        reason: str = "",
+        **fields: Any,
+    ) -> Heard:
+        """`act` as a part of the caller's transaction."""
+        at = micros(self._clock.now())
+        if not may(row.state, act):
+            raise PaymentSettled(
+                "This payment is not in a state for that any more. Look at it again.",
+                extra={"payment": payment_json(row)},
+            )
+        change = acted(row.state, act)
+        new = payments.change(conn, row, change.state, at=at, **fields) if (
+            change.changed or fields
+        ) else row  # fmt: skip
+        source = Source.TILL if act in (Act.SALE_WITH_IT, Act.SALE_WITHOUT_IT) else Source.PERSON
+        note = f"{who}: {reason}" if reason else who
+        payments.say(
+            conn, new, at=at, source=source, word=act, changed=change.changed, alarm=change.alarm, note=note,
+        )  # fmt: skip
+        self._tell(conn, new, change, at)
+        return Heard(new, change.changed, change.alarm)
+
+    def _note(
+        self,
+        conn: sqlite3.Connection,
+        new: PaymentRow,
+        word: Evidence,
+        change: Change,
+        at: int,
+        raw: bytes | None,
+    ) -> None:
+        payments.say(
+            conn, new, at=at, source=word.source, word=word.verdict, changed=change.changed, code=word.code,
+            alarm=change.alarm, note=word.note, raw=raw,
+        )  # fmt: skip
+        self._tell(conn, new, change, at)
+
+    def _tell(self, conn: sqlite3.Connection, new: PaymentRow, change: Change, at: int) -> None:
+        """The till's event, and the alarm a person must see."""
+        data = payment_json(new)
+        if change.changed:
+            events.record(
+                conn, at=at, kind="payment.changed", subject=new.id, till_id=new.till_id, data=data
+            )
+        if change.alarm is not None:
+            log.warning(
+                "payment.alarm id=%s alarm=%s money=%s tender=%s request=%s",
+                new.id, change.alarm, new.money, new.tender, mask_request_id(new.checkout_request_id),
+            )  # fmt: skip
+            events.record(
+                conn, at=at, kind="payment.alarm", subject=new.id, till_id=new.till_id,
+                data={**data, "alarm": change.alarm},
+            )  # fmt: skip
+
+    # --- the same shilling, heard twice ------------------------------------------------------------
+
+    def _twin(
+        self, conn: sqlite3.Connection, row: PaymentRow, change: Change, at: int
+    ) -> tuple[Change, str | None]:
+        """A payment of ours whose receipt came by C2B as well is one payment (daraja.md 0.4).
+
+        The twin that nobody has used yet points to `row`. One that a sale was completed with stays, and
+        `row` points to it: the money came once.
+        """
+        assert change.state.receipt is not None
+        other = payments.by_receipt(conn, change.state.receipt)
+        if other is None or other.id == row.id:
+            return change, None
+        if may(other.state, Act.MERGED):
+            merged = acted(other.state, Act.MERGED)
+            gone = payments.change(conn, other, merged.state, at=at, merged_into=row.id)
+            payments.say(
+                conn,
+                gone,
+                at=at,
+                source=Source.C2B,
+                word=Act.MERGED,
+                changed=True,
+                note=f"is {row.id}",
+            )
+            self._tell(conn, gone, merged, at)
+            return change, None
+        state = change.state
+        if not may(state, Act.MERGED):
+            # Both have an owner already: two sales and one receipt. A person must look.
+            kept = replace(state, receipt=row.receipt)
+            return Change(kept, change.changed, Alarm.OTHER_RECEIPT), None
+        return Change(acted(state, Act.MERGED).state, True, change.alarm), other.id
+
+
+def _get(conn: sqlite3.Connection, payment_id: str) -> PaymentRow:
+    row = payments.by_id(conn, payment_id)
+    assert row is not None, payment_id
+    return row
+
+
+def start_words() -> tuple[Evidence, Evidence]:
+    """What a restart says of a push that was NEW, and of one that was SENDING."""
+    return (
+        Evidence(Source.START, Verdict.NOT_SENT, note="the gateway ended before it was sent"),
+        Evidence(Source.START, Verdict.SEND_LOST, note="the gateway ended while it was being sent"),
+    )
+
+
+OWNED = frozenset(
+    {Tender.COMPLETED_BY_MPESA, Tender.REFUND_DUE, Tender.REFUNDED, Tender.REVIEW, Tender.MERGED}
+)
