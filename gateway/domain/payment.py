@@ -67,6 +67,7 @@ class Verdict(StrEnum):
     NO_INFO = "NO_INFO"
     DEADLINE = "DEADLINE"
     NOT_FOUND = "NOT_FOUND"  # M-Pesa's own list of the time holds no such payment
+    GIVEN_UP = "GIVEN_UP"  # nothing can be learnt any more; a person must close it
     REFUNDED = "REFUNDED"
 
 
@@ -100,6 +101,7 @@ class Alarm(StrEnum):
     OTHER_RECEIPT = "OTHER_RECEIPT"
     LATE = "LATE"  # money for a sale that was settled without it
     SETUP = "SETUP"
+    UNRESOLVED = "UNRESOLVED"  # nobody has said anything in 48 hours
 
 
 class Act(StrEnum):
@@ -192,6 +194,8 @@ def after(now: PaymentState, word: Evidence) -> Change:
             if now.money in (Money.WAITING, Money.SEND_UNKNOWN):
                 return _moved(now, Money.UNKNOWN, now.reason)
             return _same(now)
+        case Verdict.GIVEN_UP:
+            return _same(now, Alarm.UNRESOLVED if now.money is Money.UNKNOWN else None)
         case Verdict.REFUNDED:
             return _refunded(now)
         case Verdict.NO_INFO:

@@ -17,6 +17,7 @@ from gateway.domain.payment import Evidence, Money, Reason, Source, Verdict
 from gateway.domain.payment_wire import Accepted, Daraja, Lost, PushOrder, PushReply, Refused
 from gateway.errors import StoreError
 from gateway.payments.ledger import Heard, Ledger, start_words
+from gateway.payments.schedule import FIRST_LOOK_US
 from gateway.store import payments
 from gateway.store.database import Database
 from gateway.store.payments import PaymentRow
@@ -135,7 +136,9 @@ class Pusher:
             try:
                 at = micros(self._clock.now())
                 word = Evidence(Source.PUSH, Verdict.SENDING)
-                heard = await self._ledger.hear(waiting.payment_id, word, sent_at=at)
+                heard = await self._ledger.hear(
+                    waiting.payment_id, word, sent_at=at, next_check_at=at + FIRST_LOOK_US
+                )
             except StoreError as error:
                 log.warning("push.not_begun id=%s reason=%s", waiting.payment_id, error)
                 await self._clock.sleep(RETRY_S)

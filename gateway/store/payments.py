@@ -312,20 +312,13 @@ def last_push_to(conn: sqlite3.Connection, phone: str) -> PaymentRow | None:
     )
 
 
-def due(conn: sqlite3.Connection, now: int, limit: int = 50) -> list[PaymentRow]:
-    """Whose next look has come, the youngest sale first: its customer stands at the till."""
+def watched(conn: sqlite3.Connection, limit: int = 1000) -> list[PaymentRow]:
+    """Everything that is still to be looked at, the youngest first: its customer stands at the till."""
     return _rows(
         conn.execute(
-            f"{_SELECT} WHERE next_check_at <= ? ORDER BY created_at DESC, seq DESC LIMIT ?",
-            (now, limit),
+            f"{_SELECT} WHERE next_check_at IS NOT NULL ORDER BY seq DESC LIMIT ?", (limit,)
         )
     )
-
-
-def next_due_at(conn: sqlite3.Connection) -> int | None:
-    row = conn.execute("SELECT MIN(next_check_at) FROM payment WHERE next_check_at IS NOT NULL")
-    found = row.fetchone()[0]
-    return None if found is None else int(found)
 
 
 def without_receipt_or_end(conn: sqlite3.Connection, since: int, until: int) -> list[PaymentRow]:
