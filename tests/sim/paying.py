@@ -97,3 +97,145 @@ class Counter:
             (token_hash(token),),
         ).fetchone()
         return None if row is None else (row[0], (row[1], row[2]), row[3])
+
+    # --- tills --------------------------------------------------------------------------------------
+
+    async def exchange(self, ask: Callable[[PayingGateway], Any]) -> Any:
+        """One HTTP exchange over a LAN that loses requests and answers, and doubles some; None: no answer."""
+        world, life, system = self.world, self.life, self.system
+        await asyncio.sleep(world.delay())
+        if system is None or life is None or not life.alive or not system.ready or world.happens(0.05):
+            return None
+        copies = 2 if world.happens(0.15) else 1
+        asked = [asyncio.ensure_future(ask(system)) for _ in range(copies)]
+        patience = world.chance.choice((0.02, 1.0, 10.0, 40.0)) if not world.quiet else 60.0
+        dead = asyncio.ensure_future(life.ended.wait())
+        await asyncio.wait({asked[-1], dead}, timeout=patience, return_when="FIRST_COMPLETED")
+        dead.cancel()
+        if not asked[-1].done() or not life.alive:
+            if life.alive and world.chance.random() < 0.5:
+                asked[-1].cancel()  # the till hangs up
+            return None
+        try:
+            said = asked[-1].result()
+        except Exception as error:
+            world.problems.append(f"a request ended in {error!r}")
+            return None
+        return None if world.happens(0.1) else said
+
+    async def until(self, ask: Callable[[PayingGateway], Any]) -> Any:
+        """The same request again until there is an answer."""
+        while (said := await self.exchange(ask)) is None:
+            await asyncio.sleep(self.world.chance.choice((0.01, 0.5, 2, 10)))
+        return said
+
+    async def till(self, baskets: list[Basket]) -> None:
+        for basket in baskets:
+            await self.serve(basket)
+            basket.done = True
+
+    async def serve(self, basket: Basket) -> None:
+        """Ask for the money, wait for it, sell; or lose patience."""
+        world, chance = self.world, self.world.chance
+        attempt = 0
+        while attempt < 3:
+            attempt += 1
+            key = f"{basket.ref}/{attempt}"
+            row = await self.until(lambda system: system.push(basket.till, key, basket.ref, basket.shillings, basket.phone))
+            if not hasattr(row, "money"):
+                world.trace(f"{key} refused {row.code}")
+                await asyncio.sleep(chance.choice((5, 30, 70)))
+                continue
+            world.trace(f"{key} asked: {row.money}")
+            end = world.loop.time() + chance.choice((20, 60, 200, 600))
+            while world.loop.time() < end and row.money in ("NEW", "SENDING", "WAITING", "SEND_UNKNOWN"):
+                await asyncio.sleep(chance.choice((1, 5, 15)))
+                row = await self.until(lambda system: system.look(row.id))
+            world.trace(f"{key} is {row.money} {row.tender}")
+            if row.money == "PAID":
+                return
+
+    async def clock(self) -> None:
+        """Hands and NTP on the machine's clock."""
+        while True:
+            await asyncio.sleep(self.world.chance.uniform(60, 1200))
+            if self.world.happens(0.3):
+                step = self.world.chance.choice((-3600, -120, -1, 1, 120, 3600, 86_400))
+                self.world.skew += timedelta(seconds=step)
+                self.world.trace(f"clock steps {step}")
+
+    async def run(self) -> None:
+        world, chance = self.world, self.world.chance
+        self.daraja.row_of = self.row_of
+        phones = [f"2547{n:08d}" for n in chance.sample(range(10**8), 3)]
+        tills = []
+        for number in range(chance.randint(1, 3)):
+            name = f"till-{number}"
+            mine = [
+                Basket(
+                    name, f"{name}-{n}", chance.choice((50, 100, 297)), chance.choice(phones),
+                    chance.choice(("push", "checkout", "split")), chance.choice((20, 60, 200, 600)),
+                )
+                for n in range(chance.randint(1, 4))
+            ]  # fmt: skip
+            self.baskets += mine
+            tills.append(asyncio.ensure_future(self.till(mine)))
+        others = [asyncio.ensure_future(work()) for work in (self.power, self.clock)]
+        await asyncio.wait(tills, timeout=STORM_S)
+        world.quiet = True
+        world.skew = timedelta()
+        world.trace("quiet")
+        if self.life is not None and self.life.alive:
+            self.life.die()
+        done, pending = await asyncio.wait(tills, timeout=TILL_S)
+        for task in done:
+            task.result()
+        if pending:
+            world.problems.append(f"no end for {[b.ref for b in self.baskets if not b.done]}")
+        await asyncio.sleep(QUIET_S)
+        for task in others:
+            if task.done():
+                task.result()
+        if self.disk._writer is not None:
+            world.problems += check_shillings(self.disk._writer._conn, self.daraja, self.unit.journal)
+
+
+def _the_stores(error: BaseException | None) -> bool:
+    """A store that fails ends the process; that is what it is meant to do."""
+    return type(error).__name__ in ("StoreError", "DiskFull", "StoreCorrupt")
+
+
+def simulate(
+    seed: int, make: MakePaying = PayingGateway, crashes: list[int] | None = None
+) -> Outcome:
+    """One run. `crashes`: after how many steps each life dies; else the seed decides."""
+    memory = Path("/dev/shm")
+    directory = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None, prefix="sim-"))
+    random.seed(seed)
+    loop = VirtualLoop()
+    loop.set_exception_handler(lambda *_: None)
+    found: list[Counter] = []
+
+    async def main() -> None:
+        world = World(seed, directory)
+        chance = world.chance
+        deaths = crashes
+        if deaths is None:
+            deaths = [chance.randint(1, 400) for _ in range(chance.randint(0, 6))]
+        counter = Counter(world, Disk(world), SimUnit(world), SimDaraja(world), make, deaths)
+        found.append(counter)
+        await counter.run()
+
+    try:
+        loop.run_until_complete(main())
+    except Exception as error:  # a seed that cannot be finished is a finding, too
+        found[0].world.problems.append(f"the run broke: {error!r}")
+        raise
+    finally:
+        counter = found[0]
+        counter.disk.close()
+        _abandon(loop)
+        shutil.rmtree(directory, ignore_errors=True)
+    return Outcome(
+        seed, counter.world.problems, counter.world.lines, len(counter.daraja.journal), counter.lives
+    )
