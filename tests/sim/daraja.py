@@ -303,7 +303,8 @@ class SimDaraja:
         if len(self._asked_s) > 6:
             return 429, _SPIKE
         if world.happens(self.trouble):
-            other = chance.choice(self.prompts) if self.prompts else None
+            others = [p for p in self.prompts if p.request != body["CheckoutRequestID"]]
+            other = chance.choice(others) if others else None
             fault = chance.choice(("503", "none", "429", "other", "early", "blank"))
             if fault == "none":
                 return None

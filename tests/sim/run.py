@@ -311,8 +311,10 @@ def _abandon(loop: asyncio.AbstractEventLoop) -> None:
     """Dead processes never ran their clean-up; neither do their remains."""
     for task in asyncio.all_tasks(loop):
         task._log_destroy_pending = False  # type: ignore[attr-defined]
-        with contextlib.suppress(RuntimeError, Exception):
-            task.get_coro().close()  # type: ignore[union-attr]
+        # Once for the work, once for each clean-up that would wait.
+        for _ in range(4):
+            with contextlib.suppress(RuntimeError, Exception):
+                task.get_coro().close()  # type: ignore[union-attr]
     loop.close()
 
 
