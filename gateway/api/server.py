@@ -87,6 +87,7 @@ def make_app(parts: Services, *, body_limit_bytes: int) -> web.Application:
         devices,
         events,
         invoices,
+        payment_report,
         reference,
         reports,
         status,
@@ -94,6 +95,16 @@ def make_app(parts: Services, *, body_limit_bytes: int) -> web.Application:
 
     app = web.Application(middlewares=[problems], client_max_size=body_limit_bytes)
     app[SERVICES] = parts
-    for module in (invoices, decisions, reference, reports, devices, captures, events, status):
+    for module in (
+        invoices,
+        decisions,
+        reference,
+        reports,
+        payment_report,
+        devices,
+        captures,
+        events,
+        status,
+    ):
         module.register(app)
     return app
