@@ -48,11 +48,13 @@ class Cashier:
 
 @dataclass(frozen=True, slots=True)
 class Payment:
-    """One tender: KRA's code of class 07 and the amount in shillings."""
+    """One tender: KRA's code of class 07 and the amount in shillings. `payment_id`: the M-Pesa payment
+    of ours that stands behind it; the till named it, or the gateway asked for it."""
 
     code: str
     amount: Decimal
     reference: str | None = None
+    payment_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

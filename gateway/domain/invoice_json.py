@@ -44,7 +44,7 @@ def to_json(invoice: Invoice) -> bytes:
         "cashier": [invoice.cashier.id, invoice.cashier.name],
         "buyer": [invoice.buyer.pin, invoice.buyer.name, invoice.buyer.phone],
         "lines": [_line_to_json(line) for line in invoice.lines],
-        "payments": [[p.code, str(p.amount), p.reference] for p in invoice.payments],
+        "payments": [_payment_to_json(payment) for payment in invoice.payments],
         "change": str(invoice.change),
         "rates": [[letter, str(percent)] for letter, percent in invoice.rates],
         "remark": invoice.remark,
@@ -67,7 +67,7 @@ def from_json(data: bytes) -> Invoice:
         cashier=Cashier(*value["cashier"]),
         buyer=Buyer(*value["buyer"]),
         lines=tuple(_line_from_json(line) for line in value["lines"]),
-        payments=tuple(Payment(c, Decimal(a), r) for c, a, r in value["payments"]),
+        payments=tuple(Payment(c, Decimal(a), *rest) for c, a, *rest in value["payments"]),
         change=Decimal(value["change"]),
         rates=tuple((letter, Decimal(percent)) for letter, percent in value["rates"]),
         remark=value["remark"],
@@ -75,6 +75,12 @@ def from_json(data: bytes) -> Invoice:
         original_cu_invoice_no=value["original_cu_invoice_no"],
         refund_reason=value["refund_reason"],
     )
+
+
+def _payment_to_json(payment: Payment) -> list[str | None]:
+    value: list[str | None] = [payment.code, str(payment.amount), payment.reference]
+    # Only where there is one, so that all other documents stay as they were.
+    return value if payment.payment_id is None else [*value, payment.payment_id]
 
 
 def _line_to_json(line: InvoiceLine) -> dict[str, Any]:

@@ -9,12 +9,16 @@ CREATE TABLE checkout (
     idem_key    TEXT    NOT NULL CHECK (idem_key <> ''),
     body_digest TEXT    NOT NULL CHECK (length(body_digest) = 64),
     request     BLOB    NOT NULL,
+    -- The valid invoice as it was when the money was asked for: rates may change meanwhile.
+    document    BLOB    NOT NULL,
     sale_ref    TEXT    NOT NULL,
     total_cents INTEGER NOT NULL CHECK (total_cents >= 0),
     printer     TEXT,
     state       TEXT    NOT NULL DEFAULT 'COLLECTING'
                 CHECK (state IN ('COLLECTING', 'READY', 'SIGNED', 'CLOSED')),
     reason      TEXT,
+    -- READY: until then it is signed without anybody asking; then a person decides.
+    sign_until  INTEGER,
     invoice_id  TEXT    REFERENCES invoice (id),
     created_at  INTEGER NOT NULL,
     updated_at  INTEGER NOT NULL,
@@ -27,7 +31,7 @@ WHEN OLD.state <> NEW.state AND (OLD.state || '>' || NEW.state) NOT IN (
     'COLLECTING>READY', 'COLLECTING>CLOSED', 'READY>SIGNED', 'READY>CLOSED')
 BEGIN SELECT RAISE(ABORT, 'no such move of a checkout'); END;
 CREATE TRIGGER checkout_is_what_was_sent BEFORE UPDATE OF
-    id, till_id, idem_key, body_digest, request, sale_ref, total_cents, created_at ON checkout
+    id, till_id, idem_key, body_digest, request, document, sale_ref, total_cents, created_at ON checkout
 BEGIN SELECT RAISE(ABORT, 'what a till sent is never changed'); END;
 CREATE TRIGGER checkout_stays BEFORE DELETE ON checkout
 BEGIN SELECT RAISE(ABORT, 'a checkout is never deleted'); END;
@@ -125,6 +129,44 @@ WHEN (OLD.receipt IS NOT NULL AND OLD.receipt IS NOT NEW.receipt)
 BEGIN SELECT RAISE(ABORT, 'what was told of a payment stays'); END;
 CREATE TRIGGER payment_stays BEFORE DELETE ON payment
 BEGIN SELECT RAISE(ABORT, 'a payment is never deleted'); END;
+
+-- What of a checkout comes by M-Pesa: claimed with it, asked for one after the other. `payment_id` is set
+-- when it is asked for, or from the start where the money is there already.
+CREATE TABLE checkout_part (
+    checkout_id  TEXT    NOT NULL REFERENCES checkout (id),
+    position     INTEGER NOT NULL CHECK (position >= 0),
+    amount_cents INTEGER NOT NULL CHECK (amount_cents > 0),
+    phone        TEXT,
+    payment_id   TEXT    REFERENCES payment (id),
+    PRIMARY KEY (checkout_id, position),
+    CHECK (phone IS NOT NULL OR payment_id IS NOT NULL)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX checkout_part_by_payment ON checkout_part (payment_id) WHERE payment_id IS NOT NULL;
+CREATE TRIGGER checkout_part_is_asked_for_once BEFORE UPDATE ON checkout_part
+WHEN OLD.checkout_id <> NEW.checkout_id OR OLD.position <> NEW.position OR OLD.amount_cents <> NEW.amount_cents
+  OR OLD.phone IS NOT NEW.phone OR (OLD.payment_id IS NOT NULL AND OLD.payment_id IS NOT NEW.payment_id)
+BEGIN SELECT RAISE(ABORT, 'a part of a checkout is asked for once'); END;
+
+-- "Receipt, no money": MOBILE_MONEY on a signed receipt that no known payment stands behind.
+CREATE TABLE unpaid_tender (
+    invoice_id   TEXT    NOT NULL REFERENCES invoice (id),
+    position     INTEGER NOT NULL CHECK (position >= 0),
+    till_id      TEXT    NOT NULL,
+    sale_ref     TEXT    NOT NULL,
+    amount_cents INTEGER NOT NULL CHECK (amount_cents > 0),
+    reference    TEXT,
+    state        TEXT    NOT NULL DEFAULT 'OPEN' CHECK (state IN ('OPEN', 'CLOSED')),
+    payment_id   TEXT    REFERENCES payment (id),
+    who          TEXT,
+    reason       TEXT,
+    at           INTEGER NOT NULL,
+    closed_at    INTEGER,
+    PRIMARY KEY (invoice_id, position),
+    CHECK (state = 'OPEN' OR (who IS NOT NULL AND closed_at IS NOT NULL))
+) STRICT, WITHOUT ROWID;
+CREATE INDEX unpaid_tender_open ON unpaid_tender (reference, amount_cents) WHERE state = 'OPEN';
+CREATE TRIGGER unpaid_tender_stays BEFORE DELETE ON unpaid_tender
+BEGIN SELECT RAISE(ABORT, 'what was signed without money is never deleted'); END;
 
 -- Every word about a payment as it came, also those that changed nothing.
 CREATE TABLE payment_event (
