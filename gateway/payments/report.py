@@ -260,4 +260,6 @@ def table(rows: Sequence[PaymentRow], uncovered: Sequence[Uncovered]) -> list[tu
 
 
 def rows_of_day(conn: sqlite3.Connection, day: Day) -> tuple[list[PaymentRow], list[Uncovered]]:
-    return payment_days.of_day(conn, day.start, day.end), payment_days.uncovered(conn, day.start, day.end)
+    return payment_days.of_day(conn, day.start, day.end), payment_days.uncovered(
+        conn, day.start, day.end
+    )

@@ -52,3 +52,48 @@ def uncovered(conn: sqlite3.Connection, start: int, end: int) -> list[Uncovered]
         (start, end),
     )
     return [Uncovered(*row) for row in rows]
+
+
+# --- counts for the status, and what a person must see ------------------------------------------------
+
+
+def unowned_counts(conn: sqlite3.Connection) -> dict[str, int]:
+    """By tender: money that came and is no signed sale's."""
+    return dict(
+        conn.execute(
+            """SELECT tender, COUNT(*) FROM payment
+               WHERE money = 'PAID' AND tender IN ('OPEN', 'REVIEW', 'REFUND_DUE') GROUP BY tender"""
+        ).fetchall()
+    )
+
+
+def unpaid_count(conn: sqlite3.Connection) -> int:
+    row = conn.execute("SELECT COUNT(*) FROM unpaid_tender WHERE state = 'OPEN'").fetchone()
+    return int(row[0])
+
+
+def unmatched_count(conn: sqlite3.Connection) -> int:
+    """Messages of M-Pesa that belong to no payment."""
+    row = conn.execute("SELECT COUNT(*) FROM mpesa_message WHERE state = 'UNMATCHED'").fetchone()
+    return int(row[0])
+
+
+def unmatched(conn: sqlite3.Connection, limit: int) -> list[tuple[int, str, str, bytes]]:
+    """(received at, kind, why it belongs to nothing, the body as it came), newest first."""
+    return conn.execute(
+        """SELECT received_at, kind, COALESCE(reason, ''), raw FROM mpesa_message
+           WHERE state = 'UNMATCHED' ORDER BY id DESC LIMIT ?""",
+        (limit,),
+    ).fetchall()
+
+
+def alarms(conn: sqlite3.Connection, since: int, limit: int) -> list[tuple[PaymentRow, str, int]]:
+    """(payment, its newest alarm, when) since then, newest first; each payment once."""
+    rows = conn.execute(
+        """SELECT payment_id, alarm, at, MAX(id) FROM payment_event
+           WHERE alarm IS NOT NULL AND at >= ? GROUP BY payment_id ORDER BY 4 DESC LIMIT ?""",
+        (since, limit),
+    ).fetchall()
+    return [
+        (where(conn, "id = ?", (payment_id,))[0], alarm, at) for payment_id, alarm, at, _ in rows
+    ]
