@@ -14,6 +14,7 @@ from gateway.errors import (
     FieldError,
     GatewayError,
     PaymentInvalid,
+    PaymentsOff,
     PaymentUnknown,
     RequestError,
 )
@@ -120,6 +121,8 @@ async def _do(
     parts: Services, payment_id: str, doing: str, value: dict[str, Any], who: str
 ) -> None:
     desk = parts.payments
+    if desk is None:
+        raise PaymentsOff("M-Pesa is not set up in this shop.")
     reason = str(value.get("reason", ""))
     match doing:
         case "check":

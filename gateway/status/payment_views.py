@@ -28,7 +28,7 @@ ALARMS = {
 }
 SOURCES = {
     "TILL": "the till",
-    "PUSH": "M-Pesa's answer to the request",
+    "PUSH": "the request",
     "CALLBACK": "M-Pesa's message",
     "QUERY": "M-Pesa, when asked",
     "C2B": "M-Pesa's till message (C2B)",
@@ -38,6 +38,25 @@ SOURCES = {
     "PERSON": "a person",
     "CLOCK": "the clock",
     "START": "a restart",
+}
+SAYS = {
+    "SENDING": "The request leaves",
+    "ACCEPTED": "M-Pesa has taken the request",
+    "NOT_SENT": "Not sent",
+    "SEND_LOST": "No answer to the request",
+    "PAID": "Paid",
+    "NOT_PAID": "Not paid",
+    "NO_INFO": "Nothing new",
+    "DEADLINE": "Nobody has confirmed in time",
+    "NOT_FOUND": "Not in M-Pesa's list",
+    "REFUNDED": "The money went back",
+    "SALE_WITH_IT": "The sale was signed with it",
+    "SALE_WITHOUT_IT": "The sale was settled without it",
+    "GIVEN_UP": "The sale was given up",
+    "AMOUNT_ACCEPTED": "The amount was accepted",
+    "REFUND_ORDERED": "It is to be given back",
+    "REFUNDED_BY_HAND": "It was given back by hand",
+    "MERGED": "The same money as another payment",
 }
 BANNERS = {
     Money.PAID: "ONLINE",
@@ -154,7 +173,9 @@ def story(
     """One payment and every word about it, in order; notes and raw bodies only with `details`."""
     return {
         "p": _one(row, micros(now)),
-        "banner": BANNERS.get(row.money, "WARNING"),
+        "banner": "WARNING"
+        if row.tender in (Tender.REVIEW, Tender.REFUND_DUE)
+        else BANNERS.get(row.money, "WARNING"),
         "facts": [(name, value) for name, value in _facts(row) if value],
         "words": [_word(word, details=details) for word in payments.words(conn, row.id)],
         "details": details,
@@ -183,7 +204,7 @@ def _word(word: Word, *, details: bool) -> dict[str, Any]:
     return {
         "at": _when(word.at, seconds=True),
         "source": SOURCES.get(word.source, word.source),
-        "says": word.word.replace("_", " "),
+        "says": SAYS.get(word.word, word.word),
         "code": word.code,
         "money": word.money,
         "tender": word.tender,

@@ -123,7 +123,7 @@ async def test_the_stored_day_refunds_and_receipts_without_money(db: Database) -
         at = int(clock.now().timestamp() * 1e6)
         new = NewPush(
             new_id(at), "till-1", f"k{number}", "0" * 64, None, f"POS-{number}", 29_700,
-            f"2547083741{number:02d}", "REF", f"{number:064d}", at,
+            f"2547083741{number:02d}", f"REF{number}", f"{number:064d}", at,
         )  # fmt: skip
         await db.write(lambda conn: payments.insert_push(conn, new))
         await ledger.hear(new.id, Evidence(Source.TILL, Verdict.SENDING))
