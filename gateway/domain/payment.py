@@ -101,6 +101,7 @@ class Alarm(StrEnum):
     OTHER_RECEIPT = "OTHER_RECEIPT"
     LATE = "LATE"  # money for a sale that was settled without it
     SETUP = "SETUP"
+    REFUND_OPEN = "REFUND_OPEN"  # a refund was refused, or nobody knows whether it was done
     UNRESOLVED = "UNRESOLVED"  # nobody has said anything in 48 hours
 
 

@@ -26,7 +26,7 @@ from gateway.errors import (
 )
 from gateway.mpesa_settings import MpesaSettings
 from gateway.payments.ledger import Ledger
-from gateway.payments.push import Pusher
+from gateway.payments.push import TOKEN_BYTES, Pusher
 from gateway.payments.view import payment_json
 from gateway.store import events, payments
 from gateway.store.database import Database
@@ -34,8 +34,6 @@ from gateway.store.payments import NewPush, PaymentRow
 
 # M-Pesa refuses the same amount from the same phone within about two minutes (ResultCode 17).
 SAME_AMOUNT_S = 120.0
-# 32 characters that nobody can guess (daraja.md 5: messages have no signature).
-TOKEN_BYTES = 24
 # AccountReference holds 12 characters (daraja.md 2).
 REFERENCE_LENGTH = 12
 

@@ -33,6 +33,8 @@ LEAVE_WITHIN_S = 30.0
 RETRY_S = 1.0
 # At most 13 characters, of those that no phone company filters (daraja.md 2).
 DESCRIPTION = "POS sale"
+# 32 characters that nobody can guess: M-Pesa's messages have no signature (daraja.md 5).
+TOKEN_BYTES = 24
 
 
 @dataclass(frozen=True, slots=True)
