@@ -1,4 +1,4 @@
-"""The command line: `pos-gateway run | check | status | devices | journal | capture | backup | restore | demo`."""
+"""The command line: `pos-gateway run | check | status | devices | journal | capture | backup | restore | demo | relay`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from gateway.errors import GatewayError
 from gateway.settings_file import SettingsError, load
 
 CONFIG = Path("/etc/pos-gateway/gateway.toml")
+RELAY_CONFIG = Path("/etc/pos-gateway/relay.toml")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,6 +89,10 @@ def _parser() -> argparse.ArgumentParser:
     restore.set_defaults(run=_restore)
     for command in (status, devices, verify, export, capture, backup, restore):
         command.add_argument("--config", type=Path, default=CONFIG, help="default: %(default)s")
+
+    relay = commands.add_parser("relay", help="the public server that keeps M-Pesa's messages")
+    relay.add_argument("--config", type=Path, default=RELAY_CONFIG, help="default: %(default)s")
+    relay.set_defaults(run=_relay)
 
     demo = commands.add_parser("demo", help="a whole shop of fakes, and one sale through it")
     demo.add_argument(
@@ -231,6 +236,17 @@ def _restore(options: argparse.Namespace) -> int:
         print(f"the store that was there is kept in {found['replaced']}")
     print("Signing waits until the control unit agrees, or a technician says so on the page /unit.")
     return 0
+
+
+def _relay(options: argparse.Namespace) -> int:
+    """On a machine of its own: nothing of a shop's settings is there."""
+    from gateway.ops import logging as logs
+    from gateway.relay import server
+    from gateway.relay import settings as relay_settings
+
+    settings, secrets = relay_settings.load(options.config)
+    logs.set_up(settings.log_level, "text")
+    return asyncio.run(server.run(settings, secrets))
 
 
 def _demo(options: argparse.Namespace) -> int:

@@ -36,3 +36,8 @@ def canonical(value: Any) -> bytes:
 def digest(value: Any) -> str:
     """SHA-256 (hex) of the canonical form."""
     return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def token_hash(token: str) -> str:
+    """SHA-256 (hex) of an unguessable part of a callback address: what is stored in its place."""
+    return hashlib.sha256(token.encode()).hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any, NoReturn
 
 from gateway.errors import BodyNotJson
@@ -11,16 +12,24 @@ from gateway.errors import BodyNotJson
 DEPTH_MAX = 20
 
 
-def parse(raw: bytes, depth: int = DEPTH_MAX) -> Any:
-    """Strict JSON of UTF-8 bytes: repeated members, NaN and lone surrogates are refused. BodyNotJson."""
+def parse(raw: bytes, depth: int = DEPTH_MAX, *, decimals: bool = False) -> Any:
+    """Strict JSON of UTF-8 bytes: repeated members, NaN and lone surrogates are refused. BodyNotJson.
+    `decimals`: numbers with a point are Decimal, exact, instead of float."""
     try:
         text = raw.decode("utf-8")
-        value = json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_no_constant)
+        value = json.loads(
+            text,
+            object_pairs_hook=_no_repeats,
+            parse_constant=_no_constant,
+            parse_float=Decimal if decimals else None,
+        )
         _check(value, depth)
     except UnicodeDecodeError:
         raise BodyNotJson("The body is not UTF-8 text.") from None
     except RecursionError:
         raise BodyNotJson("The body is nested too deeply.") from None
+    except ArithmeticError:
+        raise BodyNotJson("The body has a number that is out of all bounds.") from None
     except ValueError as error:
         raise BodyNotJson(f"The body is not JSON: {_short(error)}.") from None
     return value

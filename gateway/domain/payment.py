@@ -233,9 +233,7 @@ def _not_paid(now: PaymentState, word: Evidence) -> Change:
 
 
 def _paid(now: PaymentState, word: Evidence) -> Change:
-    if now.money is Money.REFUNDED:
-        return _same(now)
-    if now.money is Money.PAID:
+    if now.money in (Money.PAID, Money.REFUNDED):
         return _told_more(now, word)
     surprise = now.money in (Money.NEW, Money.REFUSED, Money.NOT_PAID)
     alarm = Alarm.PAID_AFTER_FAILURE if surprise else None
@@ -255,7 +253,7 @@ def _paid(now: PaymentState, word: Evidence) -> Change:
 
 
 def _told_more(now: PaymentState, word: Evidence) -> Change:
-    """Money that is there already: the receipt's number and the amount may be news."""
+    """Money that is there already, or was: the receipt's number and the amount may be news."""
     if word.receipt is not None and now.receipt is not None and word.receipt != now.receipt:
         return _same(now, Alarm.OTHER_RECEIPT)
     receipt = now.receipt or word.receipt
@@ -272,7 +270,8 @@ def _told_more(now: PaymentState, word: Evidence) -> Change:
 
 
 def _refunded(now: PaymentState) -> Change:
-    if now.money is Money.REFUNDED:
+    if now.money is Money.REFUNDED or now.tender is Tender.MERGED:
+        # A merged payment's money is the other's, and so is what became of it.
         return _same(now)
     if now.money is not Money.PAID:
         raise IllegalTransition(f"only paid money goes back; this payment is {now.money}")
@@ -314,4 +313,6 @@ def _tender_after(now: PaymentState, act: Act) -> Tender | None:
         case Act.REFUNDED_BY_HAND:
             return Tender.REFUNDED if paid and now.tender is Tender.REFUND_DUE else None
         case Act.MERGED:
-            return Tender.MERGED if paid and now.tender in (Tender.OPEN, Tender.REVIEW) else None
+            # Also what was to be given back: the other one owns that shilling.
+            loose = (Tender.OPEN, Tender.REVIEW, Tender.REFUND_DUE)
+            return Tender.MERGED if paid and now.tender in loose else None

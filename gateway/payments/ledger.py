@@ -78,8 +78,12 @@ class Ledger:
     def told(self, heard: Heard) -> None:
         """After a commit that was made elsewhere."""
         if heard.changed:
-            for hook in self.after_change:
-                hook(heard.row)
+            self.told_of(heard.row)
+
+    def told_of(self, row: PaymentRow) -> None:
+        """After the commit of a new row, or of a changed one."""
+        for hook in self.after_change:
+            hook(row)
 
     # --- inside a transaction ---------------------------------------------------------------------
 
@@ -94,8 +98,13 @@ class Ledger:
         """`hear` as a part of the caller's transaction; the caller calls `told` after the commit."""
         at = micros(self._clock.now())
         change = after(row.state, word)
-        if row.checkout_request_id is None and word.checkout_request_id is not None:
-            fields["checkout_request_id"] = word.checkout_request_id
+        asked = word.checkout_request_id
+        if (
+            row.checkout_request_id is None
+            and asked is not None
+            and not payments.by_request(conn, asked)
+        ):
+            fields["checkout_request_id"] = asked
         if row.merchant_request_id is None and word.merchant_request_id is not None:
             fields["merchant_request_id"] = word.merchant_request_id
         if row.payer is None and word.payer is not None:
@@ -186,26 +195,27 @@ class Ledger:
         other = payments.by_receipt(conn, change.state.receipt)
         if other is None or other.id == row.id:
             return change, None
-        if may(other.state, Act.MERGED):
-            merged = acted(other.state, Act.MERGED)
-            gone = payments.change(conn, other, merged.state, at=at, merged_into=row.id)
-            payments.say(
-                conn,
-                gone,
-                at=at,
-                source=Source.C2B,
-                word=Act.MERGED,
-                changed=True,
-                note=f"is {row.id}",
-            )
-            self._tell(conn, gone, merged, at)
+        if other.kind == "STK":
+            # Two requests cannot have one receipt: no money of its own, and a person must look.
+            return Change(row.state, changed=False, alarm=Alarm.OTHER_RECEIPT), None
+        if other.tender in (Tender.OPEN, Tender.REVIEW):
+            self._merge(conn, other, row.id, at)
             return change, None
-        state = change.state
-        if not may(state, Act.MERGED):
-            # Both have an owner already: two sales and one receipt. A person must look.
-            kept = replace(state, receipt=row.receipt)
-            return Change(kept, change.changed, Alarm.OTHER_RECEIPT), None
-        return Change(acted(state, Act.MERGED).state, True, change.alarm), other.id
+        if may(change.state, Act.MERGED):
+            # Before it was given up the money had an owner already: nothing is late.
+            alarm = None if change.alarm is Alarm.LATE else change.alarm
+            return Change(acted(change.state, Act.MERGED).state, True, alarm), other.id
+        # Both have an owner: two sales and one receipt.
+        kept = replace(change.state, receipt=None, paid_cents=row.paid_cents)
+        return Change(kept, kept != row.state, Alarm.OTHER_RECEIPT), None
+
+    def _merge(self, conn: sqlite3.Connection, twin: PaymentRow, into: str, at: int) -> None:
+        merged = acted(twin.state, Act.MERGED)
+        gone = payments.change(conn, twin, merged.state, at=at, merged_into=into)
+        payments.say(
+            conn, gone, at=at, source=Source.C2B, word=Act.MERGED, changed=True, note=f"is {into}"
+        )
+        self._tell(conn, gone, merged, at)
 
 
 def _get(conn: sqlite3.Connection, payment_id: str) -> PaymentRow:
@@ -220,8 +230,3 @@ def start_words() -> tuple[Evidence, Evidence]:
         Evidence(Source.START, Verdict.NOT_SENT, note="the gateway ended before it was sent"),
         Evidence(Source.START, Verdict.SEND_LOST, note="the gateway ended while it was being sent"),
     )
-
-
-OWNED = frozenset(
-    {Tender.COMPLETED_BY_MPESA, Tender.REFUND_DUE, Tender.REFUNDED, Tender.REVIEW, Tender.MERGED}
-)

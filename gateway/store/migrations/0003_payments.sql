@@ -93,6 +93,8 @@ CREATE UNIQUE INDEX payment_one_push_per_phone ON payment (phone)
     WHERE kind = 'STK' AND money IN ('NEW', 'SENDING', 'SEND_UNKNOWN', 'WAITING');
 CREATE UNIQUE INDEX payment_one_push_per_sale ON payment (till_id, sale_ref)
     WHERE kind = 'STK' AND sale_ref IS NOT NULL AND money IN ('NEW', 'SENDING', 'SEND_UNKNOWN', 'WAITING');
+-- What a paybill's customer and M-Pesa's messages show of an attempt.
+CREATE UNIQUE INDEX payment_one_reference ON payment (account_ref) WHERE kind = 'STK';
 CREATE INDEX payment_by_check ON payment (next_check_at) WHERE next_check_at IS NOT NULL;
 CREATE INDEX payment_by_sale ON payment (till_id, sale_ref) WHERE sale_ref IS NOT NULL;
 CREATE INDEX payment_by_checkout ON payment (checkout_id) WHERE checkout_id IS NOT NULL;
@@ -114,7 +116,9 @@ WHEN OLD.tender <> NEW.tender AND (OLD.tender || '>' || NEW.tender) NOT IN (
     'OPEN>COMPLETED_BY_MPESA', 'OPEN>COMPLETED_OTHERWISE', 'OPEN>ABANDONED', 'OPEN>REVIEW',
     'OPEN>REFUND_DUE', 'OPEN>MERGED', 'OPEN>REFUNDED', 'REVIEW>OPEN', 'REVIEW>REFUND_DUE', 'REVIEW>MERGED',
     'REVIEW>REFUNDED', 'COMPLETED_OTHERWISE>REFUND_DUE', 'ABANDONED>REFUND_DUE',
-    'COMPLETED_BY_MPESA>REFUND_DUE', 'COMPLETED_BY_MPESA>REFUNDED', 'REFUND_DUE>REFUNDED')
+    'COMPLETED_BY_MPESA>REFUND_DUE', 'COMPLETED_BY_MPESA>REFUNDED', 'REFUND_DUE>REFUNDED',
+    -- Money that came for a sale that was settled without it, and was another payment's all along.
+    'COMPLETED_OTHERWISE>MERGED', 'ABANDONED>MERGED', 'REFUND_DUE>MERGED')
 BEGIN SELECT RAISE(ABORT, 'no such move of a tender'); END;
 CREATE TRIGGER payment_is_what_was_asked BEFORE UPDATE OF
     id, kind, idem_key, body_digest, checkout_id, amount_cents, phone, account_ref, token_hash, created_at

@@ -1,0 +1,210 @@
+"""Where tills and people ask: a push, a look, a decision. Durable before anything is answered.
+
+One open push per phone and per sale (daraja.md 8, rule 2): the INSERT decides, the questions before it
+are for the sentence that the cashier gets.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gateway import ids
+from gateway.clock import Clock, micros
+from gateway.domain.payment import Money, Reason
+from gateway.errors import (
+    FieldError,
+    GatewayError,
+    KeyReused,
+    PaymentInvalid,
+    PaymentOpen,
+    PaymentsOff,
+    PaymentTooSoon,
+)
+from gateway.mpesa_settings import MpesaSettings
+from gateway.payments.ledger import Ledger
+from gateway.payments.push import Pusher
+from gateway.payments.view import payment_json
+from gateway.store import events, payments
+from gateway.store.database import Database
+from gateway.store.payments import NewPush, PaymentRow
+
+# M-Pesa refuses the same amount from the same phone within about two minutes (ResultCode 17).
+SAME_AMOUNT_S = 120.0
+# 32 characters that nobody can guess (daraja.md 5: messages have no signature).
+TOKEN_BYTES = 24
+# AccountReference holds 12 characters (daraja.md 2).
+REFERENCE_LENGTH = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A till's request for money. `amount_cents` whole shillings, `phone` as `domain.phone` makes it;
+    `body_digest` tells a repeat from another request under the same key."""
+
+    till_id: str
+    key: str
+    body_digest: str
+    sale_ref: str
+    amount_cents: int
+    phone: str
+    checkout_id: str | None = None
+
+
+class PaymentDesk:
+    """`pusher` is None while M-Pesa is not set up; what was paid before can still be looked at."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        clock: Clock,
+        ledger: Ledger,
+        settings: MpesaSettings,
+        gate: Callable[[], None],
+        pusher: Pusher | None,
+    ) -> None:
+        self._db = db
+        self._clock = clock
+        self._ledger = ledger
+        self._settings = settings
+        self._gate = gate
+        self._pusher = pusher
+
+    async def ask(self, ask: Ask) -> PaymentRow:
+        """The intent, durably; the push leaves right after. The same key again: the same row, whatever
+        has become of it. KeyReused, PaymentsOff, PaymentInvalid, PaymentOpen, PaymentTooSoon (with
+        Retry-After), and what the gate says (Suspended, ClockFault)."""
+        token = secrets.token_urlsafe(TOKEN_BYTES)
+        refusal = self._refusal(ask)
+        try:
+            row, fresh = await self._db.write(lambda conn: self._claim(conn, ask, token, refusal))
+        except sqlite3.IntegrityError:
+            row, fresh = await self._db.read(lambda conn: self._lost_to(conn, ask)), False
+        if fresh:
+            assert self._pusher is not None
+            self._pusher.take(row.id, token)
+            self._ledger.told_of(row)
+        return row
+
+    def _refusal(self, ask: Ask) -> GatewayError | None:
+        """Why no new push can be asked for, whatever the store holds."""
+        if self._pusher is None:
+            return PaymentsOff("M-Pesa is not set up in this shop. Take another payment.")
+        try:
+            check_amount(ask.amount_cents, self._settings.amount_max)
+            if not self._settings.push_while_suspended:
+                self._gate()
+        except GatewayError as error:
+            return error
+        return None
+
+    def _claim(
+        self, conn: sqlite3.Connection, ask: Ask, token: str, refusal: GatewayError | None
+    ) -> tuple[PaymentRow, bool]:
+        known = payments.by_key(conn, ask.till_id, ask.key)
+        if known is not None:
+            return _same(known, ask), False
+        if refusal is not None:
+            raise refusal
+        at = micros(self._clock.now())
+        self._nothing_open(conn, ask, at)
+        self._not_too_soon(conn, ask, at)
+        new_id = ids.new_id(at)
+        payments.insert_push(
+            conn,
+            NewPush(
+                id=new_id,
+                till_id=ask.till_id,
+                idem_key=ask.key,
+                body_digest=ask.body_digest,
+                checkout_id=ask.checkout_id,
+                sale_ref=ask.sale_ref,
+                amount_cents=ask.amount_cents,
+                phone=ask.phone,
+                account_ref=new_id[-REFERENCE_LENGTH:],
+                token_hash=ids.token_hash(token),
+                at=at,
+            ),
+        )
+        row = payments.by_id(conn, new_id)
+        assert row is not None
+        events.record(
+            conn, at=at, kind="payment.changed", subject=new_id, till_id=row.till_id,
+            data=payment_json(row),
+        )  # fmt: skip
+        return row, True
+
+    def _nothing_open(self, conn: sqlite3.Connection, ask: Ask, at: int) -> None:
+        since = at - int(self._settings.prompt_life_s * 1e6)
+        other = payments.blocking(conn, ask.phone, ask.till_id, ask.sale_ref, since)
+        if other is not None:
+            raise _open(other)
+
+    def _not_too_soon(self, conn: sqlite3.Connection, ask: Ask, at: int) -> None:
+        last = payments.last_push_to(conn, ask.phone)
+        if last is None or last.sent_at is None:
+            return
+        if last.money is Money.REFUSED and last.reason is not Reason.NOT_SENT:
+            # M-Pesa did not take the number, the amount or the set-up: the next one is another request.
+            return
+        # A clock that was set back says nothing of how long ago that was; M-Pesa has its own limit.
+        ago_s = max(0.0, (at - last.sent_at) / 1e6) if last.sent_at <= at else float("inf")
+        wait_s = self._settings.same_phone_s - ago_s
+        if last.amount_cents == ask.amount_cents:
+            wait_s = max(wait_s, min(SAME_AMOUNT_S, self._same_amount_s) - ago_s)
+        if wait_s > 0:
+            seconds = int(wait_s) + 1
+            raise PaymentTooSoon(
+                f"This phone was asked {int(ago_s)} s ago. Ask again in {seconds} s.",
+                retry_after_s=seconds,
+                extra={"payment": payment_json(last, at)},
+            )
+
+    @property
+    def _same_amount_s(self) -> float:
+        """Both rules are M-Pesa's; a shop that was told other times sets one, and the other follows."""
+        return 2 * self._settings.same_phone_s
+
+    def _lost_to(self, conn: sqlite3.Connection, ask: Ask) -> PaymentRow:
+        """The INSERT was refused by an index: the row that stands there."""
+        known = payments.by_key(conn, ask.till_id, ask.key)
+        if known is not None:
+            return _same(known, ask)
+        other = payments.blocking(conn, ask.phone, ask.till_id, ask.sale_ref, 0)
+        if other is None:
+            raise PaymentOpen("An M-Pesa request was open a moment ago. Try again.")
+        raise _open(other)
+
+
+def check_amount(amount_cents: int, maximum: int) -> None:
+    """Whole shillings, 1 to `maximum` (daraja.md 2). PaymentInvalid; never rounded."""
+    says = None
+    if amount_cents % 100:
+        says = "must be whole shillings: M-Pesa takes no cents"
+    elif not 1 <= amount_cents // 100 <= maximum:
+        says = f"must be from 1 to {maximum} shillings"
+    if says is not None:
+        raise PaymentInvalid(
+            f"The amount {says}.", errors=[FieldError("/amount", "INVALID", f"{says}")]
+        )
+
+
+def _same(known: PaymentRow, ask: Ask) -> PaymentRow:
+    if known.body_digest != ask.body_digest:
+        raise KeyReused(
+            "This key was used for another payment. Every payment needs a key of its own.",
+            extra={"paymentId": known.id},
+        )
+    return known
+
+
+def _open(other: PaymentRow) -> PaymentOpen:
+    view: dict[str, Any] = payment_json(other)
+    return PaymentOpen(
+        "An M-Pesa request is open for this sale or phone already. Wait for its end.",
+        extra={"payment": view, "paymentId": other.id},
+    )
