@@ -16,14 +16,15 @@ from typing import Protocol
 from gateway.clock import Clock, micros
 from gateway.domain import invoice_json
 from gateway.domain.invoice import Invoice, ReceiptType, SalesType
-from gateway.domain.payment import OPEN_PUSH, Act, Money, Tender
+from gateway.domain.payment import OPEN_PUSH, UNSETTLED, Act, Money, Tender
 from gateway.errors import FieldError, GatewayError, PaymentInvalid, PaymentOpen, PaymentSettled
 from gateway.money import cents, from_cents, text
+from gateway.payments.checkout_view import checkout_json, real
 from gateway.payments.ledger import Heard, Ledger
 from gateway.payments.view import payment_json
 from gateway.payments.wording import sentence
 from gateway.store import checkouts, events, invoices, payments
-from gateway.store.checkouts import OPEN_CHECKOUTS, CheckoutState
+from gateway.store.checkouts import OPEN_CHECKOUTS, CheckoutState, UnpaidTender
 from gateway.store.invoices import InvoiceRow
 from gateway.store.payments import PaymentRow
 
@@ -77,21 +78,15 @@ def links(conn: sqlite3.Connection, till_id: str, invoice: Invoice) -> list[Link
             if tender.reference is not None:
                 row = payments.by_receipt(conn, tender.reference.strip().upper())
             if row is None:
-                row = _of_this_sale(conn, till_id, invoice.till_receipt_no, amount, tender.reference)
+                row = _of_this_sale(
+                    conn, till_id, invoice.till_receipt_no, amount, tender.reference
+                )
                 row = None if row is not None and row.id in used else row
         if row is not None:
             used.add(row.id)
         named = tender.payment_id is not None
         found.append(Link(position, amount, tender.reference, named, row))
     return found
-
-
-def real(conn: sqlite3.Connection, payment_id: str) -> PaymentRow | None:
-    """The payment, or the one whose twin it turned out to be."""
-    row = payments.by_id(conn, payment_id)
-    while row is not None and row.merged_into is not None:
-        row = payments.by_id(conn, row.merged_into)
-    return row
 
 
 def _of_this_sale(
@@ -109,15 +104,19 @@ def _of_this_sale(
     return fits[0] if len(fits) == 1 else None
 
 
-def wrong_with(row: PaymentRow, till_id: str, amount_cents: int) -> str | None:
-    """Why this payment cannot pay so much of a sale of this till, in a sentence; None: it can."""
+def wrong_with(
+    row: PaymentRow, till_id: str, amount_cents: int, *, may_come: bool = False
+) -> str | None:
+    """Why this payment cannot pay so much of a sale of this till, in a sentence; None: it can.
+    `may_come`: one that is still waited for will do."""
     if row.till_id not in (None, till_id):
         return "This M-Pesa payment belongs to another till."
     if row.tender is Tender.COMPLETED_BY_MPESA:
         return "This M-Pesa payment has paid for a sale already."
-    if row.money is not Money.PAID:
+    waits = may_come and (row.tender is Tender.REVIEW or row.money in UNSETTLED)
+    if row.money is not Money.PAID and not waits:
         return f"This M-Pesa payment is not paid. {sentence(row.state).en}"
-    if row.tender is not Tender.OPEN:
+    if row.tender is not Tender.OPEN and not (waits and row.tender is Tender.REVIEW):
         return f"This M-Pesa payment cannot be used. {sentence(row.state).en}"
     if amount_cents not in (row.amount_cents, row.state.came_cents):
         came, asked = (text(from_cents(c)) for c in (row.state.came_cents, amount_cents))
@@ -157,7 +156,12 @@ class Tenders:
                 extra={**NOT_SIGNED, "checkoutId": own.id},
             )
         found = links(conn, row.till_id, invoice)
-        return self._wrong_links(conn, row, found) or self._left_over(conn, row, found)
+        wrong = self._wrong_links(conn, row, found)
+        if wrong is not None or own is not None:
+            # A checkout was looked at when it began; money that came besides is given back, not waited for.
+            return wrong
+        used = {link.payment.id for link in found if link.payment is not None}
+        return self.left_over(conn, row.till_id, row.till_receipt_no, used)
 
     def _wrong_links(
         self, conn: sqlite3.Connection, row: InvoiceRow, found: list[Link]
@@ -174,29 +178,33 @@ class Tenders:
                 wrong = wrong_with(link.payment, row.till_id, link.amount_cents)
             if wrong is not None:
                 where = FieldError(f"/payments/{link.position}", "PAYMENT_NOT_USABLE", wrong)
-                return PaymentInvalid(f"{wrong} Nothing was signed.", errors=[where], extra=NOT_SIGNED)
+                return PaymentInvalid(
+                    f"{wrong} Nothing was signed.", errors=[where], extra=NOT_SIGNED
+                )
             if link.payment is not None:
                 other = checkouts.open_with(conn, link.payment.id)
                 if other is not None and other.idem_key != row.idem_key:
-                    return _open(link.payment, "This M-Pesa payment is part of another open sale.")
+                    return open_payment(
+                        link.payment, "This M-Pesa payment is part of another open sale."
+                    )
         return None
 
-    def _left_over(
-        self, conn: sqlite3.Connection, row: InvoiceRow, found: list[Link]
-    ) -> GatewayError | None:
+    def left_over(
+        self, conn: sqlite3.Connection, till_id: str, sale_ref: str, used: set[str]
+    ) -> PaymentOpen | None:
         """Money of this very sale that it does not use: on a phone right now, or come already."""
-        used = {link.payment.id for link in found if link.payment is not None}
         now = micros(self._clock.now())
-        for other in payments.of_sale(conn, row.till_id, row.till_receipt_no):
+        for other in payments.of_sale(conn, till_id, sale_ref):
             if other.id in used or other.tender not in (Tender.OPEN, Tender.REVIEW):
                 continue
             if other.money is Money.PAID:
-                return _open(
-                    other, "The customer has paid by M-Pesa for this sale. Use that payment, or close it."
+                return open_payment(
+                    other,
+                    "The customer has paid by M-Pesa for this sale. Use that payment, or close it.",
                 )
             age = now - (other.sent_at or other.created_at)
             if other.money in _MAY_STILL_RING and age < self._prompt_life_us:
-                return _open(
+                return open_payment(
                     other, "The customer may still pay this sale by M-Pesa. Wait for the end of it."
                 )
         return None
@@ -226,7 +234,9 @@ class Tenders:
             payment = link.payment
             if payment is not None and payment.invoice_id == row.id:
                 used.add(payment.id)
-            elif payment is not None and wrong_with(payment, row.till_id, link.amount_cents) is None:
+            elif (
+                payment is not None and wrong_with(payment, row.till_id, link.amount_cents) is None
+            ):
                 self._pays(conn, payment, row)
                 used.add(payment.id)
             elif self._on:
@@ -253,8 +263,8 @@ class Tenders:
     def _checkouts_of(self, conn: sqlite3.Connection, row: InvoiceRow, at: int) -> None:
         own = checkouts.by_key(conn, row.till_id, row.idem_key)
         if own is not None and own.state in OPEN_CHECKOUTS:
-            if checkouts.move(conn, own, CheckoutState.SIGNED, at=at, invoice_id=row.id):
-                tell_checkout(conn, own.id, at)
+            checkouts.move(conn, own, CheckoutState.SIGNED, at=at, invoice_id=row.id)
+            tell_checkout(conn, own.id, at)
         for other in checkouts.open_of_sale(conn, row.till_id, row.till_receipt_no):
             if other.state is CheckoutState.COLLECTING and other.idem_key != row.idem_key:
                 checkouts.move(conn, other, CheckoutState.CLOSED, at=at, reason="PAID_OTHERWISE")
@@ -262,26 +272,38 @@ class Tenders:
 
     # --- money for a receipt that had none ----------------------------------------------------------
 
-    def find_its_receipt(self, conn: sqlite3.Connection, payment_id: str) -> bool:
+    def may_have_receipt(self, conn: sqlite3.Connection, payment_id: str) -> bool:
+        """Whether `find_its_receipt` would find one; for a read."""
+        return self._its_receipt(conn, payment_id) is not None
+
+    def find_its_receipt(self, conn: sqlite3.Connection, payment_id: str) -> None:
         """Money that came for a sale signed before it was known: its receipt has waited for it."""
+        found = self._its_receipt(conn, payment_id)
+        if found is None:
+            return
+        row, tender, sale = found
+        at = micros(self._clock.now())
+        checkouts.close_unpaid(
+            conn, tender, who="gateway", reason="the money is there", at=at, payment_id=row.id
+        )
+        self._pays(conn, row, sale)
+
+    def _its_receipt(
+        self, conn: sqlite3.Connection, payment_id: str
+    ) -> tuple[PaymentRow, UnpaidTender, InvoiceRow] | None:
         row = real(conn, payment_id)
         if row is None or row.money is not Money.PAID or row.tender is not Tender.OPEN:
-            return False
+            return None
         if checkouts.open_with(conn, row.id) is not None:
-            return False
+            return None
         amounts = sorted({row.amount_cents, row.state.came_cents})
         tender = checkouts.unpaid_for(
             conn, receipt=row.receipt, till_id=row.till_id, sale_ref=row.sale_ref, amounts=amounts
         )
         sale = None if tender is None else invoices.by_id(conn, tender.invoice_id)
         if tender is None or sale is None or row.till_id not in (None, sale.till_id):
-            return False
-        at = micros(self._clock.now())
-        checkouts.close_unpaid(
-            conn, tender, who="gateway", reason="the money is there", at=at, payment_id=row.id
-        )
-        self._pays(conn, row, sale)
-        return True
+            return None
+        return row, tender, sale
 
     # --- what nobody may move meanwhile -------------------------------------------------------------
 
@@ -302,7 +324,7 @@ class Tenders:
         return PaymentSettled("The sale with this payment is being signed. Wait for its end.")
 
 
-def _open(row: PaymentRow, why: str) -> PaymentOpen:
+def open_payment(row: PaymentRow, why: str) -> PaymentOpen:
     return PaymentOpen(
         f"{why} Nothing was signed.", extra={**NOT_SIGNED, "payment": payment_json(row)}
     )
@@ -310,8 +332,6 @@ def _open(row: PaymentRow, why: str) -> PaymentOpen:
 
 def tell_checkout(conn: sqlite3.Connection, checkout_id: str, at: int) -> None:
     """`checkout.changed`, on the till's stream."""
-    from gateway.payments.checkout_view import checkout_json
-
     row = checkouts.by_id(conn, checkout_id)
     assert row is not None
     events.record(
