@@ -17,7 +17,7 @@ from gateway.fiscal.ahead import AheadWatch
 from gateway.fiscal.commit import Committer, Identity
 from gateway.fiscal.decision import Decisions, PortalReceipt
 from gateway.fiscal.evidence import Evidence, ReadBack, Resend
-from gateway.fiscal.ports import CommitHook
+from gateway.fiscal.ports import AfterCommit, CommitHook, MaySign
 from gateway.fiscal.intake import Intake, Submission
 from gateway.fiscal.resolver import Resolver
 from gateway.fiscal.signer import Signer
@@ -48,6 +48,8 @@ class RealGateway:
         self.db: Database = disk.open(life)
         # What else is part of a receipt's commit.
         self.hooks: list[CommitHook] = []
+        self.may_sign: MaySign = lambda conn, row, invoice: None
+        self.after_commit: list[AfterCommit] = []
         self.wire()
         db, clock = self.db, self.clock
         self.monitor = CeilingMonitor(
@@ -91,7 +93,9 @@ class RealGateway:
             committer=committer,
             resolver=self.resolver,
             render_problem=problem.render,
+            after_commit=self.after_commit,
             heard=self.monitor.heard_from_unit,
+            may_sign=self.may_sign,
             queue_max=50,
         )
         self.intake = Intake(db=db, clock=clock, signer=self.signer, wait_s=25, gate=self._gate)

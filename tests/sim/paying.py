@@ -15,9 +15,13 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from gateway.domain.invoice import Payment
+from gateway.domain.payment import OPEN_PUSH, Act
+from gateway.errors import GatewayError
 from gateway.ids import token_hash
 from gateway.store.database import FILE_NAME
 from tests.sim.daraja import SimDaraja
@@ -30,6 +34,8 @@ from tests.sim.world import Disk, Life, VirtualLoop, World
 # Virtual seconds: a storm of so long, then quiet for reconciliation and M-Pesa's own list.
 STORM_S = 1500.0
 TILL_S = 2 * 3600.0
+# What every basket comes to (tests/support/invoices.py).
+TOTAL = 297
 QUIET_S = 3 * 3600.0
 
 MakePaying = Callable[[Life, Disk, SimUnit, SimDaraja], PayingGateway]
@@ -41,13 +47,10 @@ class Basket:
 
     till: str
     ref: str
-    shillings: int
     phone: str
     how: str  # push, checkout, split, cash later
     patience_s: float
-    heard: list[tuple[int, bytes]] = field(default_factory=list)
     done: bool = False
-    asked: int = 0
 
 
 @dataclass(slots=True)
@@ -137,27 +140,100 @@ class Counter:
             basket.done = True
 
     async def serve(self, basket: Basket) -> None:
-        """Ask for the money, wait for it, sell; or lose patience."""
-        world, chance = self.world, self.world.chance
-        attempt = 0
-        while attempt < 3:
-            attempt += 1
-            if attempt > 1 and chance.random() < 0.4:
-                basket.phone = chance.choice(self.phones)  # "Take my husband's phone."
+        """Ask for the money, wait for it, sell; or lose patience and take cash, or let the customer go."""
+        for attempt in range(1, 4):
+            if attempt > 1 and self.world.chance.random() < 0.4:
+                basket.phone = self.world.chance.choice(self.phones)  # "Take my husband's phone."
             key = f"{basket.ref}/{attempt}"
-            row = await self.until(lambda system: system.push(basket.till, key, basket.ref, basket.shillings, basket.phone))
-            if not hasattr(row, "money"):
-                world.trace(f"{key} refused {row.code}")
-                await asyncio.sleep(chance.choice((5, 30, 70)))
-                continue
-            world.trace(f"{key} asked: {row.money}")
-            end = world.loop.time() + chance.choice((20, 60, 200, 600))
-            while world.loop.time() < end and row.money in ("NEW", "SENDING", "WAITING", "SEND_UNKNOWN"):
-                await asyncio.sleep(chance.choice((1, 5, 15)))
-                row = await self.until(lambda system: system.look(row.id))
-            world.trace(f"{key} is {row.money} {row.tender}")
-            if row.money == "PAID":
+            if basket.how == "push":
+                done = await self.push_then_sell(basket, key)
+            else:
+                done = await self.sell_asking(basket, key)
+            if done:
                 return
+            await asyncio.sleep(self.world.chance.choice((1, 30, 70, 130)))
+        await self.cash(basket)
+
+    async def push_then_sell(self, basket: Basket, key: str) -> bool:
+        world, chance = self.world, self.world.chance
+        till, ref = basket.till, basket.ref
+        row = await self.until(lambda system: system.push(till, key, ref, TOTAL, basket.phone))
+        if isinstance(row, GatewayError):
+            world.trace(f"{key} refused {row.code}")
+            return False
+        end = world.loop.time() + basket.patience_s
+        while world.loop.time() < end and row.money in OPEN_PUSH:
+            await asyncio.sleep(chance.choice((1, 5, 15)))
+            row = await self.until(lambda system: system.look(row.id))
+        world.trace(f"{key} is {row.money} {row.tender}")
+        if row.money != "PAID" or row.tender != "OPEN":
+            return False
+        paid = [Payment("06", Decimal(TOTAL), payment_id=row.id)]
+        return await self.signed(basket, lambda system: system.sell(till, f"{key}/sale", ref, paid))
+
+    async def sell_asking(self, basket: Basket, key: str) -> bool:
+        """A sale with tenders under one key, sent again until it has its end or the till's patience has."""
+        world, chance = self.world, self.world.chance
+        phones, cash = [(basket.phone, TOTAL)], 0
+        if basket.how == "split":
+            cash = chance.choice((0, 97))
+            other = chance.choice([phone for phone in self.phones if phone != basket.phone])
+            phones = [(basket.phone, 100), *([(other, 197)] if not cash else [(other, 100)])]
+        end = world.loop.time() + basket.patience_s
+
+        def ask(system: PayingGateway) -> Any:
+            return system.sell_asking(basket.till, key, basket.ref, cash, phones)
+
+        while True:
+            said = await self.until(ask)
+            if not isinstance(said, GatewayError):
+                world.trace(f"{key} signed")
+                return True
+            if said.code != "PAYMENT_WAITING":
+                world.trace(f"{key} hears {said.code}")
+            if said.code in ("PAYMENT_FAILED", "PAYMENT_OPEN", "PAYMENT_TOO_SOON", "PAYMENT_INVALID"):
+                if said.extra.get("state") != "COLLECTING":
+                    if said.code == "PAYMENT_FAILED" or "checkoutId" not in said.extra:
+                        return False
+            if said.code == "KEY_REUSED":
+                world.problems.append(f"{key} is called another sale")
+            if world.loop.time() > end and (checkout := said.extra.get("checkoutId")):
+                act = chance.choice((Act.SALE_WITHOUT_IT, Act.GIVEN_UP))
+                closed = await self.until(lambda system: system.close(checkout, act))
+                world.trace(f"{key} closed {act}: {getattr(closed, 'code', 'yes')}")
+                if not isinstance(closed, GatewayError):
+                    return False
+                end = world.loop.time() + basket.patience_s
+            await asyncio.sleep(chance.choice((0.5, 2, 10)))
+
+    async def signed(self, basket: Basket, ask: Callable[[PayingGateway], Any]) -> bool:
+        """The same sale again until it is signed, or surely is not and cannot be."""
+        while True:
+            said = await self.until(ask)
+            code = getattr(said, "code", "signed")
+            self.world.trace(f"{basket.ref} hears {code}")
+            if not isinstance(said, GatewayError):
+                return True
+            if code in ("PAYMENT_INVALID", "PAYMENT_OPEN", "PAYMENT_SETTLED"):
+                return False
+            if code in ("KEY_REUSED", "LIKELY_REPEAT"):
+                self.world.problems.append(f"{basket.ref} is called another sale")
+                return False
+            await asyncio.sleep(self.world.chance.choice((0.5, 2, 10)))
+
+    async def cash(self, basket: Basket) -> None:
+        """Enough of phones. What still rings is told to be settled otherwise."""
+        paid = [Payment("01", Decimal(TOTAL))]
+        for attempt in range(60):
+            key = f"{basket.ref}/cash{attempt}"
+            done = await self.signed(basket, lambda system: system.sell(basket.till, key, basket.ref, paid))
+            if done:
+                return
+            for row in await self.until(lambda system: system.of_sale(basket.till, basket.ref)):
+                if row.tender in ("OPEN", "REVIEW"):
+                    await self.until(lambda system: system.settle(row.id, Act.SALE_WITHOUT_IT))
+            await asyncio.sleep(self.world.chance.choice((1, 10, 60)))
+        self.world.problems.append(f"{basket.ref} could not be sold for cash")
 
     async def clock(self) -> None:
         """Hands and NTP on the machine's clock."""
@@ -177,7 +253,7 @@ class Counter:
             name = f"till-{number}"
             mine = [
                 Basket(
-                    name, f"{name}-{n}", chance.choice((50, 100, 297)), chance.choice(phones),
+                    name, f"{name}-{n}", chance.choice(phones),
                     chance.choice(("push", "checkout", "split")), chance.choice((20, 60, 200, 600)),
                 )
                 for n in range(chance.randint(1, 4))
