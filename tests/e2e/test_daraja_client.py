@@ -402,7 +402,7 @@ async def test_the_command_line(tmp_path: Path) -> None:
             callback_url = "{CALLBACKS}"
             """
         )
-        env = {
+        env = os.environ | {
             "GATEWAY_TILL_TOKENS": "till-1=token-of-till-number-1",
             "GATEWAY_MPESA_CONSUMER_KEY": KEY,
             "GATEWAY_MPESA_CONSUMER_SECRET": SECRET,
