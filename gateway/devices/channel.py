@@ -13,6 +13,8 @@ import fcntl
 import os
 import select
 import socket
+import sys
+import termios
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,9 @@ Direction = Literal["in", "out"]
 
 CONNECT_S = 3.0
 READ_BYTES = 4096
+# With DTR flow: how often the wire is looked at, in seconds, and how many bytes go at once.
+DSR_LOOK_S = 0.005
+DSR_PIECE = 32
 # The tap keeps so many bytes of the newest traffic in each direction.
 TAP_BYTES = 4096
 
@@ -124,6 +129,30 @@ class Channel:
     def fileno(self) -> int:
         return self._fd
 
+    def _room(self, wait_s: float) -> int:
+        """How much a device that drops DTR (our DSR) when it is full may be sent. Linux does not heed
+        that wire (pyserial's `dsrdtr` only leaves DTR alone), so it is looked at before every piece,
+        and only a piece that fits what devices keep in reserve is under way."""
+        for _ in range(max(1, int(wait_s / DSR_LOOK_S))):
+            if self.pending() == 0 and _dsr(self._fd):
+                return DSR_PIECE
+            select.select([], [], [], DSR_LOOK_S)
+        return 0
+
+    def pending(self) -> int:
+        """Bytes that the serial driver has taken and not yet put on the wire; 0 where none says."""
+        if self.settings.port.startswith("socket://"):
+            return 0
+        try:
+            return int.from_bytes(fcntl.ioctl(self._fd, termios.TIOCOUTQ, b"\0" * 4), sys.byteorder)
+        except (OSError, ValueError):
+            return 0
+
+    def discard(self) -> None:
+        """Drop what the driver has not put on the wire: closing would wait for it."""
+        with contextlib.suppress(OSError, ValueError, termios.error):
+            termios.tcflush(self._fd, termios.TCOFLUSH)
+
     def close(self) -> None:
         fd, keep, self._fd, self._keep = self._fd, self._keep, -1, None
         with contextlib.suppress(OSError):
@@ -135,7 +164,9 @@ class Channel:
     def write_some(self, data: bytes, wait_s: float) -> int:
         """How many bytes the line took within the time; 0 while the device holds it. ChannelLost."""
         try:
-            _, ready, _ = select.select([], [self._fd], [], wait_s)
+            if self.settings.flow == "dsrdtr":
+                data = data[: self._room(wait_s)]
+            _, ready, _ = select.select([], [self._fd] if data else [], [], wait_s)
             if not ready:
                 return 0
             count = os.write(self._fd, data)
@@ -161,6 +192,15 @@ class Channel:
             raise ChannelLost("the device hung up")
         self.tap.note("in", data)
         return data
+
+
+def _dsr(fd: int) -> bool:
+    """Whether the device holds DSR up; up where there is no such wire (a pty)."""
+    try:
+        wires = int.from_bytes(fcntl.ioctl(fd, termios.TIOCMGET, b"\0" * 4), sys.byteorder)
+    except OSError:
+        return True
+    return bool(wires & termios.TIOCM_DSR)
 
 
 def _is_printer_class(port: str) -> bool:
