@@ -55,6 +55,7 @@ PIECE_BYTES = 256
 PULSE_PIN_2 = b"\x1bp\x00\x19\xfa"
 PULSE_PIN_5 = b"\x1bp\x01\x19\xfa"
 HELD = "the printer holds its line: paper, cover, or switched off?"
+SILENT = "the printer fell silent while printing"
 STOPPED = "the gateway stopped while it was printing"
 
 Confirm = Literal["status", "process-id", "none"]
@@ -351,7 +352,7 @@ class ReceiptPrinter:
         silent = ending = done = 0
         while self._done(asked) < len(asked):
             if patience_s <= 0:
-                return "the printer did not confirm"
+                return SILENT if silent else "the printer did not confirm"
             if not self._hear(LOOK_S):
                 since_asked_s += LOOK_S
                 patience_s -= LOOK_S
@@ -373,7 +374,7 @@ class ReceiptPrinter:
                 silent += 1
                 patience_s -= REAL_TIME_S
                 if silent >= 3 and patience_s < CONFIRM_S:
-                    return "the printer fell silent while printing"
+                    return SILENT
                 continue
             silent = 0
             self.status = status

@@ -29,6 +29,7 @@ class FakePrinter:
         self,
         *,
         on_slip: Callable[[Slip], None] | None = None,
+        on_plug: Callable[[str], None] | None = None,
         roll_mm: float = ENDLESS_MM,
         buffer_bytes: int = 1 << 20,
         xonxoff: bool = False,
@@ -54,7 +55,9 @@ class FakePrinter:
         self.powered = True
         self.drawer_open = False
         self.drawer_kicks = 0
+        # What came when its buffer was full, and when it had no power.
         self.lost_bytes = 0
+        self.ignored_bytes = 0
         self.asb_switch = self._asb = asb
         self.speed_mm_s = speed_mm_s
         self._told = b""
@@ -69,6 +72,7 @@ class FakePrinter:
         self._head: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
         self._on_slip = on_slip
+        self._on_plug = on_plug
         chance = random.Random(seed)
         self._line = PrinterLine(wire or Wire(), chance, self._take, self._room, tcp_port=tcp_port)
         self._interpreter = self._new_interpreter()
@@ -113,6 +117,8 @@ class FakePrinter:
         """On a fresh pty, whose path may be another than before; or on the same TCP port."""
         if not self.plugged:
             self._line.plug()
+            if self._on_plug is not None:
+                self._on_plug(self.device_path)
 
     def unplug(self) -> None:
         if self._head is not None:
@@ -161,6 +167,11 @@ class FakePrinter:
         return self.used_mm >= self.roll_mm
 
     @property
+    def held_bytes(self) -> int:
+        """What is in its buffer."""
+        return len(self._held)
+
+    @property
     def near_end(self) -> bool:
         return self.roll_mm - self.used_mm < self.near_end_mm
 
@@ -182,6 +193,11 @@ class FakePrinter:
         self.held_offline = offline
         self._moved()
 
+    def fail(self, failed: bool = True) -> None:
+        """An error that only switching it off ends."""
+        self.error = failed
+        self._moved()
+
     def close_drawer(self) -> None:
         self.drawer_open = False
         self._moved()
@@ -190,6 +206,10 @@ class FakePrinter:
         """Opened with a key."""
         self.drawer_open = True
         self._moved()
+
+    @property
+    def stalled(self) -> bool:
+        return self._stalled
 
     def stall(self) -> None:
         """It takes what fits into its buffer, and prints nothing."""
@@ -241,6 +261,7 @@ class FakePrinter:
 
     def _take(self, data: bytes) -> None:
         if not self.powered:
+            self.ignored_bytes += len(data)
             return
         self._held += self._real_time(data)
         over = len(self._held) - self._buffer_bytes

@@ -91,6 +91,12 @@ async def so(fits: Callable[[], object], within: float = WITHIN_S) -> None:
             await asyncio.sleep(0.005)
 
 
+async def in_step(shop: OpenShop, printer: int = 0) -> None:
+    """Waits until the gateway has found the idle printer well."""
+    driver = shop.gateway.status.workers[printer].printer
+    await so(lambda: driver._in_step)
+
+
 async def begun(printer: FakePrinter) -> None:
     await so(lambda: printer.paper.open.items)
 
