@@ -47,8 +47,9 @@ LOOK_S = 0.1
 QUIET_S = 0.3
 # A line that takes nothing for so long is held by the printer. Seconds.
 HELD_S = 2.0
-# What a slip that is coming out gets to end when the gateway stops, in seconds.
-STOP_S = 3.0
+# What a slip that is coming out gets to end when the gateway stops, in seconds: an ordinary one at
+# 9600 baud takes three.
+STOP_S = 4.5
 # So many reads with something in them in one wait are no answer any more; it is another device.
 FLOOD_READS = 500
 PIECE_BYTES = 256

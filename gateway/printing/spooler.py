@@ -93,7 +93,7 @@ class PrinterWorker:
         self._pulsed_ns: int | None = None
         self._pulsed_for_sale = False
         self._drawer_open = False
-        self._stopping = False
+        self._ending = False
         # Where slips go while this printer fails, best first.
         self.others: Sequence[PrinterWorker] = ()
         # Why nothing comes out; None while all is well.
@@ -106,6 +106,12 @@ class PrinterWorker:
 
     def notify(self) -> None:
         self._wake.set()
+
+    def finish(self) -> None:
+        """The gateway stops: no new slip, and only seconds for the one that is coming out."""
+        self._ending = True
+        self.printer.close()
+        self.notify()
 
     def holds(self, reason: str | None) -> None:
         """From the printer's thread: a slip that has begun does not go on."""
@@ -149,7 +155,7 @@ class PrinterWorker:
 
     async def _work(self) -> None:
         pause = RETRY_FIRST_S
-        while True:
+        while not self._ending:
             self._wake.clear()
             job = await self._db.read(lambda conn: print_jobs.next_for(conn, self.name))
             if job is None:
@@ -158,10 +164,12 @@ class PrinterWorker:
                     await self.watch()
                 continue
             problem = await self.watch()
+            if self._ending:
+                return
             if problem is not None:
-                await self._wait_or_hand_over(job, problem)
-                await self._clock.sleep(pause)
-                pause = min(pause * 2, RETRY_LAST_S)
+                if not await self._handed_over(job, problem):
+                    await self._clock.sleep(pause)
+                    pause = min(pause * 2, RETRY_LAST_S)
                 continue
             pause = RETRY_FIRST_S
             if not await self._too_old(job):
@@ -195,6 +203,8 @@ class PrinterWorker:
         return await self._looked(await self._submit(self.printer.look))
 
     async def _looked(self, problem: str | None) -> str | None:
+        if self._ending:
+            return problem  # it was not let finish
         if problem is None:
             self._failing_since_ns = None
         elif self._failing_since_ns is None:
@@ -224,18 +234,20 @@ class PrinterWorker:
 
     # --- a job ---------------------------------------------------------------------------------------
 
-    async def _wait_or_hand_over(self, job: PrintJob, problem: str) -> None:
+    async def _handed_over(self, job: PrintJob, problem: str) -> bool:
+        """A job that cannot begin here: True if another printer has it now, or it waits."""
         if job.state != "BLOCKED" or job.reason != problem:
             await self._mark(job, "BLOCKED", reason=problem, kind="print.blocked")
         since = self._failing_since_ns or self._clock.boottime_ns()
         if self._clock.boottime_ns() - since < self._rules.failover_s * 1e9:
-            return
+            return False
         if job.kind == "NOTE":
-            return  # the others have their own strips
+            return False  # the others have their own strips
         for other in self.others:
             if other.problem is None and await other.would_print():
                 await self._hand_over(job, other)
-                return
+                return True
+        return False
 
     async def would_print(self) -> bool:
         """Whether it would now; for the others. A printer that is busy for long is not waited for."""
@@ -302,8 +314,6 @@ class PrinterWorker:
                 await self._mark(job, "BLOCKED", reason=outcome.reason, kind="print.blocked")
             case Result.UNFIT:
                 await self._hold(job, outcome.reason)
-        if self._stopping:
-            raise asyncio.CancelledError
 
     async def _printed(self, document: Document) -> Outcome:
         """The printer's thread at work. When the gateway stops meanwhile, a slip that is coming out
@@ -312,8 +322,7 @@ class PrinterWorker:
         try:
             await asyncio.wait({working})
         except asyncio.CancelledError:
-            self._stopping = True
-            self.printer.close()
+            self.finish()
         return await working
 
     async def _hold(self, job: PrintJob, reason: str) -> None:

@@ -25,10 +25,11 @@ async def serve(options: argparse.Namespace) -> None:
             options.png.mkdir(parents=True, exist_ok=True)
             (options.png / f"slip-{count:04d}.png").write_bytes(to_png(slip))
 
-    def point(path: str) -> None:
+    def point(path: str | None) -> None:
         if options.link is not None:
             options.link.unlink(missing_ok=True)
-            options.link.symlink_to(path)
+            if path is not None:
+                options.link.symlink_to(path)
 
     async with contextlib.AsyncExitStack() as stack:
         printer = FakePrinter(

@@ -21,6 +21,7 @@ XON, XOFF = b"\x11", b"\x13"
 class FakePrinter:
     """Async context manager. Speaks ESC/POS to whoever opens `device_path`.
 
+    `on_plug` is told where it is, None when it is unplugged, as udev would name and forget it.
     `asb`: what its switches say about automatic status back, in the bits of GS a. `speed_mm_s`: how
     fast its head goes; None: at once. `tcp_port`: on this loopback port (0: any) instead of a pty.
     """
@@ -29,7 +30,7 @@ class FakePrinter:
         self,
         *,
         on_slip: Callable[[Slip], None] | None = None,
-        on_plug: Callable[[str], None] | None = None,
+        on_plug: Callable[[str | None], None] | None = None,
         roll_mm: float = ENDLESS_MM,
         buffer_bytes: int = 1 << 20,
         xonxoff: bool = False,
@@ -124,6 +125,8 @@ class FakePrinter:
         if self._head is not None:
             self._head.cancel()
             self._head = None
+        if self.plugged and self._on_plug is not None:
+            self._on_plug(None)
         self._line.unplug()
 
     def reset_link(self) -> None:
