@@ -103,12 +103,9 @@ async def begun(printer: FakePrinter) -> None:
 
 def originals(slips: Iterable[Slip]) -> list[str]:
     """The receipt numbers of slips that are no copies."""
-    return [
-        number
-        for text in (slip.text() for slip in slips)
-        if "COPY" not in text and (number := receipt_number(text))
-    ]
+    texts = [slip.text() for slip in slips]
+    return [number for text in texts if "COPY" not in text for number in receipt_numbers(text)]
 
 
-def receipt_number(text: str) -> str | None:
-    return next((line for line in text.splitlines() if line.startswith("CU INVOICE NO.")), None)
+def receipt_numbers(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("CU INVOICE NO.")]
