@@ -152,6 +152,8 @@ class ReceiptPrinter:
             self.status = status
             if status.stops is None and not self._in_step:
                 self._get_in_step()
+                # Loaded while nothing waits for it, and after the gateway can sell.
+                from gateway.devices import escpos  # noqa: F401
         except ChannelLost as lost:
             self._channel.close()
             return str(lost)
@@ -358,8 +360,9 @@ class ReceiptPrinter:
                 since_asked_s += LOOK_S
                 patience_s -= LOOK_S
             elif self._done(asked) > done:
-                # It gets on: slow, not silent.
+                # It gets on: slow, not silent. A question would only queue behind the slip.
                 done = self._done(asked)
+                since_asked_s = 0.0
                 patience_s = max(patience_s, CONFIRM_S)
             if self._stop.is_set():
                 ending += 1

@@ -22,6 +22,7 @@ import aiohttp
 from tests.bench.figures import milliseconds, quantile, say
 from tests.bench.printers import printers
 from tests.support.daemon import Daemon
+from tests.support.printers import receipt_numbers
 from tests.support.shop import TOKENS, TillClient, a_sale
 
 BAUDS = (9600, 115200)
@@ -51,12 +52,10 @@ class Asked:
         return took
 
     def to_first_byte(self, slips: list[dict[str, Any]]) -> list[float]:
-        return [
-            slip["began"] - start
-            for slip in slips
-            for number, start in self.at.items()
-            if f"CU INVOICE NO. {number}".replace(" ", "") in slip["text"].replace(" ", "")
-        ]
+        numbers = (
+            (slip, line.split()[-1]) for slip in slips for line in receipt_numbers(slip["text"])
+        )
+        return [slip["began"] - self.at[number] for slip, number in numbers if number in self.at]
 
 
 async def printed(till: TillClient) -> None:
