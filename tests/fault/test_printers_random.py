@@ -159,4 +159,5 @@ async def test_torture_of_printers(unit: UnitControl, shop_dir: Path) -> None:
     for number in range(int(os.environ.get("STORMS", "20"))):
         folder = shop_dir / str(number)
         folder.mkdir()
+        await unit.reset()  # each storm is a shop of its own
         await storm(folder, unit, seed + number, 60)
