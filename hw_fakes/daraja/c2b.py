@@ -1,0 +1,146 @@
+"""C2B: addresses registered once, a customer who pays the number by hand, validation, confirmation (daraja.md 6)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from aiohttp import web
+
+from hw_fakes.daraja import checks, shapes
+from hw_fakes.daraja.bank import Merchant, Payment
+from hw_fakes.daraja.checks import text
+from hw_fakes.daraja.oauth import OAuth
+from hw_fakes.daraja.sender import Sender
+from hw_fakes.daraja.world import World
+
+
+class C2b:
+    def __init__(self, world: World, oauth: OAuth, sender: Sender) -> None:
+        self._world = world
+        self._oauth = oauth
+        self._sender = sender
+
+    async def register(self, request: web.Request) -> web.StreamResponse:
+        world = self._world
+        body = await self._body(request)
+        if not isinstance(body, dict):
+            return body
+        merchant = world.bank.merchant(text(body, "ShortCode"))
+        if merchant is None:
+            return world.invalid("ShortCode")
+        if text(body, "ResponseType") not in ("Completed", "Cancelled"):
+            return world.invalid("ResponseType")
+        for name in ("ConfirmationURL", "ValidationURL"):
+            url = text(body, name)
+            if not checks.https(url) or checks.BANNED.search(url):
+                return world.invalid(name)
+        if merchant.registered is not None and world.knobs.one_shot:
+            world.note("c2b", outcome="already registered", shortcode=text(body, "ShortCode"))
+            return world.error(500, "500.003.1001", "Urls are already registered.")
+        merchant.registered = {
+            name: text(body, name) for name in ("ResponseType", "ConfirmationURL", "ValidationURL")
+        }
+        world.note("c2b", outcome="registered", shortcode=text(body, "ShortCode"))
+        return web.json_response(
+            {
+                "OriginatorCoversationID": world.ids.merchant_request(),
+                "ResponseCode": "0",
+                "ResponseDescription": "Success",
+            }
+        )
+
+    async def simulate(self, request: web.Request) -> web.StreamResponse:
+        """The sandbox's own: a customer pays, without a phone."""
+        world = self._world
+        body = await self._body(request)
+        if not isinstance(body, dict):
+            return body
+        phone, number = text(body, "Msisdn"), text(body, "ShortCode")
+        shillings = checks.amount(text(body, "Amount"))
+        if shillings is None:
+            return world.invalid("Amount")
+        if not checks.PHONE.fullmatch(phone):
+            return world.invalid("Msisdn")
+        if world.bank.merchant(number) is None:
+            return world.invalid("ShortCode")
+        world.begin(self._pay_later(phone, number, shillings, text(body, "BillRefNumber")))
+        return web.json_response(
+            {
+                "OriginatorCoversationID": world.ids.merchant_request(),
+                "ResponseCode": "0",
+                "ResponseDescription": "Accept the service request successfully.",
+            }
+        )
+
+    async def _pay_later(self, phone: str, number: str, amount: int, reference: str) -> None:
+        await self.pay(phone, number, amount, reference)
+
+    async def pay(self, phone: str, number: str, amount: int, reference: str = "") -> Payment | str:
+        """A customer pays by hand. The payment once it is booked, its confirmation under way; or why not."""
+        world = self._world
+        merchant = world.bank.merchant(number)
+        if merchant is None:
+            return "SFC_IC0003"
+        if world.bank.wallet(phone).balance < amount:
+            return "1"
+        now = world.clock.now()
+        payment = Payment(
+            receipt=world.ids.receipt(now), kind="C2B", phone=phone, shortcode=merchant.shortcode,
+            number=number, amount=amount, at=now, reference=reference,
+            names=world.bank.wallet(phone).names,
+        )  # fmt: skip
+        refused = await self._validated(merchant, payment)
+        if refused is not None:
+            world.note("c2b", outcome="refused by the merchant", code=refused, amount=amount)
+            return refused
+        world.bank.book(payment)
+        world.note("payment", **payment.told())
+        world.begin(self.confirm(payment))
+        return payment
+
+    async def _validated(self, merchant: Merchant, payment: Payment) -> str | None:
+        """None to go on, or the code of the refusal. Without an answer ResponseType decides."""
+        knobs = self._world.knobs
+        if not knobs.validation or merchant.registered is None:
+            return None
+        body = json.dumps(self._notice(payment, "")).encode()
+        status, answer = await self._sender.post(
+            "validation", merchant.registered["ValidationURL"], body, knobs.validation_timeout_s
+        )
+        try:
+            code = str(json.loads(answer)["ResultCode"]) if status == 200 else None
+        except (ValueError, KeyError, TypeError):
+            code = None
+        if code is None:
+            completed = merchant.registered["ResponseType"] == "Completed"
+            return None if completed else "C2B00016"
+        return None if code == "0" else code
+
+    async def confirm(self, payment: Payment) -> None:
+        merchant = self._world.bank.merchant(payment.shortcode)
+        assert merchant is not None
+        if merchant.registered is None:
+            return
+        body = json.dumps(self._notice(payment, f"{merchant.balance}.00")).encode()
+        await self._sender.deliver(
+            "c2b", merchant.registered["ConfirmationURL"], body, receipt=payment.receipt
+        )
+
+    def _notice(self, payment: Payment, balance: str) -> dict[str, str]:
+        return shapes.c2b_notice(
+            receipt=payment.receipt, at=payment.at, amount=payment.amount,
+            shortcode=payment.number, till=payment.number != payment.shortcode,
+            reference=payment.reference, balance=balance, phone=payment.phone, names=payment.names,
+        )  # fmt: skip
+
+    async def _body(self, request: web.Request) -> dict[str, Any] | web.StreamResponse:
+        world = self._world
+        if fault := world.knobs.faults.get("c2b"):
+            return world.fault(fault, request)
+        if refusal := self._oauth.check(request, "other"):
+            return refusal
+        body = await checks.read_body(request)
+        if body is None:
+            return world.error(400, "400.002.05", "Invalid Request Payload")
+        return body
