@@ -11,6 +11,7 @@ import pytest
 from playwright.async_api import Browser, Page, async_playwright
 
 from gateway.store import captures, events
+from gateway.store.captures import NewSlip
 from hw_fakes.printer.peer import FakePrinter
 from hw_fakes.vscu.unit import UnitControl
 from tests.conftest import need_tool
@@ -212,10 +213,18 @@ async def test_what_stands_on_a_captured_slip_is_shown_with_a_code_only(
         text = "MAMA MBOGA\n<script>alert(1)</script>\nTOTAL 350.00"
         await shop.gateway.db.write(
             lambda conn: captures.add(
-                conn, device="old till", till_id="till-1", raw=b"x", text=text, state="UNREAD",
-                reason="the total is not the sum of the items", at=1_800_000_000_000_000,
+                conn,
+                NewSlip(
+                    device="old till",
+                    till_id="till-1",
+                    raw=b"x",
+                    text=text,
+                    state="UNREAD",
+                    reason="the total is not the sum of the items",
+                    at=1_800_000_000_000_000,
+                ),
             )
-        )  # fmt: skip
+        )
         page = await browser.new_page(viewport=PHONE)
         await page.goto(shop.gateway.url + "/counter")
         await page.click("text=Look at it")

@@ -35,6 +35,8 @@ def environment(code: str | None = None) -> dict[str, str]:
 @asynccontextmanager
 async def command(*args: str, code: str | None = None) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
+        # Whoever starts the tests in the background has Ctrl-C ignored, and a child inherits that.
+        "env", "--default-signal=INT",
         sys.executable, "-m", "gateway", "devices", *args, env=environment(code),
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -149,7 +151,7 @@ async def test_list_and_tap_beside_the_running_gateway_and_a_replug(tmp_path: Pa
             async with command(*args, "--tap", "counter", code=CODE) as tapped:
                 await line_with(tapped, "→ to the device")
                 assert (await till.sell("two", a_sale())).status == 201
-                await line_with(tapped, "TEST T")
+                await line_with(tapped, "TRADERS LTD")
                 await interrupt(tapped)
 
             # Pulled, and put back into another socket: another pty, another ttyUSB, the same name.
