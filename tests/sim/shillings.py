@@ -135,9 +135,9 @@ def _signed(conn: sqlite3.Connection, journal: list[dict[str, Any]]) -> list[str
             continue
         document = json.loads(row["document"])
         mobile = sum(
-            round(float(part["amount"]) * 100)
-            for part in document["payments"]
-            if part["code"] == "06"
+            round(float(amount) * 100)
+            for code, amount, *_ in document["payments"]
+            if code == "06"
         )
         came = sum(p["amount_cents"] if p["paid_cents"] is None else p["paid_cents"] for p in with_it)
         if mobile != came:
