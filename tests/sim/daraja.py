@@ -7,9 +7,11 @@ the truth: one entry for each shilling that moved.
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta, timezone
 from typing import Any
 
@@ -17,6 +19,8 @@ from tests.sim.world import World
 
 EAT = timezone(timedelta(hours=3))
 SHORTCODE = "600984"
+# As in the C2B addresses that were registered.
+C2B_TOKEN = "c" * 40
 # A prompt is gone from the phone by then, in seconds (daraja.md 4.4: 60 s, on some phones three minutes).
 PROMPT_S = (60.0, 170.0)
 Answer = tuple[int, bytes]
@@ -52,21 +56,56 @@ class Prompt:
     lies: str | None = None
 
 
-@dataclass(slots=True)
 class Relay:
-    """Keeps what came until the gateway has it; at least once, and down by now and then."""
+    """Keeps what came until the gateway has it; at least once, and away by now and then."""
 
-    world: World
-    messages: list[tuple[int, str, str, bytes]] = field(default_factory=list)
-    down_until_s: float = 0.0
-    acked: int = 0
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.messages: list[tuple[str, str, bytes]] = []
+        self._away_until_s = 0.0
+        self._arrived = asyncio.Event()
+
+    @property
+    def away(self) -> bool:
+        now = self.world.loop.time()
+        if now >= self._away_until_s and self.world.happens(0.01):
+            self._away_until_s = now + self.world.chance.choice((5, 60, 400))
+            self.world.trace("the relay is away")
+        return not self.world.quiet and now < self._away_until_s
 
     def post(self, kind: str, token: str, raw: bytes) -> bool:
-        """False: it was down, and Daraja does not come back (daraja.md 5)."""
-        if self.world.loop.time() < self.down_until_s:
+        """False: it was away, and Daraja does not come back (daraja.md 5)."""
+        if self.away:
+            self.world.trace(f"a message of kind {kind} finds no relay")
             return False
-        self.messages.append((len(self.messages) + 1, kind, token, raw))
+        self.messages.append((kind, token, raw))
+        self._arrived.set()
         return True
+
+    def arrived(self) -> asyncio.Event:
+        """Set when the next message comes: the long poll."""
+        self._arrived.clear()
+        return self._arrived
+
+    def answer(self, method: str, path: str, body: bytes) -> Any:
+        """Pages in order; now and then from the start again, as after a restart of its own."""
+        if method == "POST":
+            return {}
+        after = int(re.findall(r"after=(\d+)", path)[0])
+        if self.world.happens(0.05):
+            after = self.world.chance.randint(0, after)
+        page = self.messages[after : after + 20]
+        return {
+            "epoch": "sim",
+            "next": after + len(page),
+            "messages": [
+                {
+                    "id": after + n, "kind": kind, "token": token, "peer": "196.201.214.200",
+                    "body": base64.b64encode(raw).decode(),
+                }
+                for n, (kind, token, raw) in enumerate(page, 1)
+            ],
+        }  # fmt: skip
 
 
 class SimDaraja:
@@ -80,7 +119,6 @@ class SimDaraja:
         self.prompts: list[Prompt] = []
         self.trouble = chance.choice((0.0, 0.1, 0.25, 0.5))
         self.c2b = chance.random() < 0.6
-        self.c2b_token = ""
         self.row_of: Callable[[str], tuple[str, tuple[str, str], str] | None] = lambda _: None
         self._token = 0
         self._number = 0
@@ -232,7 +270,7 @@ class SimDaraja:
             "FirstName": "JANE", "MiddleName": "", "LastName": "",
         }  # fmt: skip
         for _ in range(1 + world.happens(self.trouble / 2)):
-            self.relay.post("c", self.c2b_token, json.dumps(notice).encode())
+            self.relay.post("c", C2B_TOKEN, json.dumps(notice).encode())
 
     async def _callbacks(self, prompt: Prompt) -> None:
         """What Daraja says of it by itself: mostly the truth, once; in bad weather anything."""

@@ -16,6 +16,9 @@ from gateway.mpesa.client import DarajaClient
 from gateway.mpesa.wire import Answer, DarajaWire
 from gateway import ids
 from gateway.errors import GatewayError
+from gateway.clock import wake_or_sleep
+from gateway.errors import StoreError
+from gateway.mpesa.relay_client import Away, RelayClient
 from gateway.mpesa_settings import MpesaSettings
 from gateway.domain.invoice import Invoice, Payment
 from gateway.domain.payment import Act
@@ -24,6 +27,7 @@ from gateway.payments.checkout import Checkouts
 from gateway.payments.checkout_moves import PaidSale
 from gateway.payments.checks import Checks
 from gateway.payments.desk import Ask, PaymentDesk
+from gateway.payments.inbox import Inbox
 from gateway.payments.ledger import Ledger
 from gateway.payments.push import Pusher
 from gateway.payments.refunds import Refunds
@@ -32,7 +36,7 @@ from gateway.store import payments
 from gateway.store.checkouts import CheckoutRow, NewPart
 from gateway.store.database import Database
 from tests.support.invoices import an_invoice
-from tests.sim.daraja import SHORTCODE, SimDaraja
+from tests.sim.daraja import C2B_TOKEN, SHORTCODE, SimDaraja
 from tests.sim.gateway import RealGateway
 from tests.sim.unit import SimUnit
 from tests.sim.world import Disk, Life, SimClock, never
@@ -103,6 +107,36 @@ class SimSigning:
         )  # fmt: skip
 
 
+class SimRelayClient(RelayClient):
+    """The real client's rounds, pages and acknowledgements over the simulated relay."""
+
+    def __init__(self, life: Life, daraja: SimDaraja, clock: SimClock, inbox: Inbox) -> None:
+        super().__init__(url="", gateway="shop-1", secret="s", clock=clock, mailbox=inbox)
+        self._life = life
+        self._relay = daraja.relay
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await self._round(None)  # type: ignore[arg-type]
+            except (Away, StoreError):
+                await self._clock.sleep(2)
+            else:
+                await wake_or_sleep(self._clock, self._relay.arrived(), 25)
+
+    async def _send(self, session: Any, method: str, path: str, body: bytes) -> tuple[int, Any]:
+        """One exchange: the relay may be away, and what it said may be lost."""
+        world = self._life.world
+        await self._life.point()
+        if self._relay.away or world.happens(0.05):
+            raise Away("no connection to the relay")
+        said = self._relay.answer(method, path, body)
+        if world.happens(0.05):
+            raise Away("the relay does not answer")
+        await self._life.point()
+        return 200, said
+
+
 class PayingGateway(RealGateway):
     """One life of a gateway that sells and is paid by M-Pesa, as the daemon wires it."""
 
@@ -138,10 +172,13 @@ class PayingGateway(RealGateway):
         self.hooks.append(self.tenders.on_signed)
         self.may_sign = self.tenders.may_sign
         self.after_commit.append(self.tenders.flush)
+        self.inbox = Inbox(db, clock, self.ledger, shortcodes=(SHORTCODE,), c2b_token=C2B_TOKEN)
+        self.relay = SimRelayClient(self.life, self.daraja, clock, self.inbox)
         self.refunds = Refunds(
             db=db, clock=clock, ledger=self.ledger, daraja=self.wire_client,
             callback_url="https://relay.test/shop-1",
         )  # fmt: skip
+        self.inbox.on_result.append(self.refunds.on_result)
 
     def client_of(self, client: SimDarajaClient) -> Any:
         """What wrong gateways put something around."""
@@ -155,7 +192,10 @@ class PayingGateway(RealGateway):
         await self.refunds.recover()
 
     def loops(self) -> list[Callable[[], Awaitable[None]]]:
-        return [self.pusher.run, self.checks.run, self.refunds.run, self.checkouts.run]
+        return [
+            self.pusher.run, self.checks.run, self.refunds.run, self.checkouts.run, self.inbox.run,
+            self.relay.run,
+        ]  # fmt: skip
 
     # --- what tills do: each what a route of the API does, and then the error instead of an answer ----
 
