@@ -204,7 +204,7 @@ class Counter:
                 if not isinstance(closed, GatewayError):
                     return False
                 end = world.loop.time() + basket.patience_s
-            await asyncio.sleep(chance.choice((0.5, 2, 10)))
+            await asyncio.sleep(_pause(said, chance))
 
     async def signed(self, basket: Basket, ask: Callable[[PayingGateway], Any]) -> bool:
         """The same sale again until it is signed, or surely is not and cannot be."""
@@ -219,7 +219,7 @@ class Counter:
             if code in ("KEY_REUSED", "LIKELY_REPEAT"):
                 self.world.problems.append(f"{basket.ref} is called another sale")
                 return False
-            await asyncio.sleep(self.world.chance.choice((0.5, 2, 10)))
+            await asyncio.sleep(_pause(said, self.world.chance))
 
     async def cash(self, basket: Basket) -> None:
         """Enough of phones. What still rings is told to be settled otherwise."""
@@ -234,6 +234,14 @@ class Counter:
                     await self.until(lambda system: system.settle(row.id, Act.SALE_WITHOUT_IT))
             await asyncio.sleep(self.world.chance.choice((1, 10, 60)))
         self.world.problems.append(f"{basket.ref} could not be sold for cash")
+
+    async def person(self) -> None:
+        """A technician who comes by now and then, for what only a person can decide."""
+        while True:
+            await asyncio.sleep(self.world.chance.uniform(30, 600))
+            system, life = self.system, self.life
+            if system is not None and life is not None and life.alive and system.ready:
+                await asyncio.wait({asyncio.ensure_future(system.person())}, timeout=60)
 
     async def clock(self) -> None:
         """Hands and NTP on the machine's clock."""
@@ -260,7 +268,7 @@ class Counter:
             ]  # fmt: skip
             self.baskets += mine
             tills.append(asyncio.ensure_future(self.till(mine)))
-        others = [asyncio.ensure_future(work()) for work in (self.power, self.clock)]
+        others = [asyncio.ensure_future(work()) for work in (self.power, self.clock, self.person)]
         await asyncio.wait(tills, timeout=STORM_S)
         world.quiet = True
         world.skew = timedelta()
@@ -278,6 +286,12 @@ class Counter:
                 task.result()
         if self.disk._writer is not None:
             world.problems += check_shillings(self.disk._writer._conn, self.daraja, self.unit.journal)
+
+
+def _pause(said: GatewayError, chance: random.Random) -> float:
+    """Seconds until a till asks again: what it was told, or what it likes."""
+    told = chance.choice((0.5, 2, 10))
+    return told if said.retry_after_s is None or chance.random() < 0.2 else float(said.retry_after_s) + told
 
 
 def _the_stores(error: BaseException | None) -> bool:
