@@ -167,7 +167,7 @@ async def test_the_gate_stops_new_pushes_but_not_the_answer_of_an_old_one(tmp_pa
 async def test_without_mpesa_nothing_is_asked_for(bench: Bench) -> None:
     off = PaymentDesk(
         db=bench.db, clock=bench.clock, ledger=bench.ledger, settings=bench.settings,
-        gate=lambda: None, pusher=None,
+        gate=lambda: None, pusher=None, checks=None, refunds=bench.refunds, questions=bench.questions,
     )  # fmt: skip
     with pytest.raises(PaymentsOff):
         await off.ask(an_ask())
