@@ -292,6 +292,16 @@ def in_money(
     )
 
 
+def unsettled(conn: sqlite3.Connection) -> list[PaymentRow]:
+    """All pushes whose end nobody has told, oldest first."""
+    return _rows(
+        conn.execute(
+            f"""{_SELECT} WHERE money IN ('NEW', 'SENDING', 'SEND_UNKNOWN', 'WAITING', 'UNKNOWN')
+                ORDER BY seq"""
+        )
+    )
+
+
 def blocking(
     conn: sqlite3.Connection, phone: str, till_id: str, sale_ref: str, since: int
 ) -> PaymentRow | None:
@@ -391,6 +401,15 @@ def unowned(conn: sqlite3.Connection, limit: int = 200) -> list[PaymentRow]:
             (limit,),
         )
     )
+
+
+def count_unowned(conn: sqlite3.Connection) -> int:
+    """How many payments came and have no receipt of ours."""
+    row = conn.execute(
+        """SELECT COUNT(*) FROM payment
+           WHERE money = 'PAID' AND tender IN ('OPEN', 'REVIEW', 'REFUND_DUE')"""
+    )
+    return int(row.fetchone()[0])
 
 
 def between(conn: sqlite3.Connection, start: int, end: int) -> list[PaymentRow]:

@@ -11,6 +11,7 @@ import pytest
 from gateway.domain.payment import Evidence, Money, Reason, Source, Verdict
 from gateway.domain.payment_wire import Lost, QueryReply, QueryVerdict
 from gateway.payments.checks import PAUSE_MAX_S
+from gateway.payments.push import recover_pushes
 from gateway.payments.schedule import STEPS_S
 from gateway.store import payments
 from tests.support.clock import FakeClock
@@ -68,7 +69,7 @@ async def test_the_limit_outlives_a_restart(tmp_path: Path) -> None:
     times: list[int] = []
     for _ in range(4):
         async with open_bench(tmp_path, clock) as bench:
-            await bench.pusher.recover()
+            await recover_pushes(bench.db, bench.ledger)
             bench.start(bench.pusher.run, bench.checks.run)
             for n in range(3):
                 if not times:
@@ -107,7 +108,7 @@ async def test_a_clock_that_is_set_back_while_the_machine_is_off_stops_no_look(
     clock.reboot(minutes=1)
     clock.step_wall(hours=-7)
     async with open_bench(tmp_path, clock) as bench:
-        await bench.pusher.recover()
+        await recover_pushes(bench.db, bench.ledger)
         bench.start(bench.pusher.run, bench.checks.run)
         await bench.pass_s(30)
         assert len(bench.wire.queried) >= 1
