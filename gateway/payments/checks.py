@@ -205,7 +205,7 @@ class Checks:
         """A look without a question: settled meanwhile, not to be named yet, or at the end of all looks."""
         if row.money is Money.UNKNOWN and age >= schedule.LAST_S:
             note = "M-Pesa's list goes no further back"
-            word = Evidence(Source.CLOCK, Verdict.GIVEN_UP, note=note)
+            word = Evidence(Source.CLOCK, Verdict.NO_MORE, note=note)
             await self._ledger.hear(row.id, word, **self._next(row, age))
             return
 
