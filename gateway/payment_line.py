@@ -7,23 +7,29 @@ still be looked at, claimed and given back by hand.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
-from typing import Any
 
 from gateway.clock import Clock
+from gateway.domain.payment import Source
+from gateway.domain.payment_wire import PulledRow
 from gateway.mpesa.account import account_of
+from gateway.mpesa.c2b_token import c2b_token
 from gateway.mpesa.client import DarajaClient
+from gateway.mpesa.direct import DirectSite
+from gateway.mpesa.relay_client import RelayClient
+from gateway.payments.announced import announced_in
 from gateway.payments.checks import Checks
 from gateway.payments.desk import PaymentDesk
-from gateway.payments.ledger import Ledger
+from gateway.payments.inbox import Inbox
+from gateway.payments.ledger import Heard, Ledger
 from gateway.payments.push import Pusher, recover_pushes
 from gateway.payments.questions import Questions
-from gateway.payments.reconcile import Announce, Reconciler
+from gateway.payments.reconcile import Reconciler
 from gateway.payments.refunds import Refunds
 from gateway.settings import Settings
-from gateway.store import payments
 from gateway.store.database import Database
+from gateway.store.payments import PaymentRow
 from gateway.supervisor import Restart, Supervisor
 
 
@@ -34,9 +40,9 @@ class PaymentLine:
         self, settings: Settings, clock: Clock, db: Database, gate: Callable[[], None]
     ) -> None:
         part = settings.mpesa
-        self._part = part
         self._db = db
         url = part.callback_url or ""
+        shortcodes = frozenset(filter(None, (part.shortcode, part.till_number)))
         self.ledger = Ledger(db, clock)
         self.daraja: DarajaClient | None = None
         self.pusher: Pusher | None = None
@@ -63,7 +69,7 @@ class PaymentLine:
                 clock=clock,
                 ledger=self.ledger,
                 daraja=self.daraja,
-                announce=self._announce(),
+                announce=self._announce,
                 margin_s=part.pull_margin_minutes * 60,
                 prompt_life_s=part.prompt_life_s,
             )
@@ -78,9 +84,29 @@ class PaymentLine:
             refunds=self.refunds,
             daraja=asynchronous,
             callback_url=url,
-            shortcodes=frozenset({part.shortcode or "", part.till_number or ""}),
+            shortcodes=shortcodes,
         )
         self.questions.on_typed = self._look_through
+        passkey = settings.mpesa_passkey.get_secret_value() if settings.mpesa_passkey else ""
+        self.inbox = Inbox(
+            db,
+            clock,
+            self.ledger,
+            shortcodes=shortcodes,
+            c2b_token=c2b_token(passkey, part.shortcode or "") if part.on and part.c2b else None,
+        )
+        self.inbox.on_result += [self.refunds.on_result, self.questions.on_result]
+        self.inbox.look_now.append(self._look_now)
+        self.relay = self._relay(settings, clock)
+        self.direct: DirectSite | None = None
+        if part.on and part.direct_port is not None:
+            self.direct = DirectSite(
+                clock=clock,
+                mailbox=self.inbox,
+                host=part.direct_host,
+                port=part.direct_port,
+                callback_url=url,
+            )
         self.desk = PaymentDesk(
             db=db,
             clock=clock,
@@ -94,8 +120,24 @@ class PaymentLine:
             look_through=self._look_through,
         )
 
-    def _announce(self) -> Announce:
-        raise NotImplementedError
+    def _announce(self, conn: sqlite3.Connection, row: PulledRow, at: int, raw: bytes) -> Heard:
+        return announced_in(conn, self.ledger, row, Source.PULL, at, raw)
+
+    def _relay(self, settings: Settings, clock: Clock) -> RelayClient | None:
+        part, secret = settings.mpesa, settings.mpesa_relay_secret
+        if not part.on or part.relay_url is None or part.relay_gateway is None or secret is None:
+            return None
+        return RelayClient(
+            url=part.relay_url,
+            gateway=part.relay_gateway,
+            secret=secret.get_secret_value(),
+            clock=clock,
+            mailbox=self.inbox,
+        )
+
+    def _look_now(self, row: PaymentRow) -> None:
+        if self.checks is not None:
+            self.checks.nudge([row.id])
 
     def _look_through(self) -> None:
         if self.reconciler is not None:
@@ -107,10 +149,15 @@ class PaymentLine:
             await stack.enter_async_context(self.daraja)
         await recover_pushes(self._db, self.ledger)
         await self.refunds.recover()
+        if self.direct is not None:
+            await stack.enter_async_context(self.direct)
 
     def start(self, supervisor: Supervisor) -> None:
         if self.pusher is None or self.checks is None:
             return
+        supervisor.start("mpesa inbox", self.inbox.run, Restart.BACKOFF)
+        if self.relay is not None:
+            supervisor.start("relay", self.relay.run, Restart.BACKOFF)
         supervisor.start("pushes", self.pusher.run, Restart.BACKOFF)
         supervisor.start("checks", self.checks.run, Restart.BACKOFF)
         supervisor.start("refunds", self.refunds.run, Restart.BACKOFF)
@@ -120,17 +167,10 @@ class PaymentLine:
     def link_is_back(self) -> None:
         if self.checks is not None:
             self.checks.link_is_back()
+        if self.relay is not None:
+            self.relay.link_is_back()
 
-    def status(self, conn: sqlite3.Connection) -> dict[str, Any]:
-        """The part of `/v1/status` about M-Pesa; no phone, no id of a request."""
-        problems = [part.problem for part in (self.checks, self.reconciler) if part is not None]
-        counts = payments.counts(conn)
-        return {
-            "configured": self._part.on,
-            "environment": self._part.environment,
-            "open": sum(number for state, number in counts.items() if state != "UNKNOWN"),
-            "unknown": counts.get("UNKNOWN", 0),
-            "unowned": payments.count_unowned(conn),
-            "nextQuestionSeconds": None if self.checks is None else round(self.checks.pause_s()),
-            "problem": next((text for text in problems if text is not None), None),
-        }
+    def problems(self) -> Iterable[str]:
+        """Why something does not work just now, in sentences without their stop."""
+        parts = (self.checks, self.reconciler, self.relay)
+        return [part.problem for part in parts if part is not None and part.problem is not None]

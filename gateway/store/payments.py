@@ -403,15 +403,6 @@ def unowned(conn: sqlite3.Connection, limit: int = 200) -> list[PaymentRow]:
     )
 
 
-def count_unowned(conn: sqlite3.Connection) -> int:
-    """How many payments came and have no receipt of ours."""
-    row = conn.execute(
-        """SELECT COUNT(*) FROM payment
-           WHERE money = 'PAID' AND tender IN ('OPEN', 'REVIEW', 'REFUND_DUE')"""
-    )
-    return int(row.fetchone()[0])
-
-
 def between(conn: sqlite3.Connection, start: int, end: int) -> list[PaymentRow]:
     """All payments asked for or come in [start, end), in order."""
     return _rows(
