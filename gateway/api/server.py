@@ -15,6 +15,7 @@ from gateway.clock import Clock
 from gateway.counter.display import CustomerDisplay
 from gateway.counter.scale import Scale
 from gateway.devices.channel import Tap
+from gateway.domain.payment import Act
 from gateway.domain.tax import RateTable
 from gateway.fiscal.ahead import AheadWatch
 from gateway.fiscal.days import Days
@@ -22,6 +23,7 @@ from gateway.fiscal.decision import Decisions
 from gateway.fiscal.intake import Intake
 from gateway.printing.spooler import PrinterWorker
 from gateway.store.database import Database
+from gateway.store.payments import PaymentRow
 
 if TYPE_CHECKING:
     from gateway.api.reference import ReferenceDesk
@@ -38,6 +40,17 @@ class Counter(Protocol):
     def taps(self) -> Mapping[str, Tap]: ...
     def worker(self, name: str) -> PrinterWorker | None: ...
     def as_json(self) -> list[dict[str, Any]]: ...
+
+
+class PaymentActions(Protocol):
+    """What a person may do about a payment (`payments/desk.py`)."""
+
+    async def check(self, payment_id: str) -> PaymentRow: ...
+    async def code(self, payment_id: str, receipt: str, who: str) -> PaymentRow: ...
+    async def act(self, payment_id: str, act: Act, who: str, reason: str) -> PaymentRow: ...
+    async def not_paid(self, payment_id: str, who: str, reason: str) -> PaymentRow: ...
+    async def claim(self, payment_id: str, till_id: str, sale_ref: str, who: str) -> PaymentRow: ...
+    async def refund(self, payment_id: str, who: str, reason: str, by_hand: bool) -> PaymentRow: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +77,7 @@ class Services:
     days: Days
     counter: Counter
     event_streams_max: int = 64
+    payments: PaymentActions | None = None
 
 
 SERVICES: web.AppKey[Services] = web.AppKey("services", Services)
@@ -87,6 +101,7 @@ def make_app(parts: Services, *, body_limit_bytes: int) -> web.Application:
         devices,
         events,
         invoices,
+        payment_report,
         reference,
         reports,
         status,
@@ -94,6 +109,16 @@ def make_app(parts: Services, *, body_limit_bytes: int) -> web.Application:
 
     app = web.Application(middlewares=[problems], client_max_size=body_limit_bytes)
     app[SERVICES] = parts
-    for module in (invoices, decisions, reference, reports, devices, captures, events, status):
+    for module in (
+        invoices,
+        decisions,
+        reference,
+        reports,
+        payment_report,
+        devices,
+        captures,
+        events,
+        status,
+    ):
         module.register(app)
     return app
