@@ -13,7 +13,7 @@ import pytest
 from hw_fakes.daraja import SCENARIOS, FakeDaraja, phone_for
 from hw_fakes.daraja.knobs import Knobs
 from hw_fakes.daraja.plans import AMOUNT_BASE, PLANS, SUFFIX
-from tests.hw_fakes.daraja_shop import DATA, Shop, fixture, open_shop
+from tests.hw_fakes.daraja_shop import DATA, Shop, open_shop
 
 OWN = "/g/s/tok"
 ASKED = 450
