@@ -67,7 +67,7 @@ class Verdict(StrEnum):
     NO_INFO = "NO_INFO"
     DEADLINE = "DEADLINE"
     NOT_FOUND = "NOT_FOUND"  # M-Pesa's own list of the time holds no such payment
-    GIVEN_UP = "GIVEN_UP"  # nothing can be learnt any more; a person must close it
+    NO_MORE = "NO_MORE"  # nothing can be learnt any more; a person must close it
     REFUNDED = "REFUNDED"
 
 
@@ -202,7 +202,7 @@ def after(now: PaymentState, word: Evidence) -> Change:
             if now.money in (Money.WAITING, Money.SEND_UNKNOWN):
                 return _moved(now, Money.UNKNOWN, now.reason)
             return _same(now)
-        case Verdict.GIVEN_UP:
+        case Verdict.NO_MORE:
             return _same(now, Alarm.UNRESOLVED if now.money is Money.UNKNOWN else None)
         case Verdict.REFUNDED:
             return _refunded(now)

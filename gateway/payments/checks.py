@@ -64,8 +64,7 @@ class Checks:
         self._wake = asyncio.Event()
         self._free_ns: int | None = None
         self._refusals = 0
-        # When each payment left, by the clock that nobody sets.
-        self._left_ns: dict[str, int] = {}
+        self._ages = schedule.Ages(clock)
         # To be asked about before all others, in this order, and who waits for the answer.
         self._urgent: dict[str, asyncio.Future[None]] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
@@ -78,7 +77,7 @@ class Checks:
 
     def sent(self, row: PaymentRow) -> None:
         """A push has left."""
-        self._left_ns[row.id] = self._clock.boottime_ns()
+        self._ages.sent(row)
         self._wake.set()
 
     def nudge(self, payment_ids: Iterable[str]) -> None:
@@ -149,7 +148,7 @@ class Checks:
         nap = IDLE_S
         ready: list[PaymentRow] = []
         for row in rows:
-            age = self._age_s(row)
+            age = self._ages.of(row)
             if row.money in _WAITS:
                 if age >= self._deadline_s:
                     heard = await self._ledger.hear(
@@ -178,20 +177,13 @@ class Checks:
     def _due_age_s(self, row: PaymentRow) -> float:
         """At which age its next look is."""
         steps = schedule.STEPS_S
+        if row.money is Money.NOT_PAID:
+            return float(schedule.AFTER_REFUSAL_S)
         return steps[row.checks] if row.checks < len(steps) else float("inf")
-
-    def _age_s(self, row: PaymentRow) -> float:
-        now_ns = self._clock.boottime_ns()
-        left_ns = self._left_ns.get(row.id)
-        if left_ns is None:
-            left_ns = now_ns - int(schedule.age_s(row, micros(self._clock.now())) * 1e9)
-            self._left_ns[row.id] = left_ns
-        return (now_ns - left_ns) / 1e9
 
     def _forget(self, rows: list[PaymentRow]) -> None:
         known = {row.id for row in rows} | self._asking.keys()
-        for gone in self._left_ns.keys() - known:
-            del self._left_ns[gone]
+        self._ages.keep(known)
         self._unheard &= known
 
     async def _first(self, ready: list[PaymentRow]) -> PaymentRow | None:
@@ -213,7 +205,7 @@ class Checks:
         """A look without a question: settled meanwhile, not to be named yet, or at the end of all looks."""
         if row.money is Money.UNKNOWN and age >= schedule.LAST_S:
             note = "M-Pesa's list goes no further back"
-            word = Evidence(Source.CLOCK, Verdict.GIVEN_UP, note=note)
+            word = Evidence(Source.CLOCK, Verdict.NO_MORE, note=note)
             await self._ledger.hear(row.id, word, **self._next(row, age))
             return
 
@@ -276,7 +268,7 @@ class Checks:
         row = payments.by_id(conn, payment_id)
         assert row is not None
         at = micros(self._clock.now())
-        age = self._age_s(row)
+        age = self._ages.of(row)
         word, soft = weigh(row, reply, at, age)
         heard = self._ledger.hear_in(conn, row, word, reply.raw, **soft)
         if reply.verdict is QueryVerdict.LIMITED:

@@ -46,7 +46,7 @@ class _Waiting:
 
 
 class Pusher:
-    """`recover` once at the start, `take` for each intent, `run` for as long as the daemon lives."""
+    """`take` for each intent, `run` for as long as the daemon lives."""
 
     def __init__(
         self, *, db: Database, clock: Clock, ledger: Ledger, daraja: Daraja, callback_url: str
@@ -71,16 +71,6 @@ class Pusher:
         """An intent that is durable; it leaves at once."""
         self._line.append(_Waiting(payment_id, token, self._clock.boottime_ns()))
         self._wake.set()
-
-    async def recover(self) -> None:
-        """What the last run left: an intent that never left is refused, one that was leaving is unknown."""
-        unsent, sending = start_words()
-        for row in await self._db.read(
-            lambda conn: payments.in_money(conn, (Money.NEW, Money.SENDING))
-        ):
-            word = unsent if row.money is Money.NEW else sending
-            await self._ledger.hear(row.id, word)
-            log.warning("push.recovered id=%s was=%s word=%s", row.id, row.money, word.verdict)
 
     async def run(self) -> None:
         try:
@@ -161,6 +151,17 @@ class Pusher:
                     raise
                 log.error("push.answer_waits id=%s reason=%s", payment_id, error)
                 await self._clock.sleep(RETRY_S)
+
+
+async def recover_pushes(db: Database, ledger: Ledger) -> None:
+    """What the last run left: an intent that never left is refused, one that was leaving is unknown."""
+    unsent, sending = start_words()
+    for row in await db.read(payments.unsettled):
+        if row.money not in (Money.NEW, Money.SENDING):
+            continue
+        word = unsent if row.money is Money.NEW else sending
+        await ledger.hear(row.id, word)
+        log.warning("push.recovered id=%s was=%s word=%s", row.id, row.money, word.verdict)
 
 
 def _nothing_sent(refusal: Refused | Lost) -> Evidence:

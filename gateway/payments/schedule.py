@@ -1,4 +1,4 @@
-"""When a payment is looked at: seconds after its push left (daraja.md 4.4). Pure.
+"""When a payment is looked at: seconds after its push left (daraja.md 4.4).
 
 Ages come from the clock that no hand can set; the wall clock counts only for what an earlier run left,
 and then never for less than the step that was reached.
@@ -7,7 +7,9 @@ and then never for less than the step that was reached.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Collection
 
+from gateway.clock import Clock, micros
 from gateway.domain.payment import OPEN_PUSH, Money
 from gateway.store.payments import PaymentRow
 
@@ -47,3 +49,29 @@ def next_step(row: PaymentRow, age: float) -> int | None:
     if row.money not in OPEN_PUSH and row.money is not Money.UNKNOWN:
         return None
     return step if step < len(STEPS_S) else None
+
+
+class Ages:
+    """How old each push is, by the clock that nobody sets from the moment it is first seen in this run."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._left_ns: dict[str, int] = {}
+
+    def sent(self, row: PaymentRow) -> None:
+        """It has just left."""
+        self._left_ns[row.id] = self._clock.boottime_ns()
+
+    def of(self, row: PaymentRow) -> float:
+        """Seconds."""
+        now_ns = self._clock.boottime_ns()
+        left_ns = self._left_ns.get(row.id)
+        if left_ns is None:
+            left_ns = now_ns - int(age_s(row, micros(self._clock.now())) * 1e9)
+            self._left_ns[row.id] = left_ns
+        return (now_ns - left_ns) / 1e9
+
+    def keep(self, payment_ids: Collection[str]) -> None:
+        """Forget all others."""
+        for gone in self._left_ns.keys() - set(payment_ids):
+            del self._left_ns[gone]
