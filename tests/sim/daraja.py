@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from datetime import timedelta, timezone
 from typing import Any
 
+from gateway.mpesa.c2b_token import c2b_token
 from tests.sim.world import World
 
 EAT = timezone(timedelta(hours=3))
 SHORTCODE = "600984"
 # As in the C2B addresses that were registered.
-C2B_TOKEN = "c" * 40
+C2B_TOKEN = c2b_token("p", SHORTCODE)
 # A prompt is gone from the phone by then, in seconds (daraja.md 4.4: 60 s, on some phones three minutes).
 PROMPT_S = (60.0, 170.0)
 Answer = tuple[int, bytes]
@@ -160,7 +161,9 @@ class SimDaraja:
         world, chance = self.world, self.world.chance
         fault = None
         if world.happens(self.trouble):
-            fault = chance.choice(("never", "429", "busy", "503", "lost", "slow", "refused", "half", "500"))
+            fault = chance.choice(
+                ("never", "429", "busy", "503", "lost", "slow", "refused", "half", "500")
+            )
             world.trace(f"push fault {fault}")
         if fault == "never":
             return None
@@ -171,12 +174,20 @@ class SimDaraja:
         if fault == "503" and chance.random() < 0.5:
             return 503, b"<html>"
         if fault == "refused":
-            refusal = {"ResponseCode": "1", "ResponseDescription": "Rejected", "CustomerMessage": "Rejected"}
+            refusal = {
+                "ResponseCode": "1",
+                "ResponseDescription": "Rejected",
+                "CustomerMessage": "Rejected",
+            }
             return 200, json.dumps(refusal).encode()
         now = world.loop.time()
         if any(p.phone == body["PhoneNumber"] and p.ends_s > now for p in self.prompts):
             world.trace("push locked")
-            return _error(500, "500.001.1001", "Unable to lock subscriber, a transaction is already in process for the current subscriber")
+            return _error(
+                500,
+                "500.001.1001",
+                "Unable to lock subscriber, a transaction is already in process for the current subscriber",
+            )
         prompt = self._open(body)
         if fault == "500":
             return _error(500, "500.003.1001", "Internal Server Error")
@@ -230,21 +241,39 @@ class SimDaraja:
 
     async def _customer(self, prompt: Prompt, number: int) -> None:
         world, chance = self.world, self.world.chance
-        does = chance.choices(("pays", "cancels", "ignores", "pin", "poor", "cut off"), (60, 10, 10, 5, 5, 10))[0]
+        does = chance.choices(
+            ("pays", "cancels", "ignores", "pin", "poor", "cut off"), (60, 10, 10, 5, 5, 10)
+        )[0]
         life = prompt.ends_s - world.loop.time()
         wait = chance.uniform(3, 45) if chance.random() < 0.8 else chance.uniform(3, life)
         await asyncio.sleep(life if does == "ignores" else min(wait, life))
         prompt.ends_s = world.loop.time()
-        prompt.code = {"pays": "0", "cancels": "1032", "ignores": "1037", "pin": "2001", "poor": "1", "cut off": "1036"}[does]
+        prompt.code = {
+            "pays": "0",
+            "cancels": "1032",
+            "ignores": "1037",
+            "pin": "2001",
+            "poor": "1",
+            "cut off": "1036",
+        }[does]
         if does == "pays":
-            prompt.moved = self._move(prompt.shillings, prompt.phone, prompt.reference, prompt.token)
+            prompt.moved = self._move(
+                prompt.shillings, prompt.phone, prompt.reference, prompt.token
+            )
         world.trace(f"customer {number} {does}")
         if world.happens(self.trouble / 2):
-            prompt.lies = chance.choice(("1", "1037", "4999", "7777", "500", "400")) 
+            prompt.lies = chance.choice(("1", "1037", "4999", "7777", "500", "400"))
         await self._callbacks(prompt)
 
     def _move(self, shillings: int, phone: str, reference: str, token: str | None) -> Moved:
-        moved = Moved(f"UKN{len(self.journal) + 1:07d}", shillings, phone, reference, self.world.loop.time(), token)
+        moved = Moved(
+            f"UKN{len(self.journal) + 1:07d}",
+            shillings,
+            phone,
+            reference,
+            self.world.loop.time(),
+            token,
+        )
         self.journal.append(moved)
         if self.c2b:
             self._later(self._confirm(moved))
@@ -281,7 +310,9 @@ class SimDaraja:
         raw = json.dumps(self._callback(prompt, code)).encode()
         fault = None
         if world.happens(self.trouble):
-            fault = chance.choice(("lost", "late", "twice", "half", "forged", "masked", "contradicts", "strings"))
+            fault = chance.choice(
+                ("lost", "late", "twice", "half", "forged", "masked", "contradicts", "strings")
+            )
             world.trace(f"callback of {prompt.request} {fault}")
         if fault == "lost":
             return
@@ -291,7 +322,9 @@ class SimDaraja:
             raw = raw[: len(raw) // 2]
         if fault == "forged":
             # An attacker knows how callbacks look, not the address: another token, and a paid one.
-            self.relay.post("s", f"forged-{self._number}", json.dumps(self._forged(prompt)).encode())
+            self.relay.post(
+                "s", f"forged-{self._number}", json.dumps(self._forged(prompt)).encode()
+            )
         if fault == "masked":
             raw = raw.replace(prompt.phone.encode(), b'"0722000***"')
         if fault == "strings":
@@ -380,10 +413,14 @@ class SimDaraja:
     def _pull(self, body: dict[str, Any]) -> Answer | None:
         world = self.world
         if world.happens(self.trouble):
-            return world.chance.choice((None, (503, b"<html>"), (200, b'{"ResponseCode":"1000","Response":[[{')))
+            return world.chance.choice(
+                (None, (503, b"<html>"), (200, b'{"ResponseCode":"1000","Response":[[{'))
+            )
         rows = []
         for moved in self.journal:
-            at = (world.true_time() + timedelta(seconds=moved.at_s - world.loop.time())).astimezone(EAT)
+            at = (world.true_time() + timedelta(seconds=moved.at_s - world.loop.time())).astimezone(
+                EAT
+            )
             if not body["StartDate"] <= f"{at:%Y-%m-%d %H:%M:%S}" <= body["EndDate"]:
                 continue
             rows.append(
@@ -422,13 +459,23 @@ class SimDaraja:
         self._later(self._result(body["ResultURL"], conversation, code, body["TransactionID"]))
         if world.happens(self.trouble / 2):
             return None
-        said = {"OriginatorConversationID": f"O{conversation}", "ConversationID": conversation, "ResponseCode": "0", "ResponseDescription": "Accept"}
+        said = {
+            "OriginatorConversationID": f"O{conversation}",
+            "ConversationID": conversation,
+            "ResponseCode": "0",
+            "ResponseDescription": "Accept",
+        }
         return 200, json.dumps(said).encode()
 
     def _status(self, body: dict[str, Any]) -> Answer | None:
         self._number += 1
         conversation = f"AG_{self._number:08d}"
-        said = {"OriginatorConversationID": f"O{conversation}", "ConversationID": conversation, "ResponseCode": "0", "ResponseDescription": "Accept"}
+        said = {
+            "OriginatorConversationID": f"O{conversation}",
+            "ConversationID": conversation,
+            "ResponseCode": "0",
+            "ResponseDescription": "Accept",
+        }
         return 200, json.dumps(said).encode()
 
     async def _result(self, url: str, conversation: str, code: str, receipt: str) -> None:
@@ -442,7 +489,9 @@ class SimDaraja:
             "TransactionID": f"REV{self._number:07d}",
         }  # fmt: skip
         if code == "0":
-            result["ResultParameters"] = {"ResultParameter": [{"Key": "OriginalTransactionID", "Value": receipt}]}
+            result["ResultParameters"] = {
+                "ResultParameter": [{"Key": "OriginalTransactionID", "Value": receipt}]
+            }
         raw = json.dumps({"Result": result}).encode()
         for _ in range(1 + world.happens(self.trouble / 2)):
             self.relay.post("r", url.rsplit("/", 1)[1], raw)

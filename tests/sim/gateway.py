@@ -17,8 +17,8 @@ from gateway.fiscal.ahead import AheadWatch
 from gateway.fiscal.commit import Committer, Identity
 from gateway.fiscal.decision import Decisions, PortalReceipt
 from gateway.fiscal.evidence import Evidence, ReadBack, Resend
-from gateway.fiscal.ports import AfterCommit, CommitHook, MaySign
 from gateway.fiscal.intake import Intake, Submission
+from gateway.fiscal.ports import AfterCommit, CommitHook, MaySign
 from gateway.fiscal.resolver import Resolver
 from gateway.fiscal.signer import Signer
 from gateway.store import invoices, unit
@@ -134,9 +134,7 @@ class RealGateway:
         self.ready = True
         signer = asyncio.ensure_future(self.signer.run())
         more = [asyncio.ensure_future(loop()) for loop in self.loops()]
-        done, _ = await asyncio.wait(
-            [monitor, signer, *more], return_when=asyncio.FIRST_COMPLETED
-        )
+        done, _ = await asyncio.wait([monitor, signer, *more], return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
 

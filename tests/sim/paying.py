@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import random
 import shutil
 import sqlite3
@@ -109,7 +108,13 @@ class Counter:
         """One HTTP exchange over a LAN that loses requests and answers, and doubles some; None: no answer."""
         world, life, system = self.world, self.life, self.system
         await asyncio.sleep(world.delay())
-        if system is None or life is None or not life.alive or not system.ready or world.happens(0.05):
+        if (
+            system is None
+            or life is None
+            or not life.alive
+            or not system.ready
+            or world.happens(0.05)
+        ):
             return None
         copies = 2 if world.happens(0.15) else 1
         asked = [asyncio.ensure_future(ask(system)) for _ in range(copies)]
@@ -191,7 +196,12 @@ class Counter:
                 return True
             if said.code != "PAYMENT_WAITING":
                 world.trace(f"{key} hears {said.code}")
-            if said.code in ("PAYMENT_FAILED", "PAYMENT_OPEN", "PAYMENT_TOO_SOON", "PAYMENT_INVALID"):
+            if said.code in (
+                "PAYMENT_FAILED",
+                "PAYMENT_OPEN",
+                "PAYMENT_TOO_SOON",
+                "PAYMENT_INVALID",
+            ):
                 if said.extra.get("state") != "COLLECTING":
                     if said.code == "PAYMENT_FAILED" or "checkoutId" not in said.extra:
                         return False
@@ -226,7 +236,9 @@ class Counter:
         paid = [Payment("01", Decimal(TOTAL))]
         key = f"{basket.ref}/cash"
         for _ in range(60):
-            done = await self.signed(basket, lambda system: system.sell(basket.till, key, basket.ref, paid))
+            done = await self.signed(
+                basket, lambda system: system.sell(basket.till, key, basket.ref, paid)
+            )
             if done:
                 return
             for row in await self.until(lambda system: system.of_sale(basket.till, basket.ref)):
@@ -285,13 +297,19 @@ class Counter:
             if task.done():
                 task.result()
         if self.disk._writer is not None:
-            world.problems += check_shillings(self.disk._writer._conn, self.daraja, self.unit.journal)
+            world.problems += check_shillings(
+                self.disk._writer._conn, self.daraja, self.unit.journal
+            )
 
 
 def _pause(said: GatewayError, chance: random.Random) -> float:
     """Seconds until a till asks again: what it was told, or what it likes."""
     told = chance.choice((0.5, 2, 10))
-    return told if said.retry_after_s is None or chance.random() < 0.2 else float(said.retry_after_s) + told
+    return (
+        told
+        if said.retry_after_s is None or chance.random() < 0.2
+        else float(said.retry_after_s) + told
+    )
 
 
 def _the_stores(error: BaseException | None) -> bool:
@@ -342,5 +360,9 @@ def simulate(
         _abandon(loop)
         shutil.rmtree(directory, ignore_errors=True)
     return Outcome(
-        seed, counter.world.problems, counter.world.lines, len(counter.daraja.journal), counter.lives
+        seed,
+        counter.world.problems,
+        counter.world.lines,
+        len(counter.daraja.journal),
+        counter.lives,
     )

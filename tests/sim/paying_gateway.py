@@ -9,42 +9,31 @@ from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Any
 
-from gateway.domain.payment_wire import Lost, Refused
-from gateway.domain.payment import Reason
-from gateway.mpesa.account import Account
-from gateway.mpesa.client import DarajaClient
-from gateway.mpesa.wire import Answer, DarajaWire
 from gateway import ids
-from gateway.errors import GatewayError
 from gateway.clock import wake_or_sleep
-from gateway.errors import StoreError
-from gateway.mpesa.relay_client import Away, RelayClient
-from gateway.mpesa_settings import MpesaSettings
-from gateway.domain.invoice import Invoice, Payment
-from gateway.domain.payment import Act
+from gateway.domain.invoice import Payment
+from gateway.domain.payment import Act, Reason
+from gateway.domain.payment_wire import Lost, Refused
+from gateway.errors import GatewayError, StoreError
 from gateway.fiscal.intake import Submission
-from gateway.payments.checkout import Checkouts
+from gateway.mpesa.account import account_of
+from gateway.mpesa.relay_client import Away, RelayClient
+from gateway.mpesa.wire import Answer, DarajaWire
+from gateway.payment_line import PaymentLine
 from gateway.payments.checkout_moves import PaidSale
-from gateway.payments.checks import Checks
-from gateway.payments.desk import Ask, PaymentDesk
+from gateway.payments.desk import Ask
 from gateway.payments.inbox import Inbox
-from gateway.payments.ledger import Ledger
-from gateway.payments.push import Pusher
-from gateway.payments.refunds import Refunds
-from gateway.payments.tenders import Tenders
+from gateway.payments.push import recover_pushes
+from gateway.settings import Settings
 from gateway.store import payments
-from gateway.store.checkouts import CheckoutRow, NewPart
-from gateway.store.database import Database
-from tests.support.invoices import an_invoice
-from tests.sim.daraja import C2B_TOKEN, SHORTCODE, SimDaraja
+from gateway.store.checkouts import NewPart
+from gateway.supervisor import Supervisor
+from tests.sim.daraja import SHORTCODE, SimDaraja
 from tests.sim.gateway import RealGateway
-from tests.sim.unit import SimUnit
+from tests.sim.unit import BRANCH, PIN, SimUnit
 from tests.sim.world import Disk, Life, SimClock, never
+from tests.support.invoices import an_invoice
 
-ACCOUNT = Account(
-    environment="sandbox", base_url="", shortcode=SHORTCODE, till_number=None, consumer_key="k",
-    consumer_secret="s", passkey="p", initiator="sim", security_credential="c",
-)  # fmt: skip
 ANSWER_S = 30.0
 
 
@@ -52,7 +41,7 @@ class SimWire(DarajaWire):
     """The real exchange of tokens, tries and refusals, with the simulated Daraja in place of aiohttp."""
 
     def __init__(self, life: Life, daraja: SimDaraja, clock: SimClock) -> None:
-        super().__init__(ACCOUNT, clock, ANSWER_S)
+        super().__init__(account_of(SETTINGS), clock, ANSWER_S)
         self._life = life
         self._daraja = daraja
 
@@ -79,32 +68,6 @@ class SimWire(DarajaWire):
                 await asyncio.sleep(ANSWER_S)
             return Lost("M-Pesa's answer was cut off")
         return Answer(*answer, None)
-
-
-class SimDarajaClient(DarajaClient):
-    """The real client over the simulated wire."""
-
-    def __init__(self, life: Life, daraja: SimDaraja, clock: SimClock) -> None:
-        super().__init__(ACCOUNT, clock, ANSWER_S)
-        self._wire = SimWire(life, daraja, clock)
-
-
-class SimSigning:
-    """A checkout's way to its receipt, as the daemon wires it."""
-
-    def __init__(self, gateway: PayingGateway) -> None:
-        self._gateway = gateway
-
-    def possible(self) -> None:
-        self._gateway.intake.could_sign()
-
-    async def sign(self, row: CheckoutRow, invoice: Invoice) -> None:
-        await self._gateway.intake.submit(
-            Submission(
-                till_id=row.till_id, idem_key=row.idem_key, body_digest=row.body_digest,
-                request=row.request, invoice=invoice, printer=row.printer,
-            )
-        )  # fmt: skip
 
 
 class SimRelayClient(RelayClient):
@@ -137,71 +100,62 @@ class SimRelayClient(RelayClient):
         return 200, said
 
 
+SETTINGS = Settings(
+    branch={"pin": PIN, "branch_id": BRANCH, "trade_name": "SIM"},
+    unit={"host": "external", "url": "http://127.0.0.1:1", "serial": "sim"},
+    store={"directory": "/nowhere"},
+    tills=[{"id": f"till-{n}"} for n in range(3)],
+    till_tokens={f"till-{n}": f"token-of-till-number-{n}" for n in range(3)},
+    mpesa={
+        "environment": "sandbox", "shortcode": SHORTCODE, "callback_url": "https://relay.test/shop-1",
+        "c2b": True, "pull": True, "pull_margin_minutes": 10, "sign_within_minutes": 60,
+        "initiator": "sim",
+    },
+    mpesa_consumer_key="k", mpesa_consumer_secret="s", mpesa_passkey="p", mpesa_security_credential="c",
+)  # fmt: skip
+
+
 class PayingGateway(RealGateway):
-    """One life of a gateway that sells and is paid by M-Pesa, as the daemon wires it."""
+    """One life of a gateway that sells and is paid by M-Pesa: the daemon's own `PaymentLine`, with the
+    simulated wires under its Daraja client and its relay client."""
 
     def __init__(self, life: Life, disk: Disk, sim_unit: SimUnit, daraja: SimDaraja) -> None:
         self.daraja = daraja
         super().__init__(life, disk, sim_unit)
-        self.mpesa = MpesaSettings(
-            environment="sandbox", shortcode=SHORTCODE, callback_url="https://relay.test/shop-1",
-            c2b=True, pull=True, pull_margin_minutes=10, sign_within_minutes=60,
-        )  # fmt: skip
-        db, clock = self.db, self.clock
-        self.desk = PaymentDesk(
-            db=db, clock=clock, ledger=self.ledger, settings=self.mpesa, gate=self._gate, pusher=self.pusher
-        )
-        self.checkouts = Checkouts(
-            db=db, clock=clock, ledger=self.ledger, desk=self.desk, tenders=self.tenders,
-            signing=SimSigning(self), wait_s=25, sign_within_s=3600,
-        )  # fmt: skip
+        self.line.connect(self.intake, lambda: None)
 
     def wire(self) -> None:
-        db, clock = self.db, self.clock
-        self.wire_client = self.client_of(SimDarajaClient(self.life, self.daraja, clock))
-        self.ledger = self.ledger_of(db, clock)
-        self.pusher = Pusher(
-            db=db, clock=clock, ledger=self.ledger, daraja=self.wire_client,
-            callback_url="https://relay.test/shop-1",
-        )  # fmt: skip
-        self.checks = Checks(
-            db=db, clock=clock, ledger=self.ledger, daraja=self.wire_client, every_s=12, deadline_s=120
-        )
-        self.pusher.on_sent = self.checks.sent
-        self.tenders = Tenders(clock=clock, ledger=self.ledger, prompt_life_s=180, on=True)
-        self.hooks.append(self.tenders.on_signed)
-        self.may_sign = self.tenders.may_sign
-        self.after_commit.append(self.tenders.flush)
-        self.inbox = Inbox(db, clock, self.ledger, shortcodes=(SHORTCODE,), c2b_token=C2B_TOKEN)
-        self.relay = SimRelayClient(self.life, self.daraja, clock, self.inbox)
-        self.refunds = Refunds(
-            db=db, clock=clock, ledger=self.ledger, daraja=self.wire_client,
-            callback_url="https://relay.test/shop-1",
-        )  # fmt: skip
-        self.inbox.on_result.append(self.refunds.on_result)
+        self.line = PaymentLine(SETTINGS, self.clock, self.db, self._gate)
+        line = self.line
+        assert line.daraja is not None
+        self.over(SimWire(self.life, self.daraja, self.clock))
+        line.relay = SimRelayClient(self.life, self.daraja, self.clock, line.inbox)
+        self.hooks.append(line.tenders.on_signed)
+        self.may_sign = line.tenders.may_sign
+        self.after_commit.append(line.tenders.flush)
 
-    def client_of(self, client: SimDarajaClient) -> Any:
-        """What wrong gateways put something around."""
-        return client
-
-    def ledger_of(self, db: Database, clock: SimClock) -> Ledger:
-        return Ledger(db, clock)
+    def over(self, wire: SimWire) -> None:
+        """Wrong gateways put something around the wire."""
+        assert self.line.daraja is not None
+        self.line.daraja._wire = wire
 
     async def take_up(self) -> None:
-        await self.pusher.recover()
-        await self.refunds.recover()
+        await recover_pushes(self.db, self.line.ledger)
+        await self.line.refunds.recover()
 
     def loops(self) -> list[Callable[[], Awaitable[None]]]:
-        return [
-            self.pusher.run, self.checks.run, self.refunds.run, self.checkouts.run, self.inbox.run,
-            self.relay.run,
-        ]  # fmt: skip
+        return [self._line]
+
+    async def _line(self) -> None:
+        supervisor = Supervisor(self.clock)
+        self.line.start(supervisor)
+        raise AssertionError(await supervisor.failed())
 
     # --- what tills do: each what a route of the API does, and then the error instead of an answer ----
 
     async def push(self, till: str, key: str, ref: str, shillings: int, phone: str) -> Said:
         digest = ids.digest([ref, shillings, phone])
-        return await _said(self.desk.ask(Ask(till, key, digest, ref, shillings * 100, phone)))
+        return await _said(self.line.desk.ask(Ask(till, key, digest, ref, shillings * 100, phone)))
 
     async def look(self, payment_id: str) -> Said:
         return await _said(self.db.read(lambda conn: payments.by_id(conn, payment_id)))
@@ -216,22 +170,26 @@ class PayingGateway(RealGateway):
         digest = ids.digest([ref, *(f"{t.code}{t.amount}{t.payment_id}" for t in tenders)])
         return await _said(self.intake.submit(Submission(till, key, digest, b"{}", invoice, None)))
 
-    async def sell_asking(self, till: str, key: str, ref: str, cash: int, phones: list[tuple[str, int]]) -> Said:
+    async def sell_asking(
+        self, till: str, key: str, ref: str, cash: int, phones: list[tuple[str, int]]
+    ) -> Said:
         """A sale with `tenders`: so much of it from each of these phones, the rest in cash."""
-        parts = [Payment("06", Decimal(s), payment_id=f"part {n}") for n, (_, s) in enumerate(phones)]
+        parts = [
+            Payment("06", Decimal(s), payment_id=f"part {n}") for n, (_, s) in enumerate(phones)
+        ]
         tenders = [*parts, *([Payment("01", Decimal(cash))] if cash else [])]
         sale = PaidSale(
             till_id=till, idem_key=key, body_digest=ids.digest([ref, cash, phones]), request=b"{}",
             invoice=an_invoice(till_receipt_no=ref, payments=tuple(tenders)), printer=None,
             parts=tuple(NewPart(s * 100, phone=phone) for phone, s in phones),
         )  # fmt: skip
-        return await _said(self.checkouts.sell(sale))
+        return await _said(self.line.checkouts.sell(sale))
 
     async def close(self, checkout_id: str, act: Act) -> Said:
-        return await _said(self.checkouts.close(checkout_id, act, "till", "sim", person=False))
+        return await _said(self.line.checkouts.close(checkout_id, act, "till", "sim", person=False))
 
     async def settle(self, payment_id: str, act: Act) -> Said:
-        return await _said(self.ledger.act(payment_id, act, "till", "sim"))
+        return await _said(self.line.desk.act(payment_id, act, "till", "sim"))
 
 
 Said = Any

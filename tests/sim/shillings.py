@@ -135,13 +135,15 @@ def _signed(conn: sqlite3.Connection, journal: list[dict[str, Any]]) -> list[str
             continue
         document = json.loads(row["document"])
         mobile = sum(
-            round(float(amount) * 100)
-            for code, amount, *_ in document["payments"]
-            if code == "06"
+            round(float(amount) * 100) for code, amount, *_ in document["payments"] if code == "06"
         )
-        came = sum(p["amount_cents"] if p["paid_cents"] is None else p["paid_cents"] for p in with_it)
+        came = sum(
+            p["amount_cents"] if p["paid_cents"] is None else p["paid_cents"] for p in with_it
+        )
         if mobile != came:
-            problems.append(f"{row['till_receipt_no']} is signed for {mobile} by phone, {came} came")
+            problems.append(
+                f"{row['till_receipt_no']} is signed for {mobile} by phone, {came} came"
+            )
     return problems
 
 
@@ -157,7 +159,11 @@ def _checkouts(conn: sqlite3.Connection) -> list[str]:
                 problems.append(f"{ref} is signed, and money of it is nobody's")
         elif row["state"] == "READY":
             problems.append(f"{ref} has all its money, and was never signed")
-        elif row["state"] == "COLLECTING" and parts and all(p["money"] == "PAID" and p["tender"] == "OPEN" for p in parts):
+        elif (
+            row["state"] == "COLLECTING"
+            and parts
+            and all(p["money"] == "PAID" and p["tender"] == "OPEN" for p in parts)
+        ):
             problems.append(f"{ref} has all its money, and still collects")
     return problems
 
