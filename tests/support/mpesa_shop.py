@@ -49,7 +49,11 @@ class Screen:
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def of(self, payment_id: str) -> list[Event]:
-        return [e for e in self.events if e.kind == "payment.changed" and e.data["paymentId"] == payment_id]
+        return [
+            e
+            for e in self.events
+            if e.kind == "payment.changed" and e.data["paymentId"] == payment_id
+        ]
 
     def add(self, event: Event) -> None:
         self.events.append(event)
@@ -62,7 +66,9 @@ class Screen:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
-            raise AssertionError(f"no event in time: {what}; {[(e.kind, e.data.get('state')) for e in self.events[-8:]]}") from None
+            raise AssertionError(
+                f"no event in time: {what}; {[(e.kind, e.data.get('state')) for e in self.events[-8:]]}"
+            ) from None
 
 
 class MpesaTill(TillClient):
@@ -108,7 +114,9 @@ class MpesaTill(TillClient):
             headers = {**self.headers, **({} if last is None else {"Last-Event-ID": str(last)})}
             with contextlib.suppress(aiohttp.ClientError, ConnectionError):
                 async with self._session.get(
-                    f"{self.url}/v1/events", headers=headers, timeout=aiohttp.ClientTimeout(total=None)
+                    f"{self.url}/v1/events",
+                    headers=headers,
+                    timeout=aiohttp.ClientTimeout(total=None),
                 ) as answer:
                     assert answer.status == 200
                     number, kind = 0, ""
@@ -122,14 +130,18 @@ class MpesaTill(TillClient):
                             kind = line[7:]
                         elif line.startswith("data: "):
                             last = number
-                            screen.add(Event(number, kind, json.loads(line[6:]), time.perf_counter()))
+                            screen.add(
+                                Event(number, kind, json.loads(line[6:]), time.perf_counter())
+                            )
             await asyncio.sleep(0.02)
 
 
 class MpesaDaemon(Daemon):
     """The daemon on a fast clock, with an external unit, so that its next life begins at once."""
 
-    def __init__(self, directory: Path, unit: UnitControl, clock: FastClock, mpesa: str, env: dict[str, str]) -> None:
+    def __init__(
+        self, directory: Path, unit: UnitControl, clock: FastClock, mpesa: str, env: dict[str, str]
+    ) -> None:
         codes = ",".join(f"{name}={code}" for name, code in TECHNICIANS.items())
         secrets = {
             "GATEWAY_MPESA_CONSUMER_KEY": KEY,
@@ -143,7 +155,9 @@ class MpesaDaemon(Daemon):
         text = self.config.read_text()
         before, after = text.split("[unit]\n")
         _, after = after.split("serial = ", 1)
-        self.config.write_text(f'{before}[unit]\nhost = "external"\nurl = "{unit.url}"\nserial = {after}')
+        self.config.write_text(
+            f'{before}[unit]\nhost = "external"\nurl = "{unit.url}"\nserial = {after}'
+        )
 
 
 @dataclass(slots=True)
@@ -179,7 +193,9 @@ class MpesaShop:
         (found,) = self.rows("SELECT * FROM payment WHERE id = ?", payment_id)
         return found
 
-    async def until(self, is_so: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
+    async def until(
+        self, is_so: Callable[[], Any], what: str, patience_s: float = PATIENCE_S
+    ) -> Any:
         """Waits for something in the store or the fake; what it was in the end."""
         end = time.monotonic() + patience_s
         while True:
@@ -195,7 +211,9 @@ class MpesaShop:
             row = self.row(payment_id)
             return row if row["money"] in states else None
 
-        found: dict[str, Any] = await self.until(there, f"{payment_id} in {states}: {self.row(payment_id)['money']}")
+        found: dict[str, Any] = await self.until(
+            there, f"{payment_id} in {states}: {self.row(payment_id)['money']}"
+        )
         return found
 
 
