@@ -15,13 +15,18 @@ from gateway.clock import Clock
 from gateway.counter.display import CustomerDisplay
 from gateway.counter.scale import Scale
 from gateway.devices.channel import Tap
+from gateway.domain.payment import Act
 from gateway.domain.tax import RateTable
+from gateway.errors import PaymentsOff
 from gateway.fiscal.ahead import AheadWatch
 from gateway.fiscal.days import Days
 from gateway.fiscal.decision import Decisions
 from gateway.fiscal.intake import Intake
+from gateway.payments.checkout import Checkouts
+from gateway.payments.desk import Ask
 from gateway.printing.spooler import PrinterWorker
 from gateway.store.database import Database
+from gateway.store.payments import PaymentRow
 
 if TYPE_CHECKING:
     from gateway.api.reference import ReferenceDesk
@@ -38,6 +43,42 @@ class Counter(Protocol):
     def taps(self) -> Mapping[str, Tap]: ...
     def worker(self, name: str) -> PrinterWorker | None: ...
     def as_json(self) -> list[dict[str, Any]]: ...
+
+
+class Desk(Protocol):
+    """Payments one by one (`payments/desk.py` and what stands beside it)."""
+
+    async def ask(self, ask: Ask) -> PaymentRow: ...
+    async def check(self, payment_id: str) -> PaymentRow: ...
+    async def code(
+        self, payment_id: str, receipt: str, who: str, *, vouched: bool = False
+    ) -> PaymentRow: ...
+    async def act(self, payment_id: str, act: Act, who: str, reason: str) -> PaymentRow: ...
+    async def not_paid(self, payment_id: str, who: str, reason: str) -> PaymentRow: ...
+    async def claim(self, payment_id: str, till_id: str, sale_ref: str, who: str) -> PaymentRow: ...
+    async def refund(
+        self, payment_id: str, who: str, reason: str, *, by_hand: bool
+    ) -> PaymentRow: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Payments:
+    """M-Pesa as the routes know it. `desk` and `checkouts` are there also while it is off: what was paid
+    before can still be looked at."""
+
+    on: bool
+    amount_max: int
+    desk: Desk
+    checkouts: Checkouts
+    # (cents, reference, pixels) -> PNG, or the sentence why there is none.
+    qr: Callable[[int, str, int], Awaitable[bytes | str]]
+    # A till is there again: whatever it has open is looked at, at once.
+    came_back: Callable[[str], None]
+
+    def need_on(self) -> None:
+        """PaymentsOff while M-Pesa is not set up."""
+        if not self.on:
+            raise PaymentsOff("M-Pesa is not set up in this shop. Take another payment.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +104,7 @@ class Services:
     wake: Callable[[], None]
     days: Days
     counter: Counter
+    payments: Payments
     event_streams_max: int = 64
 
 
@@ -87,6 +129,7 @@ def make_app(parts: Services, *, body_limit_bytes: int) -> web.Application:
         devices,
         events,
         invoices,
+        payments,
         reference,
         reports,
         status,
@@ -94,6 +137,16 @@ def make_app(parts: Services, *, body_limit_bytes: int) -> web.Application:
 
     app = web.Application(middlewares=[problems], client_max_size=body_limit_bytes)
     app[SERVICES] = parts
-    for module in (invoices, decisions, reference, reports, devices, captures, events, status):
+    for module in (
+        invoices,
+        payments,
+        decisions,
+        reference,
+        reports,
+        devices,
+        captures,
+        events,
+        status,
+    ):
         module.register(app)
     return app
