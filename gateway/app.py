@@ -243,6 +243,8 @@ class _Parts:
         gateway.signer.stop()
         if not gateway.signer.in_doubt:
             await gateway.supervisor.finish("signer", STOP_SALE_S)
+        for worker in gateway.status.workers:
+            worker.finish()  # all at once; `drain` waits for one after the other
         await gateway.supervisor.drain()
         if gateway.db.broken is None:
             await gateway.db.write(lambda conn: meta.put(conn, startup.RUNNING_KEY, ""))

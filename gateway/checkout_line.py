@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Callable
 
 from gateway.clock import Clock
 from gateway.domain.invoice import Invoice
-from gateway.domain.payment import UNSETTLED
 from gateway.errors import GatewayError, UnitUnavailable
 from gateway.fiscal.intake import Intake, Submission
 from gateway.payments.checkout import Checkouts
@@ -17,13 +14,10 @@ from gateway.payments.ledger import Ledger
 from gateway.payments.tenders import Tenders
 from gateway.payments.webhooks import Webhook
 from gateway.settings import Settings
-from gateway.store import payments
 from gateway.store.checkouts import CheckoutRow
 from gateway.store.database import Database
 from gateway.supervisor import Restart, Supervisor
 from gateway.sync.webhook import WebhookWire
-
-log = logging.getLogger(__name__)
 
 
 def make_tenders(settings: Settings, clock: Clock, ledger: Ledger) -> Tenders:
@@ -64,30 +58,6 @@ def start_webhooks(
         token = settings.till_tokens[till_id].get_secret_value()
         hook = Webhook(db=db, clock=clock, till_id=till_id, url=url, token=token, post=wire.post)
         supervisor.start(f"webhook {till_id}", hook.run, Restart.BACKOFF)
-
-
-class ComingBack:
-    """A till that listens again wants to know now: what it has open is asked about at once."""
-
-    def __init__(self, db: Database, desk: PaymentDesk) -> None:
-        self._db = db
-        self._desk = desk
-        self._looking: dict[str, asyncio.Task[None]] = {}
-
-    def __call__(self, till_id: str) -> None:
-        if till_id in self._looking:
-            return
-        task = asyncio.ensure_future(self._look(till_id))
-        self._looking[till_id] = task
-        task.add_done_callback(lambda _: self._looking.pop(till_id, None))
-
-    async def _look(self, till_id: str) -> None:
-        for row in await self._db.read(lambda conn: payments.open_of_till(conn, till_id)):
-            if row.till_id == till_id and row.money in UNSETTLED:
-                try:
-                    await self._desk.check(row.id)
-                except GatewayError as error:
-                    log.info("payment.not_checked id=%s reason=%s", row.id, error)
 
 
 class _Signing:

@@ -1,4 +1,4 @@
-"""The command line: `pos-gateway run | check | status | devices | journal | capture | backup | restore | demo | relay`."""
+"""The command line: `pos-gateway run | check | status | ...`; `--help` lists all."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from gateway import __version__
 from gateway.errors import GatewayError
@@ -87,7 +88,16 @@ def _parser() -> argparse.ArgumentParser:
         help="the unit's folder, too: its counters go back with it; only into an empty folder",
     )
     restore.set_defaults(run=_restore)
-    for command in (status, devices, verify, export, capture, backup, restore):
+    for command in (
+        status,
+        devices,
+        verify,
+        export,
+        capture,
+        *_mpesa_commands(commands),
+        backup,
+        restore,
+    ):
         command.add_argument("--config", type=Path, default=CONFIG, help="default: %(default)s")
 
     relay = commands.add_parser("relay", help="the public server that keeps M-Pesa's messages")
@@ -102,6 +112,20 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--directory", type=Path, help="keep the demo's data here")
     demo.set_defaults(run=_demo)
     return parser
+
+
+def _mpesa_commands(commands: Any) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    mpesa = commands.add_parser("mpesa", help="whether M-Pesa takes this shop; its C2B addresses")
+    asked = mpesa.add_subparsers(required=True, metavar="what")
+    mpesa_check = asked.add_parser(
+        "check", help="keys, shortcode, passkey, clock; asks nobody for money"
+    )
+    mpesa_check.set_defaults(run=_mpesa_check)
+    register = asked.add_parser("register", help="tell M-Pesa where C2B payments are announced")
+    register.add_argument("--yes", action="store_true", help="production takes the addresses once")
+    register.add_argument("--pull", metavar="NUMBER", help="Pull Transactions, too; 2547XXXXXXXX")
+    register.set_defaults(run=_mpesa_register)
+    return mpesa_check, register
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -216,6 +240,26 @@ def _capture(options: argparse.Namespace) -> int:
     text, certain = capture_tool.from_file(settings, options.device, options.file)
     print(text)
     return 0 if certain else 1
+
+
+def _mpesa_check(options: argparse.Namespace) -> int:
+    """Exit code 0: payments can be asked for."""
+    from gateway import mpesa_tools
+    from gateway.clock import SystemClock
+
+    settings = load(options.config).settings
+    return 0 if asyncio.run(mpesa_tools.check(settings, SystemClock(), print)) else 1
+
+
+def _mpesa_register(options: argparse.Namespace) -> int:
+    from gateway import mpesa_tools
+    from gateway.clock import SystemClock
+
+    settings = load(options.config).settings
+    done = mpesa_tools.register(
+        settings, SystemClock(), print, sure=options.yes, pull_number=options.pull
+    )
+    return 0 if asyncio.run(done) else 1
 
 
 def _backup(options: argparse.Namespace) -> int:

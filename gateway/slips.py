@@ -31,7 +31,9 @@ def composer(
     """What a job of this printer's queue puts on paper; the last argument is now, in microseconds."""
 
     def compose(conn: sqlite3.Connection, job: PrintJob, now: int) -> Document:
-        drawer = setup.drawer_pin is not None and now - job.created_at < DRAWER_MAX_US
+        # Not the drawer of the till that prints it for another one.
+        own = job.meant_for in (None, job.printer)
+        drawer = own and setup.drawer_pin is not None and now - job.created_at < DRAWER_MAX_US
         document = _document(conn, job, seller, setup, drawer)
         if job.meant_for is not None and job.meant_for != job.printer:
             banner = WORDS[seller.language].meant_for.format(job.meant_for.upper())

@@ -30,7 +30,7 @@ async def get_events(request: web.Request) -> web.StreamResponse:
     its open payments looked at."""
     parts, till = services(request), till_of(request)
     last = _last_id(request)
-    parts.payments.came_back(till.id)
+    await parts.payments.look_at_open(till.id)
     return await stream(request, parts, till_id=till.id, last=last)
 
 

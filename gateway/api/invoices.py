@@ -48,10 +48,10 @@ async def post_invoice(request: web.Request) -> web.Response:
     key = idempotency_key(request, required=not parts.intake.takes_keyless)
     raw, value = await read_json(request)
     digest = ids.digest(value)
-    begun = None if key is None else await parts.payments.checkouts.begun(till.id, key)
+    begun = None if key is None else await parts.mpesa.checkouts.begun(till.id, key)
     if begun is not None:
         return signed(
-            await parts.payments.checkouts.again(begun, digest),
+            await parts.mpesa.checkouts.again(begun, digest),
             replayed=begun.state is CheckoutState.SIGNED,
         )
     try:

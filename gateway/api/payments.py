@@ -7,6 +7,7 @@ technician's code.
 from __future__ import annotations
 
 import base64
+import sqlite3
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -22,7 +23,7 @@ from gateway.api.server import Services, services, till_of
 from gateway.api.tenders import PHONE_SAYS, shillings, visible
 from gateway.clock import EAT, from_micros, micros
 from gateway.domain.mpesa_receipt import day_of
-from gateway.domain.payment import Act, Money, Tender
+from gateway.domain.payment import Act, Tender
 from gateway.domain.phone import normal_phone
 from gateway.errors import (
     CheckoutUnknown,
@@ -104,13 +105,13 @@ async def post_mpesa(request: web.Request) -> web.Response:
     _, value = await read_json(request)
     body = parse_as(MpesaIn, value, PaymentInvalid, NOTHING_ASKED)
     wrong: list[FieldError] = []
-    amount = shillings(body.amount, parts.payments.amount_max, wrong, "amount")
+    amount = shillings(body.amount, parts.mpesa.amount_max, wrong, "amount")
     phone = normal_phone(body.phone)
     if phone is None:
         wrong.append(FieldError("/phone", "PHONE_INVALID", PHONE_SAYS))
     if wrong or amount is None or phone is None:
         raise PaymentInvalid(NOTHING_ASKED, errors=wrong)
-    row = await parts.payments.desk.ask(
+    row = await parts.payments.ask(
         Ask(till.id, key, ids.digest(value), body.saleRef, amount, phone)
     )
     return _view(parts, row, 202)
@@ -122,11 +123,11 @@ async def post_qr(request: web.Request) -> web.Response:
     till_of(request)
     body = await _body(request, QrIn)
     wrong: list[FieldError] = []
-    amount = shillings(body.amount, parts.payments.amount_max, wrong, "amount")
+    amount = shillings(body.amount, parts.mpesa.amount_max, wrong, "amount")
     if amount is None:
         raise PaymentInvalid(NOTHING_ASKED, errors=wrong)
-    parts.payments.need_on()
-    made = await parts.payments.qr(amount, body.reference, body.size)
+    parts.mpesa.need_on()
+    made = await parts.mpesa.qr(amount, body.reference, body.size)
     if isinstance(made, str):
         raise DeviceProblem(f"M-Pesa made no QR code: {made}")
     png = base64.b64encode(made).decode()
@@ -150,7 +151,7 @@ async def get_payments(request: web.Request) -> web.Response:
     if sale_ref is not None:
         rows = await parts.db.read(lambda conn: payments.of_sale(conn, till.id, sale_ref))
     else:
-        rows = await parts.db.read(lambda conn: payments.open_of_till(conn, till.id))
+        rows = await parts.db.read(lambda conn: payments.loose_of_till(conn, till.id))
     if open_only:
         rows = [row for row in rows if row.tender in (Tender.OPEN, Tender.REVIEW)]
     now = micros(parts.clock.now())
@@ -171,28 +172,22 @@ async def get_lists(request: web.Request) -> web.Response:
     def mine(till_id: str | None) -> bool:
         return who.till_id is None or till_id in (None, who.till_id)
 
-    def collect(conn: Any) -> dict[str, Any]:
-        unowned = [row for row in payments.unowned(conn) if mine(row.till_id)]
-        unknown = [row for row in payments.in_money(conn, [Money.UNKNOWN]) if mine(row.till_id)]
-        ready = [
-            row
+    def collect(conn: sqlite3.Connection) -> dict[str, Any]:
+        lists = parts.payments.lists(conn)
+        found: dict[str, list[dict[str, Any]]] = {
+            name: [line for line in lines if mine(line.get("till"))]
+            for name, lines in lists.items()
+        }
+        if who.till_id is not None:
+            found.pop("refunds", None)
+        found["unsigned"] = [
+            checkout_json(conn, row, now)
             for row in checkouts.all_open(conn)
             if row.state is CheckoutState.READY and mine(row.till_id)
         ]
-
-        def with_tender(*tenders: Tender) -> list[dict[str, Any]]:
-            return [payment_json(row, now) for row in unowned if row.tender in tenders]
-
-        return {
-            "moneyWithoutReceipt": with_tender(Tender.OPEN),
-            "otherAmount": with_tender(Tender.REVIEW),
-            "refundDue": with_tender(Tender.REFUND_DUE),
-            "unknown": [payment_json(row, now) for row in unknown],
-            "unsigned": [checkout_json(conn, row, now) for row in ready],
-            "receiptWithoutMoney": [
-                unpaid_json(one) for one in checkouts.unpaid(conn) if mine(one.till_id)
-            ],
-        }
+        unpaid = [unpaid_json(one) for one in checkouts.unpaid(conn) if mine(one.till_id)]
+        found["receiptWithoutMoney"] = [*unpaid, *found.get("receiptWithoutMoney", [])]
+        return found
 
     return web.json_response(await parts.db.read(collect))
 
@@ -213,7 +208,7 @@ async def post_check(request: web.Request) -> web.Response:
     """Ask M-Pesa now, as far as its limits let."""
     parts = services(request)
     row = await visible(parts, request.match_info["id"], who_asks(request).till_id)
-    return _view(parts, await parts.payments.desk.check(row.id))
+    return _view(parts, await parts.payments.check(row.id))
 
 
 # --- deciding -------------------------------------------------------------------------------------
@@ -226,7 +221,7 @@ async def post_code(request: web.Request) -> web.Response:
     row = await visible(parts, request.match_info["id"], who.till_id)
     body = await _body(request, CodeIn)
     receipt = body.receipt.strip().upper().replace(" ", "")
-    row = await parts.payments.desk.code(row.id, receipt, who.name, vouched=who.till_id is None)
+    row = await parts.payments.code(row.id, receipt, who.name, vouched=who.till_id is None)
     warnings = []
     today = parts.clock.now().astimezone(EAT).date()
     day = day_of(receipt)
@@ -241,7 +236,7 @@ async def post_close(request: web.Request) -> web.Response:
     parts, who = services(request), who_asks(request)
     row = await visible(parts, request.match_info["id"], who.till_id)
     body = await _body(request, CloseIn)
-    await parts.payments.desk.act(row.id, OUTCOMES[body.outcome], who.name, body.reason or "")
+    await parts.payments.act(row.id, OUTCOMES[body.outcome], who.name, body.reason or "")
     return _view(parts, await visible(parts, row.id, None))
 
 
@@ -250,7 +245,7 @@ async def post_claim(request: web.Request) -> web.Response:
     parts, till = services(request), till_of(request)
     row = await visible(parts, request.match_info["id"], till.id)
     body = await _body(request, ClaimIn)
-    await parts.payments.desk.claim(row.id, till.id, body.saleRef, till.id)
+    await parts.payments.claim(row.id, till.id, body.saleRef, till.id)
     return _view(parts, await visible(parts, row.id, None))
 
 
@@ -264,7 +259,7 @@ async def post_accept(request: web.Request) -> web.Response:
     """Another amount came, and a person takes it for this sale."""
     parts, name, row = await _technician(request)
     body = await _body(request, ReasonIn)
-    await parts.payments.desk.act(row.id, Act.AMOUNT_ACCEPTED, name, body.reason)
+    await parts.payments.act(row.id, Act.AMOUNT_ACCEPTED, name, body.reason)
     return _view(parts, await visible(parts, row.id, None))
 
 
@@ -272,7 +267,7 @@ async def post_not_paid(request: web.Request) -> web.Response:
     """A person has looked: there is no money. M-Pesa's own word still goes before it."""
     parts, name, row = await _technician(request)
     body = await _body(request, ReasonIn)
-    await parts.payments.desk.not_paid(row.id, name, body.reason)
+    await parts.payments.not_paid(row.id, name, body.reason)
     return _view(parts, await visible(parts, row.id, None))
 
 
@@ -280,7 +275,7 @@ async def post_refund(request: web.Request) -> web.Response:
     """The money goes back: through M-Pesa, or it went by hand already."""
     parts, name, row = await _technician(request)
     body = await _body(request, RefundIn)
-    await parts.payments.desk.refund(row.id, name, body.reason, by_hand=body.byHand)
+    await parts.payments.refund(row.id, name, body.reason, body.byHand)
     return _view(parts, await visible(parts, row.id, None), 202)
 
 
@@ -292,7 +287,7 @@ async def post_close_unpaid(request: web.Request) -> web.Response:
     body = await _body(request, ReasonIn)
     invoice_id, at = request.match_info["id"], micros(parts.clock.now())
 
-    def close(conn: Any) -> int:
+    def close(conn: sqlite3.Connection) -> int:
         found = checkouts.unpaid_of(conn, invoice_id)
         if not found:
             raise InvoiceUnknown("No receipt with this id has waited for M-Pesa money.")
@@ -333,7 +328,7 @@ async def post_close_checkout(request: web.Request) -> web.Response:
     parts, who = services(request), who_asks(request)
     row = await _checkout(request, who)
     body = await _body(request, CloseIn)
-    await parts.payments.checkouts.close(
+    await parts.mpesa.checkouts.close(
         row.id, OUTCOMES[body.outcome], who.name, body.reason or "", person=who.till_id is None
     )
     return await _checkout_view(request, who)
@@ -347,5 +342,5 @@ async def post_sign_checkout(request: web.Request) -> web.Response:
         raise PaymentSettled(
             "This sale is not waiting for its signature.", extra={"checkoutId": row.id}
         )
-    await parts.payments.checkouts.sign_now(row.id)
+    await parts.mpesa.checkouts.sign_now(row.id)
     return await _checkout_view(request, who, 202)

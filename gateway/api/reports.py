@@ -12,6 +12,7 @@ from gateway import ids
 from gateway.api.body import read_json
 from gateway.api.build import parse_as, positive
 from gateway.api.invoices import printer_for
+from gateway.api.payment_report import make_report, wanted_day
 from gateway.api.schemas import DepositIn
 from gateway.api.server import Services, services, till_of
 from gateway.clock import EAT, from_micros, iso, micros
@@ -69,7 +70,8 @@ async def get_plu(request: web.Request) -> web.Response:
 
 
 async def post_print(request: web.Request) -> web.Response:
-    """`{"report": "X" | "Z" | "PLU", "number", "printer"}` on paper; Z: of its number, default the last."""
+    """`{"report": "X" | "Z" | "PLU" | "MPESA", "number", "day", "printer"}` on paper; Z: of its number,
+    default the last; MPESA: of its day, default today."""
     till = till_of(request)
     parts = services(request)
     _, value = await read_json(request)
@@ -86,11 +88,11 @@ async def post_print(request: web.Request) -> web.Response:
         case "PLU":
             start, end = _interval(request, parts.clock.now().astimezone(EAT).date())
             body = await parts.days.plu_report(start, end)
+        case "MPESA":
+            body = await make_report(parts, wanted_day(parts, wanted.get("day")))
         case _:
-            raise RequestError(
-                "report must be X, Z or PLU.",
-                errors=[FieldError("/report", "NOT_ALLOWED", "report must be X, Z or PLU.")],
-            )
+            detail = "report must be X, Z, PLU or MPESA."
+            raise RequestError(detail, errors=[FieldError("/report", "NOT_ALLOWED", detail)])
     job = await print_report(parts, body, printer, till.id)
     return web.json_response({"printJob": job, "printer": printer}, status=202)
 

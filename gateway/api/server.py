@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -45,35 +46,33 @@ class Counter(Protocol):
     def as_json(self) -> list[dict[str, Any]]: ...
 
 
-class Desk(Protocol):
-    """Payments one by one (`payments/desk.py` and what stands beside it)."""
+class PaymentActions(Protocol):
+    """What tills and people may do about a payment (`payments/desk.py`). There also while M-Pesa is off: what
+    was paid before can still be looked at."""
 
     async def ask(self, ask: Ask) -> PaymentRow: ...
     async def check(self, payment_id: str) -> PaymentRow: ...
+    async def look_at_open(self, till_id: str) -> None: ...
     async def code(
         self, payment_id: str, receipt: str, who: str, *, vouched: bool = False
     ) -> PaymentRow: ...
-    async def act(self, payment_id: str, act: Act, who: str, reason: str) -> PaymentRow: ...
+    async def act(self, payment_id: str, act: Act, who: str, reason: str = "") -> PaymentRow: ...
     async def not_paid(self, payment_id: str, who: str, reason: str) -> PaymentRow: ...
     async def claim(self, payment_id: str, till_id: str, sale_ref: str, who: str) -> PaymentRow: ...
-    async def refund(
-        self, payment_id: str, who: str, reason: str, *, by_hand: bool
-    ) -> PaymentRow: ...
+    async def refund(self, payment_id: str, who: str, reason: str, by_hand: bool) -> PaymentRow: ...
+    def lists(self, conn: sqlite3.Connection) -> dict[str, list[dict[str, Any]]]: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Payments:
-    """M-Pesa as the routes know it. `desk` and `checkouts` are there also while it is off: what was paid
-    before can still be looked at."""
+class Mpesa:
+    """M-Pesa beside the single payments."""
 
     on: bool
+    # Shillings.
     amount_max: int
-    desk: Desk
     checkouts: Checkouts
     # (cents, reference, pixels) -> PNG, or the sentence why there is none.
     qr: Callable[[int, str, int], Awaitable[bytes | str]]
-    # A till is there again: whatever it has open is looked at, at once.
-    came_back: Callable[[str], None]
 
     def need_on(self) -> None:
         """PaymentsOff while M-Pesa is not set up."""
@@ -104,7 +103,8 @@ class Services:
     wake: Callable[[], None]
     days: Days
     counter: Counter
-    payments: Payments
+    payments: PaymentActions
+    mpesa: Mpesa
     event_streams_max: int = 64
 
 
@@ -129,6 +129,7 @@ def make_app(parts: Services, *, body_limit_bytes: int) -> web.Application:
         devices,
         events,
         invoices,
+        payment_report,
         payments,
         reference,
         reports,
@@ -139,6 +140,7 @@ def make_app(parts: Services, *, body_limit_bytes: int) -> web.Application:
     app[SERVICES] = parts
     for module in (
         invoices,
+        payment_report,
         payments,
         decisions,
         reference,

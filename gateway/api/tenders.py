@@ -45,10 +45,10 @@ async def sell(
     PaymentFailed, or what is wrong with it; then nobody was asked for money."""
     raw, digest, printer = sale
     amounts = await _amounts(parts, till_id, body)
-    built = build(body, parts.rates(), parts.defaults, amounts, parts.payments.amount_max)
+    built = build(body, parts.rates(), parts.defaults, amounts, parts.mpesa.amount_max)
     if any(part.phone is not None for part in built.parts):
-        parts.payments.need_on()
-    return await parts.payments.checkouts.sell(
+        parts.mpesa.need_on()
+    return await parts.mpesa.checkouts.sell(
         PaidSale(till_id, key, digest, raw, built.invoice, printer, built.parts)
     )
 
@@ -229,4 +229,4 @@ async def settle_otherwise(request: web.Request, parts: Services, till_id: str) 
             extra={"signed": "no", "payment": payment_json(row)},
         )
     if row.tender is Tender.OPEN:
-        await parts.payments.desk.act(row.id, Act.SALE_WITHOUT_IT, till_id, "settled otherwise")
+        await parts.payments.act(row.id, Act.SALE_WITHOUT_IT, till_id, "settled otherwise")

@@ -14,6 +14,7 @@ import fcntl
 import os
 import select
 import socket
+import sys
 import termios
 import threading
 from collections.abc import Callable
@@ -152,6 +153,20 @@ class Channel:
 
     def fileno(self) -> int:
         return self._fd
+
+    def pending(self) -> int:
+        """Bytes that the serial driver has taken and not yet put on the wire; 0 where none says."""
+        if is_network(self.settings.port):
+            return 0
+        try:
+            return int.from_bytes(fcntl.ioctl(self._fd, termios.TIOCOUTQ, b"\0" * 4), sys.byteorder)
+        except (OSError, ValueError):
+            return 0
+
+    def discard(self) -> None:
+        """Drop what the driver has not put on the wire: closing would wait for it."""
+        with contextlib.suppress(OSError, ValueError, termios.error):
+            termios.tcflush(self._fd, termios.TCOFLUSH)
 
     def close(self) -> None:
         fd, keep, self._fd, self._keep = self._fd, self._keep, -1, None

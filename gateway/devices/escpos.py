@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import unicodedata
+from collections.abc import Callable
 from typing import Any
 
 from escpos.exceptions import Error
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 _QR_CORRECTION_M = 1
 # The length of KRA's address on the sandbox, the longest (etims.md 4.3).
 _QR_CONTENT = 110
+# A mark stands behind the line with which so many bytes have gone since the last one.
+MARK_EVERY = 256
 # The tables that nearly every printer has, the usual ones first. A profile lists more, and rarer ones
 # look just as good to python-escpos: the apostrophe ’ in Greek, ĩ in Vietnamese, é in both.
 _TABLES = ("CP437", "CP850", "CP858", "CP1252", "CP852", "CP866")
@@ -146,19 +149,30 @@ def problem_of(profile: str, logo: str | None) -> str | None:
 
 
 def encode(
-    document: Document, *, profile: str = "default", cut: bool = True, pulse: bytes = b""
+    document: Document,
+    *,
+    profile: str = "default",
+    cut: bool = True,
+    pulse: bytes = b"",
+    mark: Callable[[], bytes] | None = None,
 ) -> bytes:
-    """The bytes of one slip; `pulse` is what opens the drawer.
+    """The bytes of one slip; `pulse` is what opens the drawer; `mark`, if given, is called between
+    lines for a question that the printer answers when it is there.
 
     ValueError for an unknown profile, and for a head too narrow for KRA's QR.
     """
     hand = _Hand(profile)
     printer = hand.printer
+    marked = 0
     for block in document:
         match block:
             case Text(text=text, align=align, bold=bold, size=size):
                 hand.style(align=align, bold=bold, size=size)
                 hand.text(text + "\n")
+                sent = len(printer.output)
+                if mark is not None and sent - marked >= MARK_EVERY:
+                    printer._raw(mark())  # noqa: SLF001
+                    marked = sent
             case Qr(content=content, module_dots=dots):
                 hand.qr(content, dots)
             case Logo(path=path):

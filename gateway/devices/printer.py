@@ -3,13 +3,18 @@
 Everything here blocks; each printer's worker calls it from a thread of its own. A slip that has not
 begun can wait for ever without harm; once its first byte has left, only the printer's confirmation
 makes it "printed", and its silence makes it "unconfirmed".
+
+A slip carries questions between its lines (GS r or GS ( H, every few hundred bytes), which the printer
+answers as it gets there. All must be answered: a printer whose plug was bumped has lost some of them
+with the lines around them, and would otherwise confirm half a slip.
 """
 
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
@@ -24,7 +29,14 @@ from gateway.devices.channel import (
     is_network,
     is_printer_class,
 )
-from gateway.devices.printer_status import DLE_EOT, REAL_TIME, PrinterStatus
+from gateway.devices.printer_status import (
+    DLE_EOT,
+    GS_R_PAPER,
+    ID_MAX,
+    REAL_TIME,
+    Listener,
+    PrinterStatus,
+)
 from gateway.printing.document import Document
 
 log = logging.getLogger(__name__)
@@ -33,14 +45,27 @@ log = logging.getLogger(__name__)
 BITS_PER_BYTE = 10
 # How long a printer may take for a real-time answer, which it gives at once, in seconds.
 REAL_TIME_S = 0.5
-# Beyond the time on the wire, how long a printer that says it is well may take to confirm. Seconds.
+# Beyond the time on the wire, how long a printer that says it is well may take to get on. Seconds.
 CONFIRM_S = 8.0
 # How often a printer that has not confirmed is asked how it is, in seconds.
 ASK_S = 1.0
-# One wait on the line, in seconds; what a stop of the gateway waits for at most.
+# One wait on the line, in seconds.
 LOOK_S = 0.1
+# So long a silence means that nothing of before is still on its way. Seconds.
+QUIET_S = 0.3
+# A line that takes nothing for so long is held by the printer. Seconds.
+HELD_S = 2.0
+# What a slip that is coming out gets to end when the gateway stops, in seconds: an ordinary one at
+# 9600 baud takes three.
+STOP_S = 4.5
+# So many reads with something in them in one wait are no answer any more; it is another device.
+FLOOD_READS = 500
+PIECE_BYTES = 256
 PULSE_PIN_2 = b"\x1bp\x00\x19\xfa"
 PULSE_PIN_5 = b"\x1bp\x01\x19\xfa"
+HELD = "the printer holds its line: paper, cover, or switched off?"
+SILENT = "the printer fell silent while printing"
+STOPPED = "the gateway stopped while it was printing"
 
 Confirm = Literal["status", "process-id", "none"]
 
@@ -49,6 +74,7 @@ class Result(Enum):
     PRINTED = "PRINTED"  # the printer has confirmed everything up to the slip's last byte
     UNCONFIRMED = "UNCONFIRMED"  # begun, not confirmed: it may be out, in part, or not
     NOT_SENT = "NOT_SENT"  # not one byte of the slip has left
+    UNFIT = "UNFIT"  # it cannot be put into this printer's bytes; trying again would not help
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +102,11 @@ class PrinterSetup:
 
 
 class ReceiptPrinter:
-    """Keeps the line open between slips, so that the printer can be watched while it is idle."""
+    """Keeps the line open between slips, so that the printer can be watched while it is idle.
 
-    def __init__(
-        self,
-        setup: PrinterSetup,
-        clock: Clock | None = None,
-    ) -> None:
+    All of it belongs to the printer's thread, except `close` and the attributes."""
+
+    def __init__(self, setup: PrinterSetup, clock: Clock | None = None) -> None:
         self.setup = setup
         self.tap = Tap(clock.now if clock else None)
         self.status = PrinterStatus()
@@ -90,15 +114,14 @@ class ReceiptPrinter:
         self.holds: Callable[[str | None], None] = lambda reason: None
         self._channel = Channel(setup.line, self.tap)
         self._stop = threading.Event()
-        self._number = 0
-
-    @property
-    def columns(self) -> int:
-        return self.setup.columns
-
-    @property
-    def paper_mm(self) -> int:
-        return self.setup.paper_mm
+        self._heard = Listener()
+        # Whether a real-time question has gone unanswered: its answer may still come.
+        self._unanswered = False
+        # Whether answers to GS r may still come for what was sent before; and how many at most.
+        self._in_step = False
+        self._owed = 0
+        # Not from 0: the answers of before a restart must not fit.
+        self._number = secrets.randbelow(ID_MAX)
 
     def wire_s(self, size: int) -> float:
         """How long so many bytes take on a serial line; 0 where the line has no such speed."""
@@ -112,33 +135,42 @@ class ReceiptPrinter:
         self._channel.excluded = ports
 
     def close(self) -> None:
-        """From any thread: whatever waits, ends soon."""
+        """From any thread: whatever waits, ends soon; a slip that is coming out may end."""
         self._stop.set()
+
+    def reopen(self) -> None:
+        """After `close`: it may be used again."""
+        self._stop.clear()
 
     def release(self) -> None:
         """Give the line back. In the printer's thread."""
+        self._channel.discard()
         self._channel.close()
 
     # --- asked while idle ---------------------------------------------------------------------------
 
     def look(self) -> str | None:
         """How it is: None when it would print, otherwise why not. Sends no slip's byte."""
-        if self.setup.confirm == "none":
-            # A printer that cannot speak is taken to be well as long as its line can be opened.
-            return self._opened() or self._gone()
         problem = self._opened()
         if problem is not None:
             return problem
+        if self.setup.confirm == "none":
+            # A printer that cannot speak is taken to be well as long as its line is there.
+            return self._gone()
         try:
-            status = self._ask(REAL_TIME)
+            status = self._ask()
+            if status is None:
+                # Opened anew next time: an adapter that was put back on another port is found then.
+                self._channel.close()
+                return "the printer gives no answer: is it switched on and connected?"
+            self.status = status
+            if status.stops is None and not self._in_step:
+                self._get_in_step()
+                # Loaded while nothing waits for it, and after the gateway can sell.
+                from gateway.devices import escpos  # noqa: F401
         except ChannelLost as lost:
             self._channel.close()
             return str(lost)
-        if status is None:
-            # Opened anew next time: an adapter that was put back on another port is found then.
-            self._channel.close()
-            return "the printer gives no answer: is it switched on and connected?"
-        self.status = status
         return status.stops
 
     def _gone(self) -> str | None:
@@ -159,37 +191,82 @@ class ReceiptPrinter:
             self._channel.open()
         except ChannelLost as lost:
             return str(lost)
+        self._heard, self._unanswered, self._in_step = Listener(), False, False
         return None
 
-    def _ask(self, which: tuple[int, ...]) -> PrinterStatus | None:
+    def _get_in_step(self) -> None:
+        """Have the printer work off what it was sent before, so that no late answer to that can
+        confirm the next slip. What stays unanswered is remembered, and then waited for as well."""
+        if self.setup.confirm == "process-id":
+            self._in_step = True  # its answers say what they answer
+            return
+        self._heard.papers = 0
+        if not self._push(GS_R_PAPER):
+            return
+        self._in_step = True
+        for _ in self._listen(CONFIRM_S):
+            if self._heard.papers:
+                break
+        if self._heard.papers:
+            for _ in self._listen(QUIET_S):
+                pass
+            self._owed = 0
+        else:
+            self._owed += 1
+
+    def _ask(self) -> PrinterStatus | None:
         """The real-time status; None when the printer says nothing. One question at a time, because
         the answers do not say what they answer."""
         status = PrinterStatus()
-        while self._channel.read_some(0):
-            pass  # late answers of before
-        for number in which:
-            self._push(DLE_EOT + bytes([number]))
-            answer = self._await(printer_status.is_real_time, REAL_TIME_S)
-            if answer is None:
+        if self._unanswered:
+            for _ in self._listen(QUIET_S):
+                pass
+        self._hear(0)
+        for number in REAL_TIME:
+            self._heard.real_time.clear()
+            if not self._push(DLE_EOT + bytes([number])):
                 return None
+            answer = self._answer()
+            if answer is None:
+                self._unanswered = True
+                return None
+            if self._unanswered:
+                # The first answers belong to the questions before; the last one is to this.
+                for _ in self._listen(QUIET_S):
+                    answer = self._heard.real_time.pop() if self._heard.real_time else answer
+                self._unanswered = False
             status = printer_status.real_time(status, number, answer)
         return status
 
-    def _push(self, data: bytes) -> None:
+    def _answer(self) -> int | None:
+        for _ in self._listen(REAL_TIME_S):
+            if self._heard.real_time:
+                return self._heard.real_time.popleft()
+        return None
+
+    def _push(self, data: bytes) -> bool:
+        """A few bytes now; False if the printer does not take them."""
         left = data
         for _ in range(int(REAL_TIME_S / LOOK_S)):
             left = left[self._channel.write_some(left, LOOK_S) :]
             if not left:
-                return
+                return True
+        return False
 
-    def _await(self, fits: Callable[[int], bool], within_s: float) -> int | None:
-        for _ in range(max(1, int(within_s / LOOK_S))):
-            for byte in self._channel.read_some(LOOK_S):
-                if fits(byte):
-                    return byte
-            if self._stop.is_set():
-                return None
-        return None
+    def _hear(self, wait_s: float) -> bool:
+        data = self._channel.read_some(wait_s)
+        self._heard.feed(data)
+        return bool(data)
+
+    def _listen(self, silence_s: float) -> Iterator[None]:
+        """One turn for every read; ends after so long a silence, a flood, or when all ends."""
+        left = round(silence_s / LOOK_S)
+        for _ in range(FLOOD_READS):
+            if not self._hear(LOOK_S):
+                left -= 1
+            yield
+            if left <= 0 or self._stop.is_set():
+                return
 
     # --- the drawer ------------------------------------------------------------------------------------
 
@@ -204,11 +281,10 @@ class ReceiptPrinter:
         if problem is not None:
             return problem
         try:
-            self._push(pulse)
+            return None if self._push(pulse) else HELD
         except ChannelLost as lost:
             self._channel.close()
             return str(lost)
-        return None
 
     @property
     def pulse(self) -> bytes | None:
@@ -217,76 +293,117 @@ class ReceiptPrinter:
     # --- a slip --------------------------------------------------------------------------------------
 
     def print_slip(self, document: Document) -> Outcome:
-        """Encode, look, send, wait for the confirmation. Never raises for the wire's faults."""
-        from gateway.devices import escpos
-
-        setup = self.setup
-        data = escpos.encode(
-            document, profile=setup.profile, cut=setup.cut, pulse=self.pulse or b""
-        )
-        self._number += 1
-        if setup.confirm == "process-id":
-            data += printer_status.process_id_request(self._number)
-        elif setup.confirm == "status":
-            data += printer_status.GS_R_PAPER
+        """Encode, send, wait for the confirmation; the caller has looked. Never raises for the wire's
+        faults, nor for a document that cannot be encoded."""
+        asked: list[int] = []
+        try:
+            data = self._encode(document, asked)
+        except Exception as error:  # whatever a library or a picture file has against this slip
+            log.exception("slip.unfit printer=%s", self.setup.name)
+            return Outcome(Result.UNFIT, f"it cannot be put on this printer's paper: {error}")
         size, wire_s = len(data), self.wire_s(len(data))
-        problem = self.look()
+        problem = self._opened()
         if problem is not None:
             return Outcome(Result.NOT_SENT, problem, size, wire_s)
+        self._heard.papers = 0
+        self._heard.ids.clear()
         try:
-            reason = self._send(data) or self._confirmed(wire_s)
+            reason = self._send(data) or self._confirmed(asked, wire_s)
         except ChannelLost as lost:
             self._channel.close()
             reason = f"the line broke while printing: {lost}"
         finally:
             self.holds(None)
-        result = Result.PRINTED if reason is None else Result.UNCONFIRMED
-        return Outcome(result, reason or "", size, wire_s)
+        if reason is None:
+            self._owed = 0
+            return Outcome(Result.PRINTED, "", size, wire_s)
+        self._in_step = False
+        self._owed = max(0, self._owed + len(asked) - self._heard.papers)
+        return Outcome(Result.UNCONFIRMED, reason, size, wire_s)
+
+    def _encode(self, document: Document, asked: list[int]) -> bytes:
+        """The slip with its questions; `asked` gets their numbers."""
+        from gateway.devices import escpos
+
+        def mark() -> bytes:
+            self._number = (self._number + 1) & ID_MAX
+            asked.append(self._number)
+            if self.setup.confirm == "process-id":
+                return printer_status.process_id_request(self._number)
+            return GS_R_PAPER
+
+        part, speaks = self.setup, self.setup.confirm != "none"
+        data = escpos.encode(
+            document,
+            profile=part.profile,
+            cut=part.cut,
+            pulse=self.pulse or b"",
+            mark=mark if speaks else None,
+        )
+        if speaks:
+            data += mark()
+        if self.setup.confirm == "status":
+            # Twice at the end: one stray byte that looks like an answer must not confirm a slip.
+            data += mark()
+        return data
 
     def _send(self, data: bytes) -> str | None:
         """Put it all on the line, for as long as the printer takes; None, or why not all went."""
         left = memoryview(data)
-        held = 0
-        while left:
-            count = self._channel.write_some(bytes(left[:256]), LOOK_S)
-            left = left[count:]
-            held = 0 if count else held + 1
+        held, ending = 0, 0
+        before = -1
+        while left or (before := self._channel.pending()):
+            moved = self._channel.write_some(bytes(left[:PIECE_BYTES]), LOOK_S) if left else 0
+            left = left[moved:]
+            if not moved:
+                # No space, or all of it is in the adapter's driver; a read is the pause.
+                self._hear(0 if left else LOOK_S)
+                moved = int(not left and self._channel.pending() != before)
+            held = 0 if moved else held + 1
             if self._stop.is_set():
-                return "the gateway stopped while it was printing"
-            if held == int(2 / LOOK_S):
+                ending += 1
+                if held * LOOK_S > QUIET_S or ending * LOOK_S > STOP_S:
+                    return STOPPED
+            if held == round(HELD_S / LOOK_S):
                 # Its buffer is full and it says so by flow control; no question gets through now.
-                self.holds("the printer holds its line: paper, cover, or switched off?")
-            elif count:
+                told = self._heard.told
+                self.holds((told.stops if told else None) or HELD)
+            elif moved:
                 self.holds(None)
         return None
 
-    def _confirmed(self, wire_s: float) -> str | None:
+    def _confirmed(self, asked: list[int], wire_s: float) -> str | None:
         """None when the printer has worked off the slip; waits on while it says what it lacks."""
         if self.setup.confirm == "none":
             return "this printer cannot confirm"
-        heard = bytearray()
-        patience_s = wire_s + CONFIRM_S
-        asked_s = 0.0
-        silent = 0
-        while patience_s > 0:
-            heard += self._channel.read_some(LOOK_S)
-            if self._is_confirmation(heard):
-                return None
+        patience_s, since_asked_s = wire_s + CONFIRM_S, 0.0
+        silent = ending = done = 0
+        while self._done(asked) < len(asked):
+            if patience_s <= 0:
+                return SILENT if silent else "the printer did not confirm"
+            if not self._hear(LOOK_S):
+                since_asked_s += LOOK_S
+                patience_s -= LOOK_S
+            elif self._done(asked) > done:
+                # It gets on: slow, not silent. A question would only queue behind the slip.
+                done = self._done(asked)
+                since_asked_s = 0.0
+                patience_s = max(patience_s, CONFIRM_S)
             if self._stop.is_set():
-                return "the gateway stopped while it was printing"
-            asked_s += LOOK_S
-            patience_s -= LOOK_S
-            if asked_s < ASK_S:
+                ending += 1
+                if self.status.stops is not None or ending * LOOK_S > STOP_S:
+                    return STOPPED
                 continue
-            asked_s = 0.0
-            status = self._ask_meanwhile(heard)
-            if self._is_confirmation(heard):
-                return None
+            if since_asked_s < ASK_S:
+                continue
+            since_asked_s = 0.0
+            status = self._ask()
             if status is None:
                 # A power cut looks like this: what was in its buffer is gone.
                 silent += 1
+                patience_s -= REAL_TIME_S
                 if silent >= 3 and patience_s < CONFIRM_S:
-                    return "the printer fell silent while printing"
+                    return SILENT
                 continue
             silent = 0
             self.status = status
@@ -294,28 +411,10 @@ class ReceiptPrinter:
             if status.stops is not None:
                 # It will go on by itself when the paper is in; that is no silence.
                 patience_s = max(patience_s, CONFIRM_S)
-        return "the printer did not confirm"
+        return None
 
-    def _ask_meanwhile(self, heard: bytearray) -> PrinterStatus | None:
-        """The status beside an awaited confirmation, which must not be lost between the answers."""
-        status = PrinterStatus()
-        for number in REAL_TIME:
-            self._push(DLE_EOT + bytes([number]))
-            answer = None
-            for _ in range(int(REAL_TIME_S / LOOK_S)):
-                for byte in self._channel.read_some(LOOK_S):
-                    if answer is None and printer_status.is_real_time(byte):
-                        answer = byte
-                    else:
-                        heard.append(byte)
-                if answer is not None:
-                    break
-            if answer is None:
-                return None
-            status = printer_status.real_time(status, number, answer)
-        return status
-
-    def _is_confirmation(self, heard: bytearray) -> bool:
+    def _done(self, asked: list[int]) -> int:
+        """How many of the slip's questions have been answered."""
         if self.setup.confirm == "process-id":
-            return printer_status.process_id_response(self._number) in heard
-        return any(printer_status.is_gs_r(byte) for byte in heard)
+            return len(self._heard.ids.intersection(asked))
+        return self._heard.papers - self._owed

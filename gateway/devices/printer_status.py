@@ -1,16 +1,26 @@
-"""What a receipt printer says of itself: DLE EOT answers, GS r answers, process ID responses. No I/O.
+"""What a receipt printer says: DLE EOT answers, GS r answers, process ID responses, and what it tells
+unasked (automatic status back). No I/O.
 
-Bits as in the ESC/POS command reference of common receipt printers.
+Bits as in the ESC/POS command reference of common receipt printers. Every kind of answer has a pattern
+of its own in bits 0, 1, 4 and 7 of its first byte; only the bytes that follow in an answer of several
+look like answers to GS r, so they are counted off where they come.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, replace
 
 DLE_EOT = b"\x10\x04"
 # In this order: printer, cause of offline, error, paper sensor.
 REAL_TIME = (1, 2, 3, 4)
 GS_R_PAPER = b"\x1dr\x01"
+XON, XOFF = 0x11, 0x13
+# The first byte of a process ID response, the one after it, and how many follow the first.
+ID_HEAD, ID_KIND, ID_REST = 0x37, 0x22, 6
+ASB_REST = 3
+# Sixteen bits, four to a byte of 0x40 to 0x4F: none of them looks like a status or flow control.
+ID_MAX = 0xFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,25 +76,78 @@ def real_time(status: PrinterStatus, which: int, answer: int) -> PrinterStatus:
             )
 
 
-def is_real_time(byte: int) -> bool:
-    """Bits 1 and 4 set, 0 and 7 clear: an answer to DLE EOT, whatever else is on the line."""
-    return byte & 0x93 == 0x12
-
-
-def is_gs_r(byte: int) -> bool:
-    """Bits 4 and 7 clear, and no XON or XOFF: an answer to GS r."""
-    return byte & 0x90 == 0x00
+def automatic(packet: bytes) -> PrinterStatus:
+    """The four bytes a printer sends by itself (GS a, or its switches) when something changes."""
+    first, errors, paper, _ = packet
+    return PrinterStatus(
+        offline=bool(first & 0x08),
+        drawer_open=not first & 0x04,
+        cover_open=bool(first & 0x20),
+        paper_out=bool(paper & 0x0C),
+        paper_near_end=bool(paper & 0x03),
+        cutter_error=bool(errors & 0x08),
+        error=bool(errors & 0x64),
+    )
 
 
 def process_id_request(number: int) -> bytes:
-    """GS ( H: the printer sends `process_id_response(number)` when all before it has been printed."""
-    return b"\x1d(H\x06\x00\x30\x30" + _digits(number)
+    """GS ( H: the printer answers with `number` (0 to ID_MAX) when all before it has been printed."""
+    return b"\x1d(H\x06\x00\x30\x30" + _id_bytes(number)
 
 
-def process_id_response(number: int) -> bytes:
-    return b"\x37\x22" + _digits(number) + b"\x00"
+def _id_bytes(number: int) -> bytes:
+    return bytes(0x40 | number >> shift & 0x0F for shift in (12, 8, 4, 0))
 
 
-def _digits(number: int) -> bytes:
-    # Printable bytes, so that none of them is a flow-control character.
-    return f"{number % 10_000:04d}".encode()
+class Listener:
+    """Sorts a printer's bytes as they come, in whatever pieces; never raises.
+
+    `real_time`: answers to DLE EOT, oldest first. `papers`: how many answers to GS r. `ids`: process
+    IDs. `told`: what the printer said last by itself, None if it never did.
+    """
+
+    def __init__(self) -> None:
+        self.real_time: deque[int] = deque(maxlen=64)
+        self.papers = 0
+        self.ids: set[int] = set()
+        self.told: PrinterStatus | None = None
+        self._open = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        for byte in data:
+            self._take(byte)
+
+    def _take(self, byte: int) -> None:
+        if byte in (XON, XOFF) or byte & 0x80:
+            return  # flow control, or noise: no answer has bit 7
+        if byte & 0x93 == 0x12:
+            # In real time, which may be between two bytes of something longer.
+            self.real_time.append(byte)
+        elif byte & 0x93 == 0x10 or byte == ID_HEAD:
+            self._open = bytearray([byte])
+        elif byte & 0x10 == 0:
+            self._follow(byte)
+
+    def _follow(self, byte: int) -> None:
+        if not self._open:
+            self.papers += 1
+            return
+        if self._open[0] == ID_HEAD and len(self._open) == 1 and byte != ID_KIND:
+            self._open.clear()
+            self.papers += 1
+            return
+        self._open.append(byte)
+        if self._open[0] == ID_HEAD:
+            if len(self._open) == 1 + ID_REST:
+                self.ids.add(_number(self._open[2:6]))
+                self._open.clear()
+        elif len(self._open) == 1 + ASB_REST:
+            self.told = automatic(bytes(self._open))
+            self._open.clear()
+
+
+def _number(data: bytes | bytearray) -> int:
+    number = 0
+    for byte in data:
+        number = number << 4 | byte & 0x0F
+    return number

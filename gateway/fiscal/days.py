@@ -63,7 +63,7 @@ class Days:
     ) -> None:
         self._db = db
         self._clock = clock
-        self._header = header
+        self.header = header
         self._tell_unit = tell_unit
         self._paper = paper
         self.by_itself = by_itself
@@ -107,7 +107,7 @@ class Days:
             stored = reports.signed_between(conn, compact(start), compact(end))
             rows = plu_rows(_invoices(stored))
             return {
-                **self._header,
+                **self.header,
                 "type": "PLU",
                 "from": iso(start),
                 "to": iso(end),
@@ -302,7 +302,7 @@ class Days:
         for amount in reports.copies(conn, after, upto):
             totals.copies.add(from_cents(amount))
         return {
-            **self._header,
+            **self.header,
             "type": what[0],
             "number": what[1],
             "madeAt": iso(self._clock.now()),

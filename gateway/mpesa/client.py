@@ -58,6 +58,8 @@ class DarajaClient:
         self._account = account
         self._clock = clock
         self._wire = DarajaWire(account, clock, timeout_s)
+        # How Pull's times are to be read, as far as its answers have shown.
+        self._pull_utc = False
 
     async def __aenter__(self) -> DarajaClient:
         await self._wire.__aenter__()
@@ -139,6 +141,7 @@ class DarajaClient:
             said = f"{fault.code or answer.status} {fault.message}".strip()
             return PullReply((), f"M-Pesa gave no list of payments: {said}", answer.raw)
         rows, unread = found
+        rows, self._pull_utc = messages.in_window(rows, start, end, utc=self._pull_utc)
         problem = f"{unread} rows of M-Pesa's list cannot be read" if unread else None
         return PullReply(rows, problem, answer.raw)
 

@@ -104,11 +104,12 @@ def compact_time(value: Any) -> datetime | None:
 
 
 def iso_time(value: Any) -> datetime | None:
-    """ISO 8601; without a zone it is Nairobi time. "Z" is taken at its word: no source says otherwise."""
+    """ISO 8601; without a zone it is Nairobi time. "Z" counts as none: Pull writes it, and no source says
+    whether it means UTC or only ends the text (messages.in_window settles it)."""
     if not isinstance(value, str) or len(value) > 40:
         return None
     try:
-        moment = datetime.fromisoformat(value.strip())
+        moment = datetime.fromisoformat(value.strip().removesuffix("Z"))
         moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=EAT)
         moment.timestamp()
     except (ValueError, OverflowError):

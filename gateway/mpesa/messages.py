@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from gateway.domain.payment_wire import ApiResult, C2bNotice, PulledRow, StkResult
@@ -22,6 +24,9 @@ _NO_MONEY = re.compile(r"-[0-9]{1,12}(\.[0-9]{1,6})?|0+(\.0+)?")
 PULLED = "1000"
 NOTHING_TO_PULL = "1001"
 _PAID = "0"
+_EAT_AHEAD = timedelta(hours=3)
+# M-Pesa's clock and ours, and seconds that were cut off.
+_SLACK = timedelta(minutes=2)
 
 
 def parse_stk(raw: bytes) -> StkResult | None:
@@ -103,7 +108,7 @@ def parse_pull(raw: bytes) -> tuple[PulledRow, ...] | None:
 def read_pull(raw: bytes) -> tuple[tuple[PulledRow, ...], int] | None:
     """The readable rows, and how many could not be read. None: no answer of Pull Transactions.
 
-    The list is nested twice (daraja.md 6); a flat one is taken, too. Rows without money (0 or negative)
+    Times are read as Nairobi's (see `in_window`). The list is nested twice (daraja.md 6); a flat one is taken, too. Rows without money (0 or negative)
     are no payments and left out."""
     answer = fields.document(raw, PULL_MAX_BYTES)
     if answer is None:
@@ -126,6 +131,23 @@ def read_pull(raw: bytes) -> tuple[tuple[PulledRow, ...], int] | None:
             elif not _no_money(row):
                 unread += 1
     return tuple(rows), unread
+
+
+def in_window(
+    rows: tuple[PulledRow, ...], start: datetime, end: datetime, *, utc: bool = False
+) -> tuple[tuple[PulledRow, ...], bool]:
+    """Rows of a question about `start` to `end`, their times read as Nairobi's or, where only that puts all
+    of them into the window, as UTC's. The second value is what they were read as: pass it on as `utc`, it
+    decides when both ways fit."""
+    as_utc = tuple(row if row.at is None else replace(row, at=row.at + _EAT_AHEAD) for row in rows)
+
+    def fits(read: tuple[PulledRow, ...]) -> bool:
+        times = [row.at for row in read if row.at is not None]
+        return all(start - _SLACK <= at <= end + _SLACK for at in times)
+
+    if fits(as_utc) != fits(rows):
+        utc = fits(as_utc)
+    return (as_utc if utc else rows), utc
 
 
 def _pulled(row: Any) -> PulledRow | None:

@@ -91,6 +91,25 @@ def _families(s: Mapping[str, Any]) -> Iterable[tuple[str, str, str, list[Sample
     )
     for name in ("waiting", "parked", "stored"):
         yield f"outbox_{name}", "gauge", f"Records for the cloud: {name}.", [(one, cloud[name])]
+    mpesa = s["mpesa"]
+    yield (
+        "mpesa_state",
+        "gauge",
+        "1 for M-Pesa's state.",
+        [({"state": state}, int(mpesa["state"] == state)) for state in ("off", "ready", "problem")],
+    )
+    for name, key, help_ in (
+        ("open", "open", "Customers who are being asked for money."),
+        ("unknown", "unknown", "Payments whose outcome nobody has told."),
+        ("money_without_receipt", "moneyWithoutReceipt", "Paid, and no signed sale has it."),
+        ("refunds_due", "refundsDue", "Paid, and to be given back."),
+        (
+            "receipts_without_money",
+            "receiptsWithoutMoney",
+            "Signed as mobile money, not confirmed.",
+        ),
+    ):
+        yield f"mpesa_{name}", "gauge", help_, [(one, mpesa[key])]
     yield (
         "store_durable_commits_total",
         "counter",

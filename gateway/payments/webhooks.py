@@ -72,9 +72,7 @@ class Webhook:
                 changed.cancel()
 
     async def _after(self, last: int) -> list[Event]:
-        return await self._db.read(
-            lambda conn: events.after(conn, last, self._till_id, PAGE_ROWS)
-        )
+        return await self._db.read(lambda conn: events.after(conn, last, self._till_id, PAGE_ROWS))
 
     async def _cursor(self) -> int:
         """Where the last run ended; at the very first, now."""

@@ -14,7 +14,7 @@ from gateway.clock import from_micros, iso
 from gateway.errors import RequestError
 from gateway.fiscal import ahead
 from gateway.money import from_cents, text
-from gateway.status import counter_pages, report_pages
+from gateway.status import counter_pages, payment_pages, payment_views, report_pages
 from gateway.status.html import HEADERS, form, page
 from gateway.store import events, receipts
 
@@ -32,6 +32,7 @@ def register(app: web.Application) -> None:
     app.router.add_get("/static/{name}", get_static)
     counter_pages.register(app)
     report_pages.register(app)
+    payment_pages.register(app)
 
 
 async def get_page(request: web.Request) -> web.Response:
@@ -73,6 +74,9 @@ async def _story(request: web.Request, problem: RequestError | None = None) -> w
     row = await find(request)
     told = await parts.db.read(lambda conn: events.story(conn, row.id))
     receipt = await parts.db.read(lambda conn: receipts.by_invoice(conn, row.id))
+    paid = await parts.db.read(
+        lambda conn: payment_views.of_invoice(conn, row.id, parts.clock.now())
+    )
     return page(
         "story.html",
         status=problem.status if problem else 200,
@@ -85,6 +89,7 @@ async def _story(request: web.Request, problem: RequestError | None = None) -> w
             {"at": iso(from_micros(event.at)), "kind": event.kind, "data": event.data}
             for event in told
         ],
+        **paid,
     )
 
 

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from aiohttp import web
 
+from gateway.api.payment_report import make_report, wanted_day
 from gateway.api.reports import find_z, note_deposit, print_report
 from gateway.api.server import Services, services
 from gateway.clock import EAT, from_micros
 from gateway.errors import GatewayError, QueryInvalid, RequestError
 from gateway.printing.layout import PAYMENT_NAMES
+from gateway.printing.report_layout import (
+    MPESA_APART,
+    MPESA_NOT_PAID,
+    MPESA_OF_PAID,
+    MPESA_REASONS,
+    MPESA_SOURCES,
+)
 from gateway.status.html import form, page, person
 from gateway.store import reports
 
@@ -66,6 +75,8 @@ async def _wanted(parts: Services, what: str, value: Mapping[str, Any]) -> dict[
             return await parts.days.x_report()
         case "z":
             return (await find_z(parts, value.get("number", "last"))).body
+        case "mpesa":
+            return await make_report(parts, wanted_day(parts, value.get("day")))
         case "plu":
             try:
                 day = date.fromisoformat(value.get("day", ""))
@@ -125,6 +136,7 @@ async def _reports(
         hand="Today is closed." if done else "Today is not closed yet.",
         printers=sorted(parts.printers),
         by_itself=parts.days.by_itself,
+        mpesa=(await parts.status())["mpesa"]["on"],
     )
 
 
@@ -134,6 +146,8 @@ async def _reports(
 def shown(body: Mapping[str, Any]) -> dict[str, Any]:
     """A report's JSON as a title and groups of (name, value)."""
     kind = body["type"]
+    if kind == "MPESA":
+        return {"title": f"M-Pesa, {body['day']}", "groups": payment_groups(body)}
     if kind == "PLU":
         title = f"PLU {_moment(body['from'])[:10]}"
         return {"title": title, "groups": [_heading(body), *_items(body)]}
@@ -186,6 +200,43 @@ def _sums(body: Mapping[str, Any]) -> list[Group]:
     ]
 
 
+def payment_groups(body: Mapping[str, Any]) -> list[Group]:
+    """The day of M-Pesa: the shop's figures, then what came and was kept at each till."""
+    figures = body["shop"]
+
+    def tally(name: str, found: Mapping[str, Any]) -> tuple[str, str]:
+        said = name.strip().capitalize().replace("m-pesa", "M-Pesa").replace("c2b", "C2B")
+        return f"{said}: {found['number']}", _amount(found["amount"])
+
+    def each(names: Iterable[tuple[str, str]]) -> Group:
+        return [tally(name, figures[key]) for name, key in names if figures[key]["number"]]
+
+    groups: list[Group] = [
+        _heading(body),
+        [tally("Asked", figures["asked"]), tally("Paid", figures["paid"])]
+        + [
+            tally(f"by {MPESA_SOURCES.get(source, source)}", found)
+            for source, found in figures["paidBy"].items()
+        ]
+        + each(MPESA_OF_PAID),
+        each(MPESA_NOT_PAID)
+        + [
+            tally(MPESA_REASONS.get(reason, reason), found)
+            for reason, found in figures["notPaidBy"].items()
+        ],
+        [*each((("Given back", "refunded"),)), ("Kept", _amount(figures["kept"]))],
+        each(MPESA_APART),
+    ]
+    if len(body["tills"]) > 1:
+        groups.append(
+            [
+                (f"{t['till'] or 'claimed by no till'}: {t['paid']['number']}", _amount(t["kept"]))
+                for t in body["tills"]
+            ]
+        )
+    return [group for group in groups if group]
+
+
 def _items(body: Mapping[str, Any]) -> list[Group]:
     rows = [
         (
@@ -200,8 +251,7 @@ def _items(body: Mapping[str, Any]) -> list[Group]:
 
 
 def _amount(text: str) -> str:
-    whole, _, rest = text.partition(".")
-    return f"{int(whole):,}.{rest}"
+    return f"{Decimal(text):,.2f}"
 
 
 def _moment(text: str) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ from gateway.fiscal.startup import UncleanStop
 from gateway.money import from_cents
 from gateway.printing.spooler import PrinterWorker
 from gateway.settings import Settings
+from gateway.status import payment_views
 from gateway.store import (
     continuity,
     invoices,
@@ -61,6 +62,13 @@ class UnitHealth:
     jvm: Mapping[str, Any] | None = None
 
 
+@dataclass(slots=True)
+class MpesaHealth:
+    """What keeps M-Pesa from working, in sentences without their stop; set by whoever runs its parts."""
+
+    problems: Callable[[], Iterable[str]] = tuple
+
+
 @dataclass(frozen=True, slots=True)
 class StatusSource:
     """Everything the status is made of."""
@@ -78,6 +86,7 @@ class StatusSource:
     ahead: AheadWatch
     backups: Backups | None
     lists: ReferenceProblems
+    mpesa: MpesaHealth = field(default_factory=MpesaHealth)
 
     async def collect(self) -> dict[str, Any]:
         """The whole status as JSON-ready values; one read transaction."""
@@ -158,6 +167,12 @@ class StatusSource:
                 "secondsLeft": waiting * 60 // rate if rate else None,
                 "left": span(waiting * 60 // rate) if rate else None,
             },
+            "mpesa": payment_views.status(
+                self.settings.mpesa.on,
+                self.settings.mpesa.environment,
+                stored["mpesa"],
+                self.mpesa.problems(),
+            ),
             "reference": {
                 "lists": stored["lists"],
                 "problems": self.lists.reader.problems,
@@ -192,6 +207,7 @@ class StatusSource:
             "queues": print_jobs.queues(conn),
             "outbox": outbox.figures(conn),
             "registrations": registrations.figures(conn),
+            "mpesa": payment_views.figures(conn),
             "lists": {name: _when(at) for name, at in reference.refreshed(conn).items()},
         }
 

@@ -258,6 +258,11 @@ def by_receipt(conn: sqlite3.Connection, receipt: str) -> PaymentRow | None:
     )
 
 
+def where(conn: sqlite3.Connection, clause: str, values: Sequence[object] = ()) -> list[PaymentRow]:
+    """Payments by a WHERE clause of another module of the store."""
+    return _rows(conn.execute(f"{_SELECT} WHERE {clause}", tuple(values)))
+
+
 def of_sale(conn: sqlite3.Connection, till_id: str, sale_ref: str) -> list[PaymentRow]:
     return _rows(
         conn.execute(
@@ -351,7 +356,7 @@ def unowned(conn: sqlite3.Connection, limit: int = 200) -> list[PaymentRow]:
     )
 
 
-def open_of_till(conn: sqlite3.Connection, till_id: str, limit: int = 200) -> list[PaymentRow]:
+def loose_of_till(conn: sqlite3.Connection, till_id: str, limit: int = 200) -> list[PaymentRow]:
     """What no sale of this till has yet: asked for and not ended, or come; and money nobody owns."""
     return _rows(
         conn.execute(

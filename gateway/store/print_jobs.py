@@ -103,10 +103,13 @@ def mark(
     conn.execute(_MARK, (state, reason, int(attempt), at, job_id))
 
 
-def recover(conn: sqlite3.Connection, *, at: int) -> list[PrintJob]:
-    """Jobs that were on the wire when the process ended: whether they came out is open, so they are
-    never sent again as originals by themselves."""
-    rows = conn.execute(f"SELECT {_COLUMNS} FROM print_job WHERE state = 'SENDING'").fetchall()
+def recover(conn: sqlite3.Connection, *, at: int, printer: str | None = None) -> list[PrintJob]:
+    """Jobs (of one printer, or all) that were on the wire when the process or their worker ended:
+    whether they came out is open, so they are never sent again as originals by themselves."""
+    rows = conn.execute(
+        f"SELECT {_COLUMNS} FROM print_job WHERE state = 'SENDING' AND ? IN (printer, '')",
+        (printer or "",),
+    ).fetchall()
     jobs = [PrintJob(*row) for row in rows]
     reason = "the gateway ended while it was printing"
     for job in jobs:

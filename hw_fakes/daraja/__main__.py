@@ -7,6 +7,9 @@ import asyncio
 
 from hw_fakes.daraja.server import FakeDaraja
 
+# Safaricom's test number, and two more to begin with; every other number has a wallet too.
+CUSTOMERS = ("254708374149", "254712345678", "254110000111")
+
 
 async def serve(options: argparse.Namespace) -> None:
     hosts = dict(each.partition("=")[::2] for each in options.relay)
@@ -20,6 +23,8 @@ async def serve(options: argparse.Namespace) -> None:
             print(
                 f"{merchant.name}: {merchant.shortcode}, tills {', '.join(merchant.tills) or '-'}"
             )
+        for phone in CUSTOMERS:
+            fake.wallet(phone)
         await asyncio.Event().wait()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from aiohttp import web
 
@@ -23,7 +22,7 @@ class C2b:
 
     async def register(self, request: web.Request) -> web.StreamResponse:
         world = self._world
-        body = await self._body(request)
+        body = await self._oauth.body(request, "c2b")
         if not isinstance(body, dict):
             return body
         merchant = world.bank.merchant(text(body, "ShortCode"))
@@ -53,7 +52,7 @@ class C2b:
     async def simulate(self, request: web.Request) -> web.StreamResponse:
         """The sandbox's own: a customer pays, without a phone."""
         world = self._world
-        body = await self._body(request)
+        body = await self._oauth.body(request, "c2b")
         if not isinstance(body, dict):
             return body
         phone, number = text(body, "Msisdn"), text(body, "ShortCode")
@@ -133,14 +132,3 @@ class C2b:
             shortcode=payment.number, till=payment.number != payment.shortcode,
             reference=payment.reference, balance=balance, phone=payment.phone, names=payment.names,
         )  # fmt: skip
-
-    async def _body(self, request: web.Request) -> dict[str, Any] | web.StreamResponse:
-        world = self._world
-        if fault := world.knobs.faults.get("c2b"):
-            return world.fault(fault, request)
-        if refusal := self._oauth.check(request, "other"):
-            return refusal
-        body = await checks.read_body(request)
-        if body is None:
-            return world.error(400, "400.002.05", "Invalid Request Payload")
-        return body

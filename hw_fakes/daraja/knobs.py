@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 FAMILIES = ("oauth", "push", "query", "c2b", "pull", "status", "reversal", "b2c", "qr")
-FAULTS = ("503", "html", "empty", "500", "busy", "spike", "quota", "soap", "429", "reset")
+FAULTS = ("503", "html", "empty", "500", "busy", "spike", "quota", "soap", "429", "reset", "lost")
 
 
 @dataclass

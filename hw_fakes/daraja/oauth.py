@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+from typing import Any
 
 from aiohttp import web
 
+from hw_fakes.daraja import checks
 from hw_fakes.daraja.world import World
 
 KEY, SECRET = "fake-consumer-key", "fake-consumer-secret"
@@ -59,6 +61,18 @@ class OAuth:
             return None
         world.note("token", outcome="not accepted", ends=token[-4:])
         return self.refusal(family)
+
+    async def body(self, request: web.Request, family: str) -> dict[str, Any] | web.StreamResponse:
+        """What the routes beside STK begin with: fault, token, a JSON object. Or the answer at once."""
+        world = self._world
+        fault = world.knobs.faults.get(family)
+        if fault and not (fault == "lost" and family in ("status", "reversal", "b2c")):
+            world.note(family, outcome=f"fault {fault}")
+            return world.fault(fault, request)
+        if refusal := self.check(request, "other"):
+            return refusal
+        body = await checks.read_body(request)
+        return body or world.error(400, "400.002.05", "Invalid Request Payload")
 
     def refusal(self, family: str) -> web.Response:
         world = self._world

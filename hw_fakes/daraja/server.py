@@ -16,7 +16,11 @@ from hw_fakes.daraja.control import Control
 from hw_fakes.daraja.knobs import Knobs, snake
 from hw_fakes.daraja.life import Life
 from hw_fakes.daraja.oauth import KEY, SECRET, OAuth
+from hw_fakes.daraja.phone import PhonePage
 from hw_fakes.daraja.plans import PLANS
+from hw_fakes.daraja.pull import Pull
+from hw_fakes.daraja.qr import Qr
+from hw_fakes.daraja.results import Results
 from hw_fakes.daraja.sender import Sender
 from hw_fakes.daraja.stk import Stk
 from hw_fakes.daraja.world import Push, World
@@ -52,6 +56,9 @@ class FakeDaraja:
         self._sender = Sender(self.world)
         self._c2b = C2b(self.world, self.oauth, self._sender)
         self._stk = Stk(self.world, self.oauth, Life(self.world, self._sender, self._c2b))
+        self._results = Results(self.world, self.oauth, self._sender)
+        self._pull = Pull(self.world, self.oauth)
+        self._qr = Qr(self.world, self.oauth)
         self.url = ""
 
     async def __aenter__(self) -> FakeDaraja:
@@ -61,11 +68,18 @@ class FakeDaraja:
             "/mpesa/stkpushquery/v1/query": self._stk.query,
             "/mpesa/c2b/v2/registerurl": self._c2b.register,
             "/mpesa/c2b/v2/simulate": self._c2b.simulate,
+            "/pulltransactions/v1/register": self._pull.register,
+            "/pulltransactions/v1/query": self._pull.query,
+            "/mpesa/transactionstatus/v1/query": self._results.status,
+            "/mpesa/reversal/v1/request": self._results.reversal,
+            "/mpesa/b2c/v3/paymentrequest": self._results.b2c,
+            "/mpesa/qrcode/v1/generate": self._qr.generate,
         }
         app.router.add_get("/oauth/v1/generate", self.oauth.generate)
         for path, handler in posts.items():
             app.router.add_post(path, handler)
         Control(self).add_to(app)
+        PhonePage(self).add_to(app)
         await self._sender.open()
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
         await self._runner.setup()

@@ -41,6 +41,8 @@ class Interpreter:
         status: Callable[[int], int],
         kick: Callable[[], None] = lambda: None,
         finished: Callable[[], None] = lambda: None,
+        began: Callable[[], None] = lambda: None,
+        automatic: Callable[[int | None], None] = lambda enabled: None,
     ) -> None:
         self.paper = paper
         self.problems: list[str] = []
@@ -48,6 +50,9 @@ class Interpreter:
         self._status = status
         self._kick = kick
         self._finished = finished
+        self._began = began
+        # GS a n; None for ESC @, after which the printer's switches count again.
+        self._automatic = automatic
         self._style = Style()
         self._line = Line()
         self._qr = {"size": 3, "level": "L", "data": b""}
@@ -91,6 +96,8 @@ class Interpreter:
         if command == "@":
             self._style = Style()
             self._line = Line()
+            self._automatic(None)
+            self._began()
         elif command == "!":
             mode = yield
             style.small, style.bold = bool(mode & 1), bool(mode & 8)
@@ -165,7 +172,9 @@ class Interpreter:
             self._answer(b"\x02")
         elif command == "k":
             yield from self._barcode()
-        elif command in "hwHfLWaxbT":
+        elif command == "a":
+            self._automatic((yield))
+        elif command in "hwHfLWxbT":
             yield
             if command in "LW":
                 yield

@@ -55,11 +55,14 @@ Item = Line | QrMark | Picture | Feed
 
 @dataclass(slots=True)
 class Slip:
-    """One piece of paper, from cut to cut. `raw` are the bytes that made it."""
+    """One piece of paper, from cut to cut. `raw` are the bytes that made it; `began` is when its ESC @
+    was worked off, by the loop's (monotonic) clock."""
 
     items: list[Item] = field(default_factory=list)
     raw: bytes = b""
     cut: bool = False
+    began: float | None = None
+    ended: float | None = None
 
     def text(self, columns: int = 42) -> str:
         """Lines as they stand on the paper; a QR by its content."""
@@ -84,12 +87,20 @@ class Slip:
 
 @dataclass(slots=True)
 class Paper:
-    """The roll: finished slips, and the one that still hangs in the printer."""
+    """The roll: finished slips, and the one that still hangs in the printer. `scraps`: beginnings that
+    a power cut left on the paper, in front of what came next."""
 
     slips: list[Slip] = field(default_factory=list)
     open: Slip = field(default_factory=Slip)
+    scraps: list[Slip] = field(default_factory=list)
 
     def cut(self) -> None:
         self.open.cut = True
         self.slips.append(self.open)
+        self.open = Slip()
+
+    def scrap(self) -> None:
+        """The printer forgets what it was printing; the paper does not."""
+        if self.open.items:
+            self.scraps.append(self.open)
         self.open = Slip()

@@ -1,46 +1,44 @@
-"""The printer as a peer on a pty: paper roll, cover, cutter, buffer, drawer, and the faults of its wire."""
+"""The printer as a peer on a pty or TCP: paper roll, cover, cutter, buffer, head, drawer, power."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import tty
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from hw_fakes.printer.interpreter import Interpreter
+from hw_fakes.printer.line import PrinterLine, Wire
 from hw_fakes.printer.paper import Feed, Item, Line, Paper, Picture, QrMark, Slip
 
-READ_BYTES = 4096
+__all__ = ["FakePrinter", "Wire"]
+
 DOTS_PER_MM = 8
 LINE_DOTS = 30
+ENDLESS_MM = 1e9
 XON, XOFF = b"\x11", b"\x13"
 
 
-@dataclass(slots=True)
-class Wire:
-    """Faults of the line. `baud` paces what the printer takes; None: as fast as it comes."""
-
-    baud: int | None = None
-    one_byte: bool = False
-    lose_every: int = 0
-    noise: float = 0.0
-    delay_s: float = 0.0
-
-
 class FakePrinter:
-    """Async context manager. Speaks ESC/POS to whoever opens `device_path`."""
+    """Async context manager. Speaks ESC/POS to whoever opens `device_path`.
+
+    `on_plug` is told where it is, None when it is unplugged, as udev would name and forget it.
+    `asb`: what its switches say about automatic status back, in the bits of GS a. `speed_mm_s`: how
+    fast its head goes; None: at once. `tcp_port`: on this loopback port (0: any) instead of a pty.
+    """
 
     def __init__(
         self,
         *,
         on_slip: Callable[[Slip], None] | None = None,
-        roll_mm: float = 1e9,
+        on_plug: Callable[[str | None], None] | None = None,
+        roll_mm: float = ENDLESS_MM,
         buffer_bytes: int = 1 << 20,
         xonxoff: bool = False,
         wire: Wire | None = None,
         seed: int = 1,
+        asb: int = 0,
+        speed_mm_s: float | None = None,
+        tcp_port: int | None = None,
     ) -> None:
         self.paper = Paper()
         self.roll_mm = roll_mm
@@ -48,32 +46,47 @@ class FakePrinter:
         self.near_end_mm = 100.0
         self.cover_open = False
         self.cutter_jammed = False
+        self.error = False
+        self.held_offline = False
+        # It works, but does not say a word; or not to GS r and GS ( H, as cheap ones do.
         self.silent = False
+        self.confirms = True
+        # Answers to GS ( H carry another number than they should.
+        self.wrong_ids = False
         self.powered = True
         self.drawer_open = False
         self.drawer_kicks = 0
+        # What came when its buffer was full, and when it had no power.
         self.lost_bytes = 0
-        self.device_path = ""
-        self.wire = wire or Wire()
+        self.ignored_bytes = 0
+        self.asb_switch = self._asb = asb
+        self.speed_mm_s = speed_mm_s
+        self._told = b""
         self._buffer_bytes = buffer_bytes
         self._xonxoff = xonxoff
+        self._tcp = tcp_port is not None
         self._held_off = False
-        self._random = random.Random(seed)
-        self._count = 0
-        self._master = -1
-        self._slave = -1
         self._real = bytearray()
         self._held = bytearray()
         self._measured = 0
         self._stalled = False
-        self._paced: asyncio.TimerHandle | None = None
+        self._head: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
         self._on_slip = on_slip
+        self._on_plug = on_plug
+        chance = random.Random(seed)
+        self._line = PrinterLine(wire or Wire(), chance, self._take, self._room, tcp_port=tcp_port)
         self._interpreter = self._new_interpreter()
 
     def _new_interpreter(self) -> Interpreter:
         return Interpreter(
-            self.paper, self._answer, status=self._status, kick=self._kick, finished=self._slip
+            self.paper,
+            self._confirm,
+            status=self._status,
+            kick=self._kick,
+            finished=self._slip,
+            began=self._began,
+            automatic=self._automatic,
         )
 
     async def __aenter__(self) -> FakePrinter:
@@ -87,38 +100,53 @@ class FakePrinter:
     def problems(self) -> list[str]:
         return self._interpreter.problems
 
+    @property
+    def wire(self) -> Wire:
+        return self._line.wire
+
+    @property
+    def device_path(self) -> str:
+        return self._line.device_path
+
     # --- the world around it ----------------------------------------------------------------------
 
+    @property
+    def plugged(self) -> bool:
+        return self._line.plugged
+
     def plug(self) -> None:
-        """On a fresh pty, whose path may be another than before."""
-        self._master, self._slave = os.openpty()
-        # The slave stays open here, or the master would see a hang-up whenever the till closes it.
-        tty.setraw(self._slave)
-        os.set_blocking(self._master, False)
-        self.device_path = os.ttyname(self._slave)
-        asyncio.get_running_loop().add_reader(self._master, self._readable)
+        """On a fresh pty, whose path may be another than before; or on the same TCP port."""
+        if not self.plugged:
+            self._line.plug()
+            if self._on_plug is not None:
+                self._on_plug(self.device_path)
 
     def unplug(self) -> None:
-        if self._master < 0:
-            return
-        if self._paced is not None:
-            self._paced.cancel()
-        asyncio.get_running_loop().remove_reader(self._master)
-        os.close(self._master)
-        os.close(self._slave)
-        self._master = self._slave = -1
+        if self._head is not None:
+            self._head.cancel()
+            self._head = None
+        if self.plugged and self._on_plug is not None:
+            self._on_plug(None)
+        self._line.unplug()
+
+    def reset_link(self) -> None:
+        """TCP: the connection is gone, the printer is not."""
+        self._line.reset()
 
     def close(self) -> None:
         """As `unplug`, for contextlib.closing."""
         self.unplug()
 
     def power_cut(self) -> None:
-        """What was printed stays; what was in the buffer is gone."""
+        """What was printed stays on the paper; what was in the buffer is gone, and every setting."""
         self._held.clear()
         self._real.clear()
+        self.paper.scrap()
         self._interpreter = self._new_interpreter()
-        self.paper.open = Slip()
         self._measured = 0
+        self._asb, self._told = self.asb_switch, b""
+        self._held_off = self._stalled = False
+        self._line.reset()
 
     def power_off(self) -> None:
         """Until `power_on` it hears nothing and says nothing."""
@@ -127,38 +155,78 @@ class FakePrinter:
 
     def power_on(self) -> None:
         self.powered = True
+        self._moved()
 
     def open_cover(self) -> None:
         self.cover_open = True
+        self._moved()
 
     def close_cover(self) -> None:
         self.cover_open = False
-        self._work()
+        self._moved()
 
     @property
     def paper_out(self) -> bool:
         return self.used_mm >= self.roll_mm
 
+    @property
+    def held_bytes(self) -> int:
+        """What is in its buffer."""
+        return len(self._held)
+
+    @property
+    def near_end(self) -> bool:
+        return self.roll_mm - self.used_mm < self.near_end_mm
+
     def remove_paper(self) -> None:
         self.roll_mm = 0.0
+        self._moved()
 
-    def load_paper(self, roll_mm: float = 1e9) -> None:
+    def load_paper(self, roll_mm: float = ENDLESS_MM) -> None:
         self.roll_mm = roll_mm
         self.used_mm = 0.0
-        self._work()
+        self._moved()
 
-    def jam_cutter(self) -> None:
-        self.cutter_jammed = True
+    def jam_cutter(self, jammed: bool = True) -> None:
+        self.cutter_jammed = jammed
+        self._moved()
+
+    def go_offline(self, offline: bool = True) -> None:
+        """By its own button, for no reason it has a bit for."""
+        self.held_offline = offline
+        self._moved()
+
+    def fail(self, failed: bool = True) -> None:
+        """An error that only switching it off ends."""
+        self.error = failed
+        self._moved()
 
     def close_drawer(self) -> None:
         self.drawer_open = False
+        self._moved()
+
+    def pull_drawer(self) -> None:
+        """Opened with a key."""
+        self.drawer_open = True
+        self._moved()
+
+    @property
+    def stalled(self) -> bool:
+        return self._stalled
 
     def stall(self) -> None:
+        """It takes what fits into its buffer, and prints nothing."""
         self._stalled = True
 
     def resume(self) -> None:
         self._stalled = False
-        self._work()
+        self._moved()
+
+    def stick(self, stuck: bool = True) -> None:
+        """The line stalls, in the middle of whatever is under way."""
+        self.wire.stuck = stuck
+        if not stuck:
+            self._line.listen()
 
     async def wait_for_slips(self, count: int, timeout: float) -> list[Slip]:
         """The first `count` slips, when they are out. TimeoutError otherwise."""
@@ -172,69 +240,51 @@ class FakePrinter:
 
     @property
     def offline(self) -> bool:
-        return self.cover_open or self.paper_out or self.cutter_jammed or self._stalled
+        return (
+            self.cover_open
+            or self.paper_out
+            or self.cutter_jammed
+            or self.error
+            or self.held_offline
+        )
 
-    def _readable(self) -> None:
-        # At a baud rate a tenth of a second's worth of bytes at a time; the pty holds the rest back.
-        baud = self.wire.baud
-        limit = READ_BYTES if baud is None else max(1, baud // 10 // 50)
-        if self.wire.one_byte:
-            limit = 1
-        if self._xonxoff and self._held_off and len(self._held) > self._buffer_bytes - 64:
-            # What was under way when XOFF was said stays in the adapter until there is room.
-            asyncio.get_running_loop().remove_reader(self._master)
-            return
+    def _moved(self) -> None:
+        """Something about it has changed: it may go on, and tells, if it was asked to."""
+        self._work()
+        self._tell()
+
+    def _room(self) -> int:
+        """How many bytes it takes off the line now. Only flow control keeps what does not fit."""
+        if self._tcp:
+            return self._buffer_bytes - len(self._held)
         if self._xonxoff:
-            limit = min(limit, 32)
-        try:
-            data = os.read(self._master, limit)
-        except BlockingIOError:
-            return
-        except OSError:
-            self.unplug()
-            return
-        if baud is not None:
-            loop = asyncio.get_running_loop()
-            loop.remove_reader(self._master)
-            self._paced = loop.call_later(len(data) * 10 / baud, self._listen_again)
-        if self.powered:
-            self._take(self._lossy(data))
-
-    def _listen_again(self) -> None:
-        self._paced = None
-        if self._master >= 0:
-            asyncio.get_running_loop().add_reader(self._master, self._readable)
-
-    def _lossy(self, data: bytes) -> bytes:
-        if not self.wire.lose_every:
-            return data
-        kept = bytearray()
-        for byte in data:
-            self._count += 1
-            if self._count % self.wire.lose_every:
-                kept.append(byte)
-        return bytes(kept)
+            full = self._held_off and len(self._held) > self._buffer_bytes - 64
+            return 0 if full else 32
+        return 1 << 16
 
     def _take(self, data: bytes) -> None:
+        if not self.powered:
+            self.ignored_bytes += len(data)
+            return
         self._held += self._real_time(data)
         over = len(self._held) - self._buffer_bytes
         if over > 0:
             self.lost_bytes += over
             del self._held[self._buffer_bytes :]
         self._work()
-        self._flow()
 
     def _flow(self) -> None:
-        if not self._xonxoff or self._master < 0:
+        if self._tcp and self._room() > 0:
+            self._line.listen()
+        if not self._xonxoff:
             return
         if not self._held_off and len(self._held) > self._buffer_bytes // 2:
             self._held_off = True
-            os.write(self._master, XOFF)
+            self._line.put_now(XOFF)
         elif self._held_off and len(self._held) < self._buffer_bytes // 4:
             self._held_off = False
-            os.write(self._master, XON)
-            if self._paced is None:
-                self._listen_again()
+            self._line.put_now(XON)
+            self._line.listen()
 
     def _real_time(self, data: bytes) -> bytes:
         """DLE EOT n is answered as it arrives, whatever else is in the buffer."""
@@ -259,7 +309,7 @@ class FakePrinter:
         return bytes(passed)
 
     def _work(self) -> None:
-        while self._held and not self.offline:
+        while self._held and not (self.offline or self._stalled or self._head is not None):
             byte = bytes(self._held[:1])
             del self._held[:1]
             self._interpreter.feed(byte)
@@ -269,46 +319,81 @@ class FakePrinter:
     def _roll(self) -> None:
         """Paper goes by as it is printed; at the roll's end the printer stops in the middle of a slip."""
         items = self.paper.open.items
+        before = self.near_end, self.paper_out
+        height = 0.0
         while self._measured < len(items):
-            self.used_mm += _height_mm(items[self._measured])
+            height += _height_mm(items[self._measured])
             self._measured += 1
         if not items:
             self._measured = 0
+        self.used_mm += height
+        if before != (self.near_end, self.paper_out):
+            self._tell()
+        if self.speed_mm_s is not None and height:
+            loop = asyncio.get_running_loop()
+            self._head = loop.call_later(height / self.speed_mm_s, self._head_is_there)
+
+    def _head_is_there(self) -> None:
+        self._head = None
+        self._work()
+
+    # --- what it says --------------------------------------------------------------------------------
 
     def _status(self, which: int) -> int:
-        near = self.roll_mm - self.used_mm < self.near_end_mm
         if which < 0x100:  # GS r 1
-            return (0x03 if near else 0) | (0x0C if self.paper_out else 0)
+            return (0x03 if self.near_end else 0) | (0x0C if self.paper_out else 0)
         if which == 0x104:
-            return 0x12 | (0x0C if near else 0) | (0x60 if self.paper_out else 0)
+            return 0x12 | (0x0C if self.near_end else 0) | (0x60 if self.paper_out else 0)
         if which == 0x103:
-            return 0x12 | (0x08 if self.cutter_jammed else 0)
+            return 0x12 | (0x08 if self.cutter_jammed else 0) | (0x20 if self.error else 0)
         if which == 0x102:
             cover = 0x04 if self.cover_open else 0
-            return 0x12 | cover | (0x20 if self.paper_out else 0)
+            return 0x12 | cover | (0x20 if self.paper_out else 0) | (0x40 if self.error else 0)
         if which == 0x101:
             return 0x12 | (0x08 if self.offline else 0) | (0 if self.drawer_open else 0x04)
         return 0x12
 
-    def _answer(self, data: bytes) -> None:
-        if self.silent or not self.powered or self._master < 0:
-            return
-        if self._random.random() < self.wire.noise:
-            data = bytes([0xF0 | self._random.randrange(16)]) + data
-        if self.wire.delay_s:
-            asyncio.get_running_loop().call_later(self.wire.delay_s, self._put, data)
-        else:
-            self._put(data)
+    def _automatic(self, enabled: int | None) -> None:
+        self._asb = self.asb_switch if enabled is None else enabled
+        if enabled:
+            self._told = b""
+            self._tell()
 
-    def _put(self, data: bytes) -> None:
-        if self._master >= 0:
-            os.write(self._master, data)
+    def _tell(self) -> None:
+        """Automatic status back: four bytes when something has changed that it is to tell of."""
+        if not self._asb:
+            return
+        first = 0x10 | (0x08 if self.offline else 0) | (0 if self.drawer_open else 0x04)
+        first |= 0x20 if self.cover_open else 0
+        errors = (0x08 if self.cutter_jammed else 0) | (0x20 if self.error else 0)
+        paper = (0x03 if self.near_end else 0) | (0x0C if self.paper_out else 0)
+        packet = bytes([first, errors, paper, 0x0F])
+        if packet != self._told:
+            self._told = packet
+            self._answer(packet)
+
+    def _confirm(self, data: bytes) -> None:
+        """What is answered when the printer gets there: GS r, GS ( H, GS I."""
+        if self.wrong_ids and len(data) == 7:
+            data = data[:2] + bytes(byte ^ 0x01 for byte in data[2:6]) + data[6:]
+        if self.confirms:
+            self._answer(data)
+
+    def _answer(self, data: bytes) -> None:
+        if not self.silent and self.powered:
+            self._line.put(data)
 
     def _kick(self) -> None:
         self.drawer_open = True
         self.drawer_kicks += 1
+        self._tell()
+
+    def _began(self) -> None:
+        if self.paper.open.began is None:
+            self.paper.open.began = asyncio.get_running_loop().time()
 
     def _slip(self) -> None:
+        self.paper.slips[-1].ended = asyncio.get_running_loop().time()
         if self._on_slip is not None:
             self._on_slip(self.paper.slips[-1])
         self._changed.set()

@@ -21,6 +21,8 @@ import aiohttp
 from gateway.store.database import open_database
 from hw_fakes.cloud.server import FakeCloud
 from hw_fakes.printer.peer import FakePrinter
+from tests.bench import counter
+from tests.bench.figures import milliseconds, quantile
 from tests.support.backlog import fill
 from tests.support.daemon import Daemon
 from tests.support.shop import TOKENS, TillClient, a_sale
@@ -29,14 +31,6 @@ STRAIGHT = 400
 THROUGH = 400
 PER_LOAD = 640
 WAITING = 50_000
-
-
-def quantile(values: list[float], part: float) -> float:
-    return sorted(values)[min(len(values) - 1, int(len(values) * part))]
-
-
-def milliseconds(values: list[float]) -> str:
-    return f"p50 {quantile(values, 0.5) * 1e3:6.2f} ms   p99 {quantile(values, 0.99) * 1e3:6.2f} ms"
 
 
 def rss_mb(pid: int) -> float:
@@ -223,6 +217,10 @@ async def main() -> None:
             await backlog(full, session)
         if await daemon.stop() != 0:
             sys.exit(daemon.log()[-2000:])
+        paper = Path(folder) / "counter"
+        paper.mkdir()
+        if not await counter.main(paper):
+            sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -4,73 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from gateway.store import events, print_jobs
-from hw_fakes.printer.paper import Slip
 from hw_fakes.printer.peer import FakePrinter, Wire
 from hw_fakes.vscu.unit import UnitControl
-from tests.support.shop import TOKENS, OpenShop, a_sale, make_settings, open_shop
-
-FAST = {"stale_minutes": 0, "failover_s": 0}
-
-
-def settings_for(
-    shop_dir: Path, unit: UnitControl, ports: dict[str, dict[str, Any]], **more: Any
-) -> Any:
-    printing = {**FAST, **more.pop("printing", {})}
-    first = next(iter(ports))
-    return make_settings(
-        shop_dir,
-        unit.url,
-        tills=[{"id": till, "printer": first} for till in TOKENS],
-        printers={name: {"baud": 115200, **part} for name, part in ports.items()},
-        printing=printing,
-        **more,
-    )
-
-
-def one(printer: FakePrinter, **more: Any) -> dict[str, dict[str, Any]]:
-    return {"counter": {"port": printer.device_path, **more}}
-
-
-async def states(shop: OpenShop) -> list[tuple[str, str]]:
-    rows = await shop.gateway.db.read(
-        lambda conn: conn.execute("SELECT kind, state FROM print_job ORDER BY id").fetchall()
-    )
-    return [(row[0], row[1]) for row in rows]
-
-
-async def until(shop: OpenShop, *wanted: tuple[str, str], within: float = 60) -> None:
-    """Waits, by the store's own news, until the jobs are so."""
-    async with asyncio.timeout(within):
-        while True:
-            news = asyncio.ensure_future(shop.gateway.db.changed())
-            if await states(shop) == list(wanted):
-                news.cancel()
-                return
-            await news
-
-
-async def problem_is(shop: OpenShop, part: str) -> None:
-    """Waits until the status says so."""
-    async with asyncio.timeout(60):
-        while True:
-            status = await shop.till().request("GET", "/v1/status")
-            if part in (status.json["printing"]["printers"][0]["reason"] or ""):
-                return
-
-
-def originals(slips: list[Slip]) -> list[str]:
-    """The receipt numbers of slips that are no copies."""
-    texts = [slip.text() for slip in slips]
-    return [
-        next(line for line in text.splitlines() if line.startswith("CU INVOICE NO."))
-        for text in texts
-        if "COPY" not in text
-    ]
+from tests.support.printers import (
+    BLOCKED,
+    PRINTED,
+    UNCONFIRMED,
+    begun,
+    one,
+    originals,
+    problem_is,
+    settings_for,
+    states,
+    until,
+)
+from tests.support.shop import TOKENS, a_sale, open_shop
 
 
 async def test_paper_runs_out_in_mid_receipt_and_it_goes_on_with_a_new_roll(
@@ -86,7 +38,7 @@ async def test_paper_runs_out_in_mid_receipt_and_it_goes_on_with_a_new_roll(
             assert (await shop.till().sell("next", a_sale())).status == 201
             printer.load_paper()
             await printer.wait_for_slips(2, 30)
-            await until(shop, ("ORIGINAL", "PRINTED"), ("ORIGINAL", "PRINTED"))
+            await until(shop, PRINTED, PRINTED)
         numbers = originals(printer.paper.slips)
     assert len(set(numbers)) == len(numbers) == 2
 
@@ -99,9 +51,9 @@ async def test_the_cover_is_opened_before_and_in_mid_receipt(
         async with open_shop(settings_for(shop_dir, unit, one(printer))) as shop:
             assert (await shop.till().sell("key", a_sale())).status == 201
             await problem_is(shop, "cover")
-            await until(shop, ("ORIGINAL", "BLOCKED"))
+            await until(shop, BLOCKED)
             printer.close_cover()
-            await until(shop, ("ORIGINAL", "PRINTED"))
+            await until(shop, PRINTED)
         assert len(originals(printer.paper.slips)) == 1
 
 
@@ -117,15 +69,14 @@ async def test_a_cable_pulled_in_mid_receipt_and_put_back_on_another_port(
         async with open_shop(settings_for(shop_dir, unit, ports)) as shop:
             assert (await shop.till().sell("one", a_sale())).status == 201
             assert (await shop.till().sell("two", a_sale())).status == 201
-            while not printer.paper.open.items:
-                await asyncio.sleep(0.01)
+            await begun(printer)
             printer.unplug()
-            await until(shop, ("ORIGINAL", "UNCONFIRMED"), ("ORIGINAL", "BLOCKED"))
+            await until(shop, UNCONFIRMED, BLOCKED)
             printer.power_cut()
             printer.plug()
             link.unlink()
             link.symlink_to(printer.device_path)
-            await until(shop, ("ORIGINAL", "UNCONFIRMED"), ("ORIGINAL", "PRINTED"))
+            await until(shop, UNCONFIRMED, PRINTED)
             asked = (await shop.till().request("GET", "/v1/print-jobs")).json["jobs"]
             assert [job["state"] for job in asked] == ["UNCONFIRMED"]
             # The cashier looks: it did not come out. What is printed now is a copy.
@@ -134,7 +85,7 @@ async def test_a_cable_pulled_in_mid_receipt_and_put_back_on_another_port(
             assert answer.json["kind"] == "COPY"
             again = await shop.till().request("POST", path, json={"cameOut": False})
             assert (again.status, again.json["code"]) == (409, "PRINT_JOB_SETTLED")
-            await until(shop, ("ORIGINAL", "DROPPED"), ("ORIGINAL", "PRINTED"), ("COPY", "PRINTED"))
+            await until(shop, ("ORIGINAL", "DROPPED"), PRINTED, ("COPY", "PRINTED"))
             told = await shop.gateway.db.read(lambda c: events.of_kind(c, "print.decided"))
             assert [(event.data["said"], event.data["who"]) for event in told] == [
                 ("lost", "till-1")
@@ -147,13 +98,12 @@ async def test_the_printers_power_is_cut_while_it_prints(unit: UnitControl, shop
     async with FakePrinter(wire=Wire(baud=9600)) as printer:
         async with open_shop(settings_for(shop_dir, unit, one(printer, baud=9600))) as shop:
             assert (await shop.till().sell("one", a_sale())).status == 201
-            while not printer.paper.open.items:
-                await asyncio.sleep(0.01)
+            await begun(printer)
             printer.power_off()
-            await until(shop, ("ORIGINAL", "UNCONFIRMED"))
+            await until(shop, UNCONFIRMED)
             printer.power_on()
             assert (await shop.till().sell("two", a_sale())).status == 201
-            await until(shop, ("ORIGINAL", "UNCONFIRMED"), ("ORIGINAL", "PRINTED"))
+            await until(shop, UNCONFIRMED, PRINTED)
         assert len(originals(printer.paper.slips)) == 1
 
 
@@ -165,10 +115,10 @@ async def test_a_printer_that_answers_nothing_is_sent_nothing(
         async with open_shop(settings_for(shop_dir, unit, one(printer))) as shop:
             assert (await shop.till().sell("key", a_sale())).status == 201
             await problem_is(shop, "no answer")
-            await until(shop, ("ORIGINAL", "BLOCKED"))
+            await until(shop, BLOCKED)
             assert printer.paper.slips == []
             printer.silent = False
-            await until(shop, ("ORIGINAL", "PRINTED"))
+            await until(shop, PRINTED)
 
 
 async def test_a_printer_that_cannot_answer_is_unconfirmed_by_setting(
@@ -179,7 +129,7 @@ async def test_a_printer_that_cannot_answer_is_unconfirmed_by_setting(
         ports = one(printer, confirm="none")
         async with open_shop(settings_for(shop_dir, unit, ports)) as shop:
             await shop.till().sell("key", a_sale())
-            await until(shop, ("ORIGINAL", "UNCONFIRMED"))
+            await until(shop, UNCONFIRMED)
             assert len(printer.paper.slips) == 1
 
 
@@ -193,7 +143,7 @@ async def test_eight_tills_on_one_printer_at_9600_baud(unit: UnitControl, shop_d
             assert {reply.status for reply in replies} == {201}
             assert len(printer.paper.slips) < 8
             await printer.wait_for_slips(8, 90)
-            await until(shop, *[("ORIGINAL", "PRINTED")] * 8)
+            await until(shop, *[PRINTED] * 8)
         numbers = originals(printer.paper.slips)
     assert len(set(numbers)) == 8
     assert numbers == sorted(numbers)
@@ -212,7 +162,7 @@ async def test_its_slips_come_out_at_the_next_printer_with_a_banner(
             assert (await shop.till().sell("key", a_sale())).status == 201
             (slip,) = await three.wait_for_slips(1, 30)
             assert "FOR TILL 2" in slip.text()
-            await until(shop, ("ORIGINAL", "PRINTED"))
+            await until(shop, PRINTED)
             two.load_paper()
             while True:
                 status = await shop.till().request("GET", "/v1/status")
@@ -238,7 +188,7 @@ async def test_slips_of_an_outage_wait_for_a_tap(unit: UnitControl, shop_dir: Pa
             assert printer.paper.slips == []
             released = await shop.till().request("POST", "/v1/print-jobs/2/release")
             assert released.status == 200
-            await until(shop, ("ORIGINAL", "HELD"), ("ORIGINAL", "PRINTED"), ("ORIGINAL", "HELD"))
+            await until(shop, ("ORIGINAL", "HELD"), PRINTED, ("ORIGINAL", "HELD"))
             dropped = await shop.till().request("POST", "/v1/print-jobs/1/drop")
             assert dropped.json["state"] == "DROPPED"
         assert len(originals(printer.paper.slips)) == 1
@@ -253,7 +203,7 @@ async def test_a_bad_wire_still_prints_once(unit: UnitControl, shop_dir: Path, w
     async with FakePrinter(wire=wire) as printer:
         async with open_shop(settings_for(shop_dir, unit, one(printer))) as shop:
             assert (await shop.till().sell("key", a_sale())).status == 201
-            await until(shop, ("ORIGINAL", "PRINTED"))
+            await until(shop, PRINTED)
         assert len(originals(printer.paper.slips)) == 1
 
 
@@ -266,12 +216,11 @@ async def test_a_printer_with_a_small_buffer_says_not_so_fast(
         ports = one(printer, flow="xonxoff", confirm="process-id")
         async with open_shop(settings_for(shop_dir, unit, ports)) as shop:
             assert (await shop.till().sell("long", sale)).status == 201
-            while not printer.paper.open.items:
-                await asyncio.sleep(0.01)
+            await begun(printer)
             printer.stall()
             await problem_is(shop, "holds its line")
             printer.resume()
-            await until(shop, ("ORIGINAL", "PRINTED"))
+            await until(shop, PRINTED)
         assert printer.lost_bytes == 0
         (slip,) = printer.paper.slips
         assert "Item number 299" in slip.text()
@@ -284,53 +233,13 @@ async def test_a_gateway_that_ends_in_mid_print_asks_afterwards(
         settings = settings_for(shop_dir, unit, one(printer))
         async with open_shop(settings) as shop:
             await shop.till().sell("key", a_sale())
-            await until(shop, ("ORIGINAL", "PRINTED"))
+            await until(shop, PRINTED)
             await shop.gateway.db.write(lambda conn: print_jobs.mark(conn, 1, "SENDING", at=0))
         async with open_shop(settings) as shop:
-            assert await states(shop) == [("ORIGINAL", "UNCONFIRMED")]
+            assert await states(shop) == [UNCONFIRMED]
             path = "/v1/print-jobs/1/answer"
             answer = await shop.till().request("POST", path, json={"cameOut": True})
             assert answer.json["state"] == "PRINTED"
-        assert len(printer.paper.slips) == 1
-
-
-async def test_the_drawer_opens_with_cash_only_and_alone_is_an_event(
-    unit: UnitControl, shop_dir: Path
-) -> None:
-    async with FakePrinter() as printer:
-        ports = one(printer, drawer_pin=2)
-        async with open_shop(settings_for(shop_dir, unit, ports)) as shop:
-            till = shop.till()
-            card = [{"method": "CARD", "amount": "297.00"}]
-            await till.sell("card", a_sale(payments=card))
-            await until(shop, ("ORIGINAL", "PRINTED"))
-            assert printer.drawer_kicks == 0
-            await till.sell("cash", a_sale())
-            await until(shop, ("ORIGINAL", "PRINTED"), ("ORIGINAL", "PRINTED"))
-            assert printer.drawer_kicks == 1
-            printer.close_drawer()
-            opened = await till.request("POST", "/v1/devices/counter/drawer")
-            assert opened.status == 200
-            # Answered when the pulse is on the line; the drawer moves a moment later.
-            async with asyncio.timeout(30):
-                while printer.drawer_kicks < 2:
-                    await asyncio.sleep(0.01)
-            asked = await shop.gateway.db.read(lambda c: events.of_kind(c, "drawer.asked"))
-            assert [event.till_id for event in asked] == ["till-1"]
-            printer.open_cover()
-            refused = await till.request("POST", "/v1/devices/counter/drawer")
-            assert (refused.status, refused.json["code"]) == (503, "DEVICE_PROBLEM")
-            assert (await till.request("POST", "/v1/devices/none/drawer")).status == 404
-
-
-async def test_a_drawer_opened_by_hand_is_seen(unit: UnitControl, shop_dir: Path) -> None:
-    async with FakePrinter() as printer:
-        ports = one(printer, drawer_pin=2)
-        async with open_shop(settings_for(shop_dir, unit, ports)) as shop:
-            printer.drawer_open = True
-            async with asyncio.timeout(30):
-                while not (
-                    told := await shop.gateway.db.read(lambda c: events.of_kind(c, "drawer.opened"))
-                ):
-                    await shop.gateway.db.changed()
-            assert told[0].data == {"printer": "counter", "withSale": False}
+            await shop.till().sell("next", a_sale())
+            await until(shop, PRINTED, PRINTED)
+        assert len(originals(printer.paper.slips)) == len(printer.paper.slips) == 2

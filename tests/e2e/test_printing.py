@@ -2,47 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
 from pathlib import Path
 
-from gateway.settings import Settings
-from gateway.store import print_jobs
 from hw_fakes.printer.peer import FakePrinter
 from hw_fakes.printer.render import to_png
 from hw_fakes.vscu.unit import UnitControl
 from tests.conftest import need_tool
-from tests.support.shop import TOKENS, OpenShop, a_sale, make_settings, open_shop
-
-
-def settings_for(
-    shop_dir: Path, unit: UnitControl, printer: FakePrinter, **more: object
-) -> Settings:
-    return make_settings(
-        shop_dir,
-        unit.url,
-        tills=[{"id": till, "printer": "counter"} for till in TOKENS],
-        printers={"counter": {"port": printer.device_path, "baud": 115200, **more}},
-    )
-
-
-async def states(shop: OpenShop) -> list[tuple[str, str]]:
-    rows = await shop.gateway.db.read(
-        lambda conn: conn.execute("SELECT kind, state FROM print_job ORDER BY id").fetchall()
-    )
-    return [(row[0], row[1]) for row in rows]
-
-
-async def settled(shop: OpenShop, count: int) -> list[tuple[str, str]]:
-    """Waits, by the store's own news, until so many jobs have ended."""
-    while True:
-        news = asyncio.ensure_future(shop.gateway.db.changed())
-        found = await states(shop)
-        if sum(state in ("PRINTED", "UNCONFIRMED") for _, state in found) >= count:
-            news.cancel()
-            return found
-        await news
+from tests.support.printers import BLOCKED, PRINTED, one, settings_for, until
+from tests.support.shop import a_sale, open_shop
 
 
 async def test_the_qr_on_paper_decodes_to_the_kra_address(
@@ -50,10 +19,10 @@ async def test_the_qr_on_paper_decodes_to_the_kra_address(
 ) -> None:
     zbarimg = need_tool("zbarimg")
     async with FakePrinter() as printer:
-        async with open_shop(settings_for(shop_dir, unit, printer)) as shop:
+        async with open_shop(settings_for(shop_dir, unit, one(printer))) as shop:
             reply = await shop.till().sell("key", a_sale())
             (slip,) = await printer.wait_for_slips(1, 20)
-            assert await settled(shop, 1) == [("ORIGINAL", "PRINTED")]
+            await until(shop, PRINTED)
         assert printer.problems == []
         picture = tmp_path / "slip.png"
         picture.write_bytes(to_png(slip))
@@ -73,7 +42,7 @@ async def test_the_qr_on_paper_decodes_to_the_kra_address(
 
 async def test_a_second_print_is_a_copy_and_says_so(unit: UnitControl, shop_dir: Path) -> None:
     async with FakePrinter() as printer:
-        async with open_shop(settings_for(shop_dir, unit, printer)) as shop:
+        async with open_shop(settings_for(shop_dir, unit, one(printer))) as shop:
             sale = await shop.till().sell("key", a_sale())
             path = f"/v1/invoices/{sale.json['invoiceId']}/copies"
             first = await shop.till().request("POST", path)
@@ -93,12 +62,12 @@ async def test_a_second_print_is_a_copy_and_says_so(unit: UnitControl, shop_dir:
 async def test_paper_does_not_hold_up_a_sale(unit: UnitControl, shop_dir: Path) -> None:
     async with FakePrinter() as printer:
         printer.open_cover()
-        async with open_shop(settings_for(shop_dir, unit, printer)) as shop:
+        async with open_shop(settings_for(shop_dir, unit, one(printer))) as shop:
             for number in range(3):
                 assert (await shop.till().sell(f"key-{number}", a_sale())).status == 201
             printer.close_cover()
             await printer.wait_for_slips(3, 30)
-            assert {state for _, state in await settled(shop, 3)} <= {"PRINTED", "UNCONFIRMED"}
+            await until(shop, PRINTED, PRINTED, PRINTED)
 
 
 async def test_a_printer_that_is_not_there_waits_and_heals(
@@ -106,45 +75,23 @@ async def test_a_printer_that_is_not_there_waits_and_heals(
 ) -> None:
     link = tmp_path / "printer"
     async with FakePrinter() as printer:
-        settings = settings_for(shop_dir, unit, printer)
-        settings.printers["counter"] = settings.printers["counter"].model_copy(
-            update={"port": str(link)}
-        )
+        settings = settings_for(shop_dir, unit, {"counter": {"port": str(link)}})
         async with open_shop(settings) as shop:
             assert (await shop.till().sell("key", a_sale())).status == 201
-            while await states(shop) != [("ORIGINAL", "BLOCKED")]:
-                await asyncio.sleep(0)
+            await until(shop, BLOCKED)
             status = await shop.till().request("GET", "/v1/status")
             assert status.json["printing"]["printers"][0]["ok"] is False
             link.symlink_to(printer.device_path)
             await printer.wait_for_slips(1, 30)
 
 
-async def test_an_original_on_the_wire_at_a_crash_is_not_printed_again(
-    unit: UnitControl, shop_dir: Path
-) -> None:
-    async with FakePrinter() as printer:
-        settings = settings_for(shop_dir, unit, printer)
-        async with open_shop(settings) as shop:
-            await shop.till().sell("key", a_sale())
-            await printer.wait_for_slips(1, 20)
-            await settled(shop, 1)
-            # As a crash between the last byte and its mark leaves it.
-            await shop.gateway.db.write(lambda conn: print_jobs.mark(conn, 1, "SENDING", at=0))
-        async with open_shop(settings) as shop:
-            assert await states(shop) == [("ORIGINAL", "UNCONFIRMED")]
-            await shop.till().sell("next", a_sale())
-            await printer.wait_for_slips(2, 20)
-        assert len(printer.paper.slips) == 2
-
-
 async def test_the_time_on_the_wire_is_known_and_shown(unit: UnitControl, shop_dir: Path) -> None:
     """Ten bits a byte at 9600 baud: in the event, the status and on the page."""
     async with FakePrinter() as printer:
-        async with open_shop(settings_for(shop_dir, unit, printer, baud=9600)) as shop:
+        async with open_shop(settings_for(shop_dir, unit, one(printer, baud=9600))) as shop:
             await shop.till().sell("key", a_sale())
             (slip,) = await printer.wait_for_slips(1, 20)
-            assert await settled(shop, 1) == [("ORIGINAL", "PRINTED")]
+            await until(shop, PRINTED)
             status = await shop.till().request("GET", "/v1/status")
             said = await shop.gateway.db.read(
                 lambda conn: conn.execute(

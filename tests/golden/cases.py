@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,19 @@ from gateway.domain.invoice import (
     SalesType,
     make_line,
 )
+from gateway.domain.payment import Money, Reason, Source, Tender
 from gateway.domain.receipt import PORTALS, Receipt
 from gateway.domain.report import DayTotals
 from gateway.domain.tax import DEFAULT_RATES
+from gateway.payments.report import day_json, day_of
 from gateway.printing.document import Document
 from gateway.printing.layout import Shop, Slip, receipt_document
 from gateway.printing.notes import note_document, strip_text, with_banner
 from gateway.printing.report_layout import report_document
 from gateway.printing.words import WORDS
+from gateway.store.payment_days import Uncovered
 from tests.support.invoices import an_invoice
+from tests.support.payment_rows import a_payment
 
 FOLDER = Path(__file__).parent / "receipts"
 DOTS = {58: 384, 80: 576}
@@ -177,6 +181,8 @@ def report(kind: str) -> dict[str, Any]:
         "from": "2026-07-07T00:00:00+03:00",
         "to": "2026-07-07T23:59:59+03:00" if kind == "Z" else made,
     }  # fmt: skip
+    if kind == "MPESA":
+        return head | mpesa_day()
     if kind == "PLU":
         rows = (
             ("KE2NTXU0000001", "Bottled soda 500ml", "116.00", "B", "214", "24824.00", "386"),
@@ -203,6 +209,33 @@ def report(kind: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def mpesa_day() -> dict[str, Any]:
+    """Two tills and a customer who paid by himself; every line of the report."""
+    day = day_of(date(2026, 7, 7))
+    at = day.start + 9 * 3_600_000_000
+    paid = dict(money=Money.PAID, paid_at=at, created_at=at, paid_by=Source.CALLBACK)
+    done: dict[str, Any] = paid | {"tender": Tender.COMPLETED_BY_MPESA}
+    rows = [a_payment(n, **done, receipt=f"UG7AB1C{n:02d}D") for n in range(12)]
+    rows += [
+        a_payment(20, **{**done, "paid_by": Source.QUERY}),
+        a_payment(21, **paid, till_id="till-2", receipt="UG7AB1C99D"),
+        a_payment(22, **paid, receipt="UG7AB1C98D", paid_cents=28_000, tender=Tender.REVIEW),
+        a_payment(23, **paid, till_id="till-2", receipt="UG7AB1C97D", tender=Tender.REFUND_DUE),
+        a_payment(24, **{**paid, "paid_by": Source.C2B, "till_id": None, "sale_ref": None},
+                  kind="C2B", receipt="UG7AB1C96D", amount_cents=1_250_000),
+        a_payment(25, **{**done, "created_at": day.start - 1}, receipt="UG7AB1C95D"),
+        a_payment(26, created_at=at, money=Money.NOT_PAID, reason=Reason.CANCELLED),
+        a_payment(27, created_at=at, money=Money.NOT_PAID, reason=Reason.FAILED_FUNDS),
+        a_payment(28, created_at=at, money=Money.REFUSED, reason=Reason.CONFIG, till_id="till-2"),
+        a_payment(29, created_at=at, money=Money.UNKNOWN, tender=Tender.COMPLETED_OTHERWISE),
+        a_payment(30, created_at=at, money=Money.WAITING, till_id="till-2"),
+    ]  # fmt: skip
+    back = a_payment(31, **{**paid, "money": Money.REFUNDED}, receipt="UG7AB1C94D",
+                     tender=Tender.REFUNDED)  # fmt: skip
+    uncovered = [Uncovered("x", "till-1", "POS-000077", "77/81 NS", 29_700)]
+    return day_json([*rows, back], [back], uncovered, day)
+
+
 def a_warning(language: str) -> str:
     view = CeilingView(CeilingState.WARNING, 4 * 3_600_000_000 + 25 * 60_000_000, 81, 75, "A",
                        0, 0, 24 * 3_600_000_000)  # fmt: skip
@@ -219,7 +252,7 @@ def _labels() -> Iterator[Case]:
 
 def _reports() -> Iterator[Case]:
     for paper_mm in (80, 58):
-        for kind in ("X", "Z", "PLU"):
+        for kind in ("X", "Z", "PLU", "MPESA"):
             document = report_document(report(kind), COLUMNS[paper_mm])
             yield Case(f"{kind}-{paper_mm}", document, paper_mm)
     yield Case("Z-sw-58", report_document(report("Z"), 32, "sw"), 58)

@@ -12,8 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.clock import EAT
+from gateway.domain.payment_wire import PulledRow
 from gateway.mpesa import fields
-from gateway.mpesa.messages import parse_c2b, parse_pull, parse_result, parse_stk, read_pull
+from gateway.mpesa.messages import (
+    in_window,
+    parse_c2b,
+    parse_pull,
+    parse_result,
+    parse_stk,
+    read_pull,
+)
 
 DATA = Path(__file__).parents[1] / "data/daraja"
 CALLBACKS = DATA / "callbacks"
@@ -196,8 +204,25 @@ def test_pulled_rows() -> None:
     (row,) = rows
     assert (row.receipt, row.amount_cents, row.phone) == ("yzlyrEsRG1", 16800, "254722000000")
     assert (row.reference, row.kind) == ("37207636392", "c2b-pay-bill-debit")
-    assert row.at == datetime.fromisoformat("2020-08-05T10:13:00+00:00")
+    assert row.at == datetime(2020, 8, 5, 10, 13, tzinfo=EAT)
     assert parse_pull(raw(query["empty"])) == ()
+
+
+def test_the_window_that_was_asked_for_tells_what_the_times_of_pull_mean() -> None:
+    def at(hour: int) -> PulledRow:
+        return PulledRow("UKN0TEST01", 100, None, "", "", datetime(2026, 11, 23, hour, tzinfo=EAT))
+
+    start, end = datetime(2026, 11, 23, 8, tzinfo=EAT), datetime(2026, 11, 23, 16, tzinfo=EAT)
+    nairobi, utc = (at(15), at(12)), (at(6), at(12))
+    assert in_window(nairobi, start, end, utc=True) == (nairobi, False)
+    assert in_window(utc, start, end) == ((at(9), at(15)), True)
+    either = (at(12),)
+    assert in_window(either, start, end) == (either, False)
+    assert in_window(either, start, end, utc=True) == ((at(15),), True)
+    neither = (at(1), at(23))
+    assert in_window(neither, start, end) == (neither, False)
+    no_time = (PulledRow("UKN0TEST01", 100, None, "", "", None),)
+    assert in_window(no_time, start, end) == (no_time, False)
 
 
 def test_a_pulled_row_that_cannot_be_read_hides_no_other_and_proves_no_absence() -> None:

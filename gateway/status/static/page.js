@@ -27,7 +27,8 @@
     "print.queued", "print.printed", "print.blocked", "print.unconfirmed", "print.held", "print.dropped",
     "print.moved", "print.copy", "print.decided", "drawer.opened", "drawer.closed", "capture.unread", "capture.settled",
     "day.closed", "doubt.examined", "doubt.decided", "unit.ahead", "unit.numbering_decided",
-    "outbox.stored", "outbox.parked", "unit.changed"].forEach(function (kind) {
+    "outbox.stored", "outbox.parked", "unit.changed", "payment.changed",
+    "payment.alarm", "payment.unmatched", "checkout.changed"].forEach(function (kind) {
     source.addEventListener(kind, refresh);
   });
   source.onopen = refresh;

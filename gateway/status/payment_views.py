@@ -1,0 +1,272 @@
+"""What the payments' pages and the status show of M-Pesa, read from the store. Phones masked, no names."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from gateway.clock import EAT, from_micros, micros
+from gateway.domain.payment import OPEN_PUSH, Act, Alarm, Money, Reason, Tender, may
+from gateway.money import from_cents
+from gateway.payments.view import payment_json
+from gateway.store import checkouts, payment_days, payments
+from gateway.store.payments import PaymentRow, Word
+
+# A page of more is scrolled by nobody.
+ROWS_MAX = 50
+# An alarm is shown for so long, in microseconds; it stays in its payment's story.
+ALARMS_US = 48 * 3_600_000_000
+ALARMS = {
+    Alarm.PAID_AFTER_FAILURE: "It was paid after all: M-Pesa had said that it was not.",
+    Alarm.FAILURE_AFTER_PAID: "M-Pesa says now that it was not paid. The money counts as paid; compare with M-Pesa's statement.",
+    Alarm.OTHER_AMOUNT: "Another amount came than was asked for.",
+    Alarm.OTHER_RECEIPT: "Two M-Pesa receipt numbers for one payment.",
+    Alarm.LATE: "Money came for a sale that was settled without it.",
+    Alarm.SETUP: "M-Pesa does not take this shop's set-up. A technician must look.",
+}
+SOURCES = {
+    "TILL": "the till",
+    "PUSH": "the request",
+    "CALLBACK": "M-Pesa's message",
+    "QUERY": "M-Pesa, when asked",
+    "C2B": "M-Pesa's till message (C2B)",
+    "PULL": "M-Pesa's list (Pull)",
+    "STATUS": "M-Pesa's status answer",
+    "REVERSAL": "the reversal",
+    "PERSON": "a person",
+    "CLOCK": "the clock",
+    "START": "a restart",
+}
+SAYS = {
+    "SENDING": "The request leaves",
+    "ACCEPTED": "M-Pesa has taken the request",
+    "NOT_SENT": "Not sent",
+    "SEND_LOST": "No answer to the request",
+    "PAID": "Paid",
+    "NOT_PAID": "Not paid",
+    "NO_INFO": "Nothing new",
+    "DEADLINE": "Nobody has confirmed in time",
+    "NOT_FOUND": "Not in M-Pesa's list",
+    "REFUNDED": "The money went back",
+    "SALE_WITH_IT": "The sale was signed with it",
+    "SALE_WITHOUT_IT": "The sale was settled without it",
+    "GIVEN_UP": "The sale was given up",
+    "AMOUNT_ACCEPTED": "The amount was accepted",
+    "REFUND_ORDERED": "It is to be given back",
+    "REFUNDED_BY_HAND": "It was given back by hand",
+    "MERGED": "The same money as another payment",
+}
+BANNERS = {
+    Money.PAID: "ONLINE",
+    Money.REFUNDED: "plain",
+    Money.REFUSED: "plain",
+    Money.NOT_PAID: "plain",
+    Money.UNKNOWN: "SUSPENDED",
+}
+
+
+def figures(conn: sqlite3.Connection) -> dict[str, Any]:
+    """Counts for the status; nothing that belongs to a customer."""
+    counts = payments.counts(conn)
+    unowned = payment_days.unowned_counts(conn)
+    last = payments.where(conn, "kind = 'STK' AND money <> 'NEW' ORDER BY seq DESC LIMIT 1")
+    setup = bool(last) and last[0].reason in (Reason.CONFIG, Reason.FAILED_CONFIG)
+    return {
+        "open": sum(counts.get(money, 0) for money in OPEN_PUSH),
+        "unknown": counts.get(Money.UNKNOWN, 0),
+        "moneyWithoutReceipt": unowned.get(Tender.OPEN, 0) + unowned.get(Tender.REVIEW, 0),
+        "refundsDue": unowned.get(Tender.REFUND_DUE, 0),
+        "receiptsWithoutMoney": payment_days.unpaid_count(conn),
+        "unmatchedMessages": payment_days.unmatched_count(conn),
+        "setupRefused": setup,
+    }
+
+
+def status(
+    on: bool, environment: str, found: dict[str, Any], problems: Iterable[str]
+) -> dict[str, Any]:
+    """`state`: off, ready, problem; `problems` are sentences of the running parts."""
+    says = list(problems) if on else []
+    if on and found["setupRefused"]:
+        says.append("M-Pesa refused the last request because of this shop's set-up")
+    state = "off" if not on else "problem" if says else "ready"
+    return {"on": on, "environment": environment, "state": state, "problems": says, **found}
+
+
+def lists(conn: sqlite3.Connection, now: datetime) -> dict[str, Any]:
+    """Everything of `/payments`, each list newest first."""
+    at = micros(now)
+    unowned = payments.unowned(conn, ROWS_MAX * 4)
+    open_rows = payments.in_money(conn, tuple(OPEN_PUSH), ROWS_MAX)[::-1]
+    nobodys = [row for row in unowned if row.tender is Tender.OPEN and row.till_id is None]
+    return {
+        "open": _shown(open_rows, at),
+        "unknown": _shown(
+            payments.where(conn, "money = 'UNKNOWN' ORDER BY seq DESC LIMIT ?", (ROWS_MAX,)), at
+        ),
+        "money": _shown(
+            (
+                row
+                for row in unowned
+                if row.tender in (Tender.OPEN, Tender.REVIEW) and row not in nobodys
+            ),
+            at,
+        ),
+        "nobodys": _shown(nobodys, at),
+        "refunds": _shown((row for row in unowned if row.tender is Tender.REFUND_DUE), at),
+        "receipts": [
+            {
+                "invoiceId": tender.invoice_id,
+                "till": tender.till_id,
+                "saleRef": tender.sale_ref,
+                "amount": f"{from_cents(tender.amount_cents):,.2f}",
+                "reference": tender.reference,
+                "at": _when(tender.at),
+            }
+            for tender in checkouts.unpaid(conn, ROWS_MAX)
+        ],
+        "alarms": [
+            {**_one(row, at), "alarm": alarm_says(alarm), "at": _when(when)}
+            for row, alarm, when in payment_days.alarms(conn, at - ALARMS_US, ROWS_MAX)
+        ],
+        "unmatched": payment_days.unmatched_count(conn),
+        "last": _shown(payments.where(conn, "1 ORDER BY seq DESC LIMIT 10"), at),
+    }
+
+
+def _shown(rows: Iterable[PaymentRow], at: int) -> list[dict[str, Any]]:
+    return [_one(row, at) for row in rows][:ROWS_MAX]
+
+
+def _one(row: PaymentRow, at: int) -> dict[str, Any]:
+    """A payment in a cashier's words."""
+    shown = payment_json(row, at)
+    return {
+        "id": row.id,
+        "kind": row.kind,
+        "amount": f"{from_cents(row.state.came_cents):,.0f}",
+        "who": shown["phone"] or "",
+        "till": row.till_id,
+        "saleRef": row.sale_ref,
+        "money": row.money,
+        "tender": row.tender,
+        "en": shown["sentence"]["en"],
+        "sw": shown["sentence"]["sw"],
+        "seconds": shown["waitedSeconds"],
+        "open": row.money in OPEN_PUSH,
+        "at": _when(row.created_at),
+    }
+
+
+def alarm_says(alarm: str) -> str:
+    try:
+        return ALARMS[Alarm(alarm)]
+    except ValueError:
+        return alarm
+
+
+def story(
+    conn: sqlite3.Connection, row: PaymentRow, now: datetime, *, details: bool
+) -> dict[str, Any]:
+    """One payment and every word about it, in order; notes and raw bodies only with `details`."""
+    return {
+        "p": _one(row, micros(now)),
+        "banner": "WARNING"
+        if row.tender in (Tender.REVIEW, Tender.REFUND_DUE)
+        else BANNERS.get(row.money, "WARNING"),
+        "facts": [(name, value) for name, value in _facts(row) if value],
+        "words": [_word(word, details=details) for word in payments.words(conn, row.id)],
+        "details": details,
+        "may": actions(row),
+        "invoiceId": row.invoice_id,
+        "mergedInto": row.merged_into,
+    }
+
+
+def _facts(row: PaymentRow) -> list[tuple[str, str | None]]:
+    came = None if row.paid_by is None else f"{from_cents(row.state.came_cents):,.2f}"
+    return [
+        ("Asked for", f"{from_cents(row.amount_cents):,.2f}" if row.kind == "STK" else None),
+        ("Came", came),
+        ("M-Pesa receipt", row.receipt or ("to follow" if row.paid_by else None)),
+        ("By the word of", SOURCES.get(row.paid_by, row.paid_by) if row.paid_by else None),
+        ("Came at", None if row.paid_at is None else f"{_when(row.paid_at, seconds=True)}"),
+        ("Reason", None if row.reason is None else row.reason.replace("_", " ").lower()),
+        ("Sale", f"{row.sale_ref} at {row.till_id}" if row.sale_ref else None),
+        ("The sale and it", row.tender.replace("_", " ").lower()),
+        ("Looked for again", None if row.next_check_at is None else _when(row.next_check_at, seconds=True)),
+    ]  # fmt: skip
+
+
+def _word(word: Word, *, details: bool) -> dict[str, Any]:
+    return {
+        "at": _when(word.at, seconds=True),
+        "source": SOURCES.get(word.source, word.source),
+        "says": SAYS.get(word.word, word.word),
+        "code": word.code,
+        "money": word.money,
+        "tender": word.tender,
+        "changed": word.changed,
+        "alarm": None if word.alarm is None else alarm_says(word.alarm),
+        "note": word.note if details else "",
+        "raw": (word.raw or b"").decode(errors="replace") if details else "",
+    }
+
+
+def actions(row: PaymentRow) -> dict[str, bool]:
+    """Which buttons its page has."""
+    state = row.state
+    unsettled = row.money in OPEN_PUSH or row.money is Money.UNKNOWN
+    without_money = unsettled or row.money is Money.NOT_PAID
+    return {
+        "check": unsettled or (row.money is Money.PAID and row.receipt is None),
+        "code": row.kind == "STK" and (without_money or row.receipt is None) and row.sent_at is not None,
+        "other": row.tender is Tender.OPEN and without_money,
+        "claim": row.money is Money.PAID and row.tender is Tender.OPEN and row.sale_ref is None,
+        "accept": may(state, Act.AMOUNT_ACCEPTED),
+        "not_paid": row.money in (Money.UNKNOWN, Money.SEND_UNKNOWN),
+        "refund": may(state, Act.REFUND_ORDERED),
+    }  # fmt: skip
+
+
+def of_invoice(conn: sqlite3.Connection, invoice_id: str, now: datetime) -> dict[str, Any]:
+    """What paid for a signed sale, and what of it nobody has confirmed."""
+    return {
+        "pays": _shown(payments.of_invoice(conn, invoice_id), micros(now)),
+        "unpaid": [
+            {
+                "amount": f"{from_cents(tender.amount_cents):,.2f}",
+                "reference": tender.reference,
+                "open": tender.state == "OPEN",
+                "who": tender.who,
+                "reason": tender.reason,
+            }
+            for tender in checkouts.unpaid_of(conn, invoice_id)
+        ],
+    }
+
+
+def _when(at_us: int, *, seconds: bool = False) -> str:
+    moment = from_micros(at_us).astimezone(EAT)
+    return f"{moment:%d/%m %H:%M:%S}" if seconds else f"{moment:%d/%m %H:%M}"
+
+
+KINDS = {
+    "s": "result of a request",
+    "c": "payment to the till (C2B)",
+    "v": "question before a payment (C2B)",
+    "r": "result of a refund or status question",
+    "t": "time-out of a refund or status question",
+}
+
+
+def message(received_at: int, kind: str, reason: str, raw: bytes) -> dict[str, str]:
+    """One message that belongs to no payment, as it came."""
+    return {
+        "at": _when(received_at, seconds=True),
+        "kind": KINDS.get(kind, kind),
+        "reason": reason,
+        "raw": raw.decode(errors="replace"),
+    }
