@@ -17,7 +17,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.api.build import Defaults
-from gateway.api.server import Services, make_app
+from gateway.api.server import Mpesa, Services, make_app
 from gateway.clock import Clock, SystemClock, micros
 from gateway.continuity.backups import Backups
 from gateway.continuity.monitor import CeilingMonitor
@@ -33,6 +33,7 @@ from gateway.fiscal.decision import Decisions
 from gateway.fiscal.intake import Intake
 from gateway.fiscal.signer import Signer
 from gateway.fiscal.unit_watch import UnitWatch
+from gateway.payment_line import PaymentLine
 from gateway.reference_line import ReferenceLine
 from gateway.sales_line import SalesLine
 from gateway.settings import Settings
@@ -83,6 +84,7 @@ class Gateway:
     port: int
     sender: OutboxSender | None
     lists: ReferenceLine
+    money: PaymentLine
 
     @property
     def url(self) -> str:
@@ -164,7 +166,19 @@ class _Parts:
         days = make_days(
             settings, clock, db, client, lambda: monitor.view().state is CeilingState.CLOCK_FAULT
         )
-        self.line = SalesLine(settings, clock, db, client, monitor, self.late.fire, counter, days)
+        self.money = PaymentLine(settings, clock, db)
+        self.late.after_commit.append(self.money.tenders.flush)
+        self.line = SalesLine(
+            settings,
+            clock,
+            db,
+            client,
+            monitor,
+            self.late.fire,
+            counter,
+            days,
+            self.money.tenders,
+        )
         signer, decisions, ahead = self.line.signer, self.line.decisions, self.line.ahead
         await self._recover(db, signer)
         lists = ReferenceLine(settings, clock, db, client)
@@ -215,6 +229,10 @@ class _Parts:
             keyless_window_s=settings.api.keyless_window_s,
             gate=signer.gate,
         )
+        await self.money.open(
+            self.stack, intake, lambda: None if health.healthy else health.reason or "not ready"
+        )
+        self.money.start(supervisor)
         port = await self._listen(db, intake, decisions, ahead, watch, source, lists, counter, days)
         counter.start_tills(supervisor, f"http://{local_host(settings.api.host)}:{port}")
         supervisor.start(
@@ -235,6 +253,7 @@ class _Parts:
             port,
             sender,
             lists,
+            self.money,
         )
 
     async def stop(self, gateway: Gateway) -> None:
@@ -411,6 +430,13 @@ class _Parts:
             wake=self.late.fire,
             days=days,
             counter=counter,
+            payments=self.money.desk,
+            mpesa=Mpesa(
+                on=settings.mpesa.on,
+                amount_max=settings.mpesa.amount_max,
+                checkouts=self.money.checkouts,
+                qr=self.money.qr,
+            ),
             event_streams_max=settings.api.event_streams_max,
         )
         app = make_app(services, body_limit_bytes=settings.api.body_limit_bytes)
