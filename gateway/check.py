@@ -40,6 +40,7 @@ def check(
     settings = loaded.settings
     warnings: list[str] = []
     problems = _machine(settings, notes) + _ports(settings, notes, warnings, roots)
+    _mpesa(settings, notes, warnings)
     values = tuple(
         (key, value, loaded.sources.get(key, "default")) for key, value in _flat(settings)
     )
@@ -69,6 +70,34 @@ def _machine(settings: Settings, notes: list[str]) -> list[Problem]:
     else:
         notes.append("api.host is loopback: only tills on this machine can reach the gateway")
     return problems + _profiles(settings)
+
+
+def _mpesa(settings: Settings, notes: list[str], warnings: list[str]) -> None:
+    """How M-Pesa is set up, in words, and what a shop will miss; what keeps it from working at all is
+    a problem of the settings (`mpesa_settings.check_mpesa`)."""
+    part = settings.mpesa
+    if not part.on:
+        notes.append('mpesa.environment is "disabled": no customer is ever asked for money')
+        return
+    real = "REAL MONEY" if part.environment == "production" else "no real money"
+    account = f"till {part.till_number}, store {part.shortcode}" if part.till_number else (
+        f"paybill {part.shortcode}"
+    )  # fmt: skip
+    notes.append(f"M-Pesa: {part.environment} ({real}), {account}, at {part.base}")
+    heard = part.relay_url is not None or part.direct_port is not None
+    if not heard:
+        warnings.append(
+            "mpesa.relay_url: without a relay and without direct_port M-Pesa's messages reach nobody; "
+            "payments are known by asking only, later and without receipt numbers"
+        )
+    if part.c2b and not heard:
+        warnings.append("mpesa.c2b: payments to the till are announced by messages only")
+    if not part.pull and part.environment == "production":
+        warnings.append(
+            "mpesa.pull is off: a payment whose message was lost stays unknown until a person looks"
+        )
+    if part.initiator is None:
+        notes.append("mpesa.initiator is not set: refunds are given back by hand")
 
 
 def _profiles(settings: Settings) -> list[Problem]:

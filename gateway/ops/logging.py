@@ -12,14 +12,16 @@ from collections.abc import Mapping
 # journald reads a level from a `<n>` at a line's start (sd-daemon(3)).
 _PRIORITY = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
 _MASKS = (
-    (re.compile(r"(?i)(bearer\s+)\S+"), r"\1***"),
+    (re.compile(r"(?i)((?:bearer|basic)\s+)[A-Za-z0-9+/=._~-]{8,}"), r"\1***"),
     (re.compile(r"\b([A-Z])\d{7}(\d\d[A-Z])\b"), r"\1*******\2"),
+    # M-Pesa's CheckoutRequestID ends in nine digits of the payer's number.
+    (re.compile(r"\b(ws_CO_\w*?)\d{6}(\d{3})\b"), r"\1******\2"),
     (re.compile(r"\b(?:\+?254|0)([17])\d{5}(\d{3})\b"), r"0\1*****\2"),
 )
 
 
 def masked(text: str) -> str:
-    """Bearer tokens, KRA PINs and Kenyan phone numbers made unreadable."""
+    """Tokens in headers, KRA PINs, Kenyan phone numbers and what holds one made unreadable."""
     for pattern, replacement in _MASKS:
         text = pattern.sub(replacement, text)
     return text

@@ -26,6 +26,9 @@ UNIT = ROOT / "systemd/pos-gateway.service"
         ("buyer A123456789Z", "A123456789Z"),
         ("phone 0712345678", "0712345678"),
         ("phone +254712345678", "712345678"),
+        ("Authorization: Basic a2V5OnNlY3JldA==", "a2V5OnNlY3JldA"),
+        ("request ws_CO_23112026101530417708374149", "708374149"),
+        ('body {"MSISDN":254708374149}', "708374"),
     ],
 )
 def test_secrets_and_persons_are_masked(text: str, hidden: str) -> None:

@@ -162,3 +162,40 @@ def _is_setting(line: str) -> bool:
 
 def _keys(kind: type[BaseModel]) -> set[str]:
     return set(kind.model_fields)
+
+
+MPESA = """
+[mpesa]
+environment = "sandbox"
+shortcode = "174379"
+callback_url = "https://relay.example.co.ke/shop-1"
+"""
+
+
+def test_check_says_what_of_mpesa_is_missing(tmp_path: Path) -> None:
+    env = {"GATEWAY_TILL_TOKENS": f"till-1 = {TOKEN}"}
+    more = (
+        'relay_url = "https://relay.example.co.ke"\nrelay_gateway = "shop-1"\ninitiator = "api"\n'
+    )
+    report = check(write(tmp_path, GOOD + MPESA + more), env)
+    assert {problem.key for problem in report.problems} == {
+        name for name in SECRETS if name.startswith("mpesa_")
+    }
+
+
+def test_check_says_how_mpesa_is_set_up_and_what_a_shop_will_miss(tmp_path: Path) -> None:
+    env = {"GATEWAY_TILL_TOKENS": f"till-1 = {TOKEN}"}
+    assert "mpesa.environment" in " ".join(check(write(tmp_path), env).notes)
+    secrets = ("consumer_key", "consumer_secret", "passkey")
+    env |= {f"GATEWAY_MPESA_{name.upper()}": f"the-{name}" for name in secrets}
+    report = check(write(tmp_path, GOOD + MPESA), env)
+    assert report.problems == ()
+    text = render(report)
+    assert "M-Pesa: sandbox (no real money), paybill 174379" in text
+    assert "refunds are given back by hand" in text
+    # Nothing brings M-Pesa's messages here.
+    assert "WARNING mpesa.relay_url" in text
+    assert not any(f"the-{name}" in text for name in secrets)
+    report = check(write(tmp_path, GOOD + MPESA.replace("sandbox", "production")), env)
+    assert any("REAL MONEY" in note for note in report.notes)
+    assert any(warning.startswith("mpesa.pull is off") for warning in report.warnings)

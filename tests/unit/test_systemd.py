@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.settings_file import SECRETS
 from tests.conftest import need_tool
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +23,14 @@ def test_the_service_may_use_what_is_plugged_in_later() -> None:
     assert groups is not None and groups[1].split() == ["dialout", "lp"]
     for module in ("usbserial", "cdc_acm"):
         assert len(re.findall(rf"^(?:Wants|After)=.*modprobe@{module}\.service", text, re.M)) == 2
+
+
+def test_every_secret_has_its_line_and_no_other_way_in() -> None:
+    text = (ROOT / "systemd/pos-gateway.service").read_text()
+    named = re.findall(r"^(?:# )?LoadCredential=gateway_(\w+):/etc/pos-gateway/(\w+)$", text, re.M)
+    assert {name for name, _ in named} == set(SECRETS)
+    assert all(name == file for name, file in named)
+    assert "SetCredential" not in text and "Environment=" not in text
 
 
 def test_systemd_takes_the_service(tmp_path: Path) -> None:
