@@ -58,7 +58,25 @@ class PaymentLine:
                 db=self.db, clock=self.clock, ledger=self.ledger, daraja=client,
                 callback_url=s.mpesa.callback_url or "",
             )
+            from gateway.payments.push import start_words  # noqa: F401
+
             await self.pusher.recover()
+            from gateway.mpesa.c2b_token import c2b_token
+            from gateway.mpesa.direct import DirectSite
+            from gateway.payments.inbox import Inbox
+
+            assert s.mpesa_passkey and s.mpesa.shortcode
+            self.inbox = Inbox(
+                self.db, self.clock, self.ledger, shortcodes=[s.mpesa.shortcode],
+                c2b_token=c2b_token(s.mpesa_passkey.get_secret_value(), s.mpesa.shortcode),
+            )
+            if s.mpesa.direct_port:
+                await stack.enter_async_context(
+                    DirectSite(
+                        clock=self.clock, mailbox=self.inbox, host=s.mpesa.direct_host,
+                        port=s.mpesa.direct_port, callback_url=s.mpesa.callback_url or "",
+                    )
+                )
         self.desk = TempDesk(
             db=self.db, clock=self.clock, ledger=self.ledger, settings=s.mpesa,
             gate=intake.could_sign, pusher=self.pusher,
@@ -75,5 +93,6 @@ class PaymentLine:
     def start(self, supervisor: Supervisor) -> None:
         if self.pusher:
             supervisor.start("pushes", self.pusher.run, Restart.BACKOFF)
+            supervisor.start("inbox", self.inbox.run, Restart.BACKOFF)
         supervisor.start("checkouts", self.checkouts.run, Restart.BACKOFF)
         start_webhooks(self.settings, self.clock, self.db, self.wire, supervisor)

@@ -48,7 +48,9 @@ async def post_invoice(request: web.Request) -> web.Response:
     key = idempotency_key(request, required=not parts.intake.takes_keyless)
     raw, value = await read_json(request)
     digest = ids.digest(value)
-    begun = None if key is None else await parts.mpesa.checkouts.begun(till.id, key)
+    begun = None
+    if key is not None and isinstance(value, dict) and "tenders" in value:
+        begun = await parts.mpesa.checkouts.begun(till.id, key)
     if begun is not None:
         return signed(
             await parts.mpesa.checkouts.again(begun, digest),
@@ -56,12 +58,9 @@ async def post_invoice(request: web.Request) -> web.Response:
         )
     try:
         body = parse_model(InvoiceIn, value)
-        if body.tenders is not None:
-            if key is None:
-                raise KeyMissing("A sale with tenders needs an Idempotency-Key.")
-            printer = printer_for(parts, body.printer, till.printer)
-            return signed(await tenders.sell(parts, till.id, key, body, (raw, digest, printer)))
-        invoice = build_invoice(body, parts.rates(), parts.defaults)
+        # With tenders it is built where its money is looked at.
+        plain = body.tenders is None
+        invoice = build_invoice(body, parts.rates(), parts.defaults) if plain else None
         printer = printer_for(parts, body.printer, till.printer)
     except RequestError:
         # Rates and printers change; what a till was told about this key does not.
@@ -69,6 +68,10 @@ async def post_invoice(request: web.Request) -> web.Response:
         if earlier is None:
             raise
         return respond(earlier)
+    if invoice is None:
+        if key is None:
+            raise KeyMissing("A sale with tenders needs an Idempotency-Key.")
+        return signed(await tenders.sell(parts, till.id, key, body, (raw, digest, printer)))
     await tenders.settle_otherwise(request, parts, till.id)
     sale = Submission(
         till_id=till.id,
