@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -38,7 +38,7 @@ from gateway.reference_line import ReferenceLine
 from gateway.sales_line import SalesLine
 from gateway.settings import Settings
 from gateway.status import pages
-from gateway.status.views import StatusSource, UnitHealth
+from gateway.status.views import MpesaHealth, StatusSource, UnitHealth
 from gateway.store import events, meta, print_jobs, unit
 from gateway.store.database import Database, open_database
 from gateway.supervisor import Restart, Supervisor
@@ -84,7 +84,7 @@ class Gateway:
     port: int
     sender: OutboxSender | None
     lists: ReferenceLine
-    money: PaymentLine
+    payments: PaymentLine
 
     @property
     def url(self) -> str:
@@ -131,6 +131,7 @@ class _Parts:
         self.stopping = False
         self.late = _Late()
         self.line: SalesLine
+        self.payments: PaymentLine
         self.last_stop: startup.UncleanStop | None = None
 
     async def start(self) -> Gateway:
@@ -166,8 +167,7 @@ class _Parts:
         days = make_days(
             settings, clock, db, client, lambda: monitor.view().state is CeilingState.CLOCK_FAULT
         )
-        self.money = PaymentLine(settings, clock, db)
-        self.late.after_commit.append(self.money.tenders.flush)
+        self.payments = PaymentLine(settings, clock, db, self._gate)
         self.line = SalesLine(
             settings,
             clock,
@@ -177,11 +177,12 @@ class _Parts:
             self.late.fire,
             counter,
             days,
-            self.money.tenders,
+            self.payments.tenders,
         )
         signer, decisions, ahead = self.line.signer, self.line.decisions, self.line.ahead
         await self._recover(db, signer)
         lists = ReferenceLine(settings, clock, db, client)
+        await self.payments.open(self.stack)
         workers = counter.workers
         await days.catch_up()
         sender = await self._sender(db)
@@ -200,6 +201,7 @@ class _Parts:
             ahead,
             backups,
             lists,
+            MpesaHealth(self.payments.problems),
         )
         await starting
         await watch.first_look(settings.unit.start_timeout_s)
@@ -208,15 +210,11 @@ class _Parts:
         await ahead.check()
         supervisor.start("signer", signer.run)
         supervisor.start("unit", watch.run)
-        if backups is not None:
-            supervisor.start("backup", backups.run, Restart.BACKOFF)
-        supervisor.start("ballast", lambda: self._ballast(db), Restart.BACKOFF)
-        supervisor.start("figures", lambda: self._figures(hosted, health))
+        self._housekeeping(supervisor, db, backups, lambda: self._figures(hosted, health))
         counter.start(supervisor)
-        self.late.after_commit.append(counter.wake)
+        self.late.after_commit += [counter.wake, self.payments.tenders.flush]
         lists.start(supervisor)
-        self.late.on_contact.append(lists.link_is_back)
-        self.late.on_contact.append(days.notify)
+        self.late.on_contact += [lists.link_is_back, days.notify, self.payments.link_is_back]
         if sender is not None:
             supervisor.start("cloud", sender.run, Restart.BACKOFF)
             self.late.after_commit.append(sender.notify)
@@ -229,10 +227,10 @@ class _Parts:
             keyless_window_s=settings.api.keyless_window_s,
             gate=signer.gate,
         )
-        await self.money.open(
-            self.stack, intake, lambda: None if health.healthy else health.reason or "not ready"
+        self.payments.connect(
+            intake, lambda: None if health.healthy else health.reason or "not started yet"
         )
-        self.money.start(supervisor)
+        self.payments.start(supervisor)
         port = await self._listen(db, intake, decisions, ahead, watch, source, lists, counter, days)
         counter.start_tills(supervisor, f"http://{local_host(settings.api.host)}:{port}")
         supervisor.start(
@@ -253,7 +251,7 @@ class _Parts:
             port,
             sender,
             lists,
-            self.money,
+            self.payments,
         )
 
     async def stop(self, gateway: Gateway) -> None:
@@ -267,6 +265,10 @@ class _Parts:
         await gateway.supervisor.drain()
         if gateway.db.broken is None:
             await gateway.db.write(lambda conn: meta.put(conn, startup.RUNNING_KEY, ""))
+
+    def _gate(self) -> None:
+        # The line of sales is made after the payments that ask it.
+        self.line.signer.gate()
 
     # --- parts ----------------------------------------------------------------------------------------
 
@@ -359,6 +361,18 @@ class _Parts:
             keep=part.keep,
         )
 
+    def _housekeeping(
+        self,
+        supervisor: Supervisor,
+        db: Database,
+        backups: Backups | None,
+        figures: Callable[[], Awaitable[None]],
+    ) -> None:
+        if backups is not None:
+            supervisor.start("backup", backups.run, Restart.BACKOFF)
+        supervisor.start("ballast", lambda: self._ballast(db), Restart.BACKOFF)
+        supervisor.start("figures", figures)
+
     async def _ballast(self, db: Database) -> None:
         while True:
             await self.clock.sleep(BALLAST_S)
@@ -430,14 +444,14 @@ class _Parts:
             wake=self.late.fire,
             days=days,
             counter=counter,
-            payments=self.money.desk,
+            event_streams_max=settings.api.event_streams_max,
+            payments=self.payments.desk,
             mpesa=Mpesa(
                 on=settings.mpesa.on,
                 amount_max=settings.mpesa.amount_max,
-                checkouts=self.money.checkouts,
-                qr=self.money.qr,
+                checkouts=self.payments.checkouts,
+                qr=self.payments.qr,
             ),
-            event_streams_max=settings.api.event_streams_max,
         )
         app = make_app(services, body_limit_bytes=settings.api.body_limit_bytes)
         pages.register(app)

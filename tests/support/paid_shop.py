@@ -70,11 +70,11 @@ class PaidShop:
 
     @property
     def ledger(self) -> Ledger:
-        return self.shop.gateway.money.ledger
+        return self.shop.gateway.payments.ledger
 
     @property
     def checkouts(self) -> Checkouts:
-        return self.shop.gateway.money.checkouts
+        return self.shop.gateway.payments.checkouts
 
     def till(self, name: str = "till-1") -> TillClient:
         return self.shop.till(name)
