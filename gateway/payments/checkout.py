@@ -94,7 +94,7 @@ class Checkouts:
         self._tenders = tenders
         self._signing = signing
         self._wait_s = wait_s
-        self._moves = CheckoutMoves(
+        self.moves = CheckoutMoves(
             clock=clock, ledger=ledger, tenders=tenders, sign_within_s=sign_within_s
         )
         self._drives: dict[str, asyncio.Task[None]] = {}
@@ -118,7 +118,7 @@ class Checkouts:
         row = await self.begun(sale.till_id, sale.idem_key)
         if row is None:
             self._signing.possible()
-            row = await self._db.write(lambda conn: self._moves.claim(conn, sale))
+            row = await self._db.write(lambda conn: self.moves.claim(conn, sale))
         return await self.again(row, sale.body_digest)
 
     async def again(self, row: CheckoutRow, body_digest: str) -> InvoiceRow:
@@ -168,7 +168,7 @@ class Checkouts:
         customer left: it goes back). PaymentSettled when it is signed, or about to be: a till loses against
         READY, a technician only against the unit."""
         heard = await self._db.write(
-            lambda conn: self._moves.close(conn, checkout_id, act, who, reason, person)
+            lambda conn: self.moves.close(conn, checkout_id, act, who, reason, person)
         )
         for one in heard:
             self._ledger.told(one)
@@ -179,7 +179,7 @@ class Checkouts:
         at = micros(self._clock.now())
         if await self._db.write(
             lambda conn: checkouts.sign_until(
-                conn, checkout_id, at + self._moves.sign_within_us, at=at
+                conn, checkout_id, at + self.moves.sign_within_us, at=at
             )
         ):
             self._kick(checkout_id)
@@ -278,7 +278,7 @@ class Checkouts:
         if row.state is CheckoutState.COLLECTING:
             states = [part.state for part in found]
             if PartState.FAILED in states or all(state is PartState.PAID for state in states):
-                row = await self._db.write(lambda conn: self._moves.conclude(conn, checkout_id))
+                row = await self._db.write(lambda conn: self.moves.conclude(conn, checkout_id))
             else:
                 await self._ask_next(row, found)
         if row.state is not CheckoutState.READY:
@@ -338,13 +338,13 @@ class Checkouts:
         except (PaymentSettled, PaymentInvalid, PaymentOpen) as error:
             # The last look said no: the money has another owner meanwhile.
             self._problems[row.id] = error
-            closed = await self._db.write(lambda conn: self._moves.lost(conn, row.id))
+            closed = await self._db.write(lambda conn: self.moves.lost(conn, row.id))
             return not closed
         except GatewayError as error:
             self._problems[row.id] = error
             return True
         self._problems.pop(row.id, None)
-        return not await self._db.write(lambda conn: self._moves.signed(conn, row.id))
+        return not await self._db.write(lambda conn: self.moves.signed(conn, row.id))
 
 
 def _with_invoice(

@@ -162,6 +162,9 @@ class Ledger:
         self, conn: sqlite3.Connection, row: PaymentRow, till_id: str, sale_ref: str, who: str
     ) -> Heard:
         """Money that nobody had asked for gets its sale; its state stays."""
+        held = self.held(conn, row.id)
+        if held is not None:
+            raise held
         at = micros(self._clock.now())
         new = payments.change(conn, row, at=at, till_id=till_id, sale_ref=sale_ref)
         payments.say(

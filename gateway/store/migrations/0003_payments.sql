@@ -100,6 +100,7 @@ CREATE INDEX payment_by_sale ON payment (till_id, sale_ref) WHERE sale_ref IS NO
 CREATE INDEX payment_by_checkout ON payment (checkout_id) WHERE checkout_id IS NOT NULL;
 CREATE INDEX payment_by_invoice ON payment (invoice_id) WHERE invoice_id IS NOT NULL;
 CREATE INDEX payment_by_time ON payment (created_at);
+CREATE INDEX payment_loose ON payment (till_id, seq) WHERE tender IN ('OPEN', 'REVIEW');
 CREATE INDEX payment_unsettled ON payment (seq)
     WHERE money IN ('NEW', 'SENDING', 'SEND_UNKNOWN', 'WAITING', 'UNKNOWN');
 CREATE INDEX payment_unknown ON payment (seq) WHERE money = 'UNKNOWN' AND tender = 'OPEN';
