@@ -59,9 +59,9 @@ def failed(reason: str, alarm: str | None = None) -> End:
 
 
 _ROWS: dict[str, End] = {
-    "ok": paid("CALLBACK", "QUERY"),
-    "ok_fast": paid("CALLBACK", "QUERY"),
-    "callback_before_push_response": paid("CALLBACK"),
+    "ok": paid("CALLBACK", "C2B", "QUERY"),
+    "ok_fast": paid("CALLBACK", "C2B", "QUERY"),
+    "callback_before_push_response": paid("CALLBACK", "C2B"),
     "cancel": failed("CANCELLED"),
     "wrong_pin": failed("FAILED_PIN"),
     "funds": failed("FAILED_FUNDS"),
@@ -80,29 +80,29 @@ _ROWS: dict[str, End] = {
     "everything_silent_unpaid": End("NOT_PAID", "NOT_FOUND", through=("UNKNOWN",)),
     "late_success": End("PAID", tender="REFUND_DUE", alarm="LATE", receipt=True, through=("UNKNOWN",)),
     "late_success_after_failed_query": paid("CALLBACK", alarm="PAID_AFTER_FAILURE", through=("NOT_PAID",)),
-    "contradiction_cb_ok_query_failed": paid("CALLBACK"),
+    "contradiction_cb_ok_query_failed": paid("CALLBACK", "C2B"),
     "contradiction_cb_failed_query_ok": paid("C2B", "QUERY", alarm="PAID_AFTER_FAILURE"),
-    "dup_callback": paid("CALLBACK", "QUERY"),
-    "dup_conflicting_callback": paid("CALLBACK", "QUERY", alarm="PAID_AFTER_FAILURE"),
+    "dup_callback": paid("CALLBACK", "C2B", "QUERY"),
+    "dup_conflicting_callback": paid("CALLBACK", "C2B", "QUERY", alarm="PAID_AFTER_FAILURE"),
     "c2b_and_callback": paid("CALLBACK", "C2B", "QUERY"),
     "wrong_amount": End("PAID", tender="REVIEW", alarm="OTHER_AMOUNT", receipt=True),
     "spoofed_callback": End("UNKNOWN"),
     "malformed_callback": paid("QUERY", receipt=False, alarm="MALFORMED"),
-    "types_variant": paid("CALLBACK", "QUERY"),
-    "too_early_query": paid("CALLBACK", "QUERY"),
-    "rate_limited_query": paid("QUERY", receipt=False),
-    "query_html_503": paid("CALLBACK"),
-    "token_expired": paid("CALLBACK", "QUERY"),
-    "token_replaced": paid("CALLBACK", "QUERY"),
+    "types_variant": paid("CALLBACK", "C2B", "QUERY"),
+    "too_early_query": paid("CALLBACK", "C2B", "QUERY"),
+    "rate_limited_query": paid("QUERY", "PULL", receipt=None),
+    "query_html_503": paid("CALLBACK", "C2B"),
+    "token_expired": paid("CALLBACK", "C2B", "QUERY"),
+    "token_replaced": paid("CALLBACK", "C2B", "QUERY"),
     "oauth_400_empty": End("REFUSED", "CONFIG", alarm="SETUP", pushes=0),
     "push_timeout_prompted": paid("CALLBACK", "C2B", through=("SEND_UNKNOWN",)),
     "push_timeout_not_prompted": End("NOT_PAID", "NOT_FOUND", through=("SEND_UNKNOWN", "UNKNOWN"), pushes=0),
     "push_500_busy": End("REFUSED", "NOT_SENT"),
     "push_ResponseCode_1": End("REFUSED"),
     "invalid_callback_url": End("REFUSED", "CONFIG", alarm="SETUP"),
-    "double_tap": paid("CALLBACK", "QUERY"),
-    "restart_mid_flight": paid("CALLBACK", "QUERY"),
-    "restart_before_response": paid("CALLBACK", through=("SEND_UNKNOWN",)),
+    "double_tap": paid("CALLBACK", "C2B", "QUERY"),
+    "restart_mid_flight": paid("CALLBACK", "C2B", "QUERY"),
+    "restart_before_response": paid("CALLBACK", "C2B", through=("SEND_UNKNOWN",)),
     "customer_pays_till_directly": End("PAID", paid_by=("C2B",), receipt=True, pushes=0),
     "reversal_after_paid": End("REFUNDED", tender="REFUNDED", receipt=True),
 }  # fmt: skip
@@ -310,16 +310,16 @@ async def test_rows_whose_end_is_told(unit: UnitControl, tmp_path: Path) -> None
         for name in TOLD:
             # Not before all phones ring: the row says what is said, not when.
             case = stage.case(name)
-            fake.script(name, phone=case.phone, done_s=stage.chance.uniform(40, 60))
+            fake.script(name, phone=case.phone, done_s=stage.chance.uniform(60, 80))
             await stage.ask(case)
         twice = stage.case("double_tap")
-        fake.script("double_tap", phone=twice.phone, done_s=40)
+        fake.script("double_tap", phone=twice.phone, done_s=60)
         taps = await asyncio.gather(*(stage.ask(twice) for _ in range(2)))
         assert taps[0].json["paymentId"] == taps[1].json["paymentId"]
         sales = []
         for name in SELLING:
             case = stage.case(name)
-            fake.script(name, phone=case.phone, done_s=stage.chance.uniform(40, 60))
+            fake.script(name, phone=case.phone, done_s=stage.chance.uniform(60, 80))
             sales.append(asyncio.ensure_future(stage.sell_asking(case)))
         cases = list(stage.cases.values())
         await fake.wait_for(lambda: all(pushed(stage, case) for case in cases), 20)
@@ -352,7 +352,7 @@ async def test_rows_whose_end_is_told(unit: UnitControl, tmp_path: Path) -> None
         refused = await stage.till.sell("sale-of-another-amount", sale)
         assert refused.status == 422, refused.json
 
-    await play(tmp_path, unit, act, settings=C2B)
+    await play(tmp_path, unit, act, settings=C2B, speed=10)
 
 
 @pytest.mark.parametrize(
@@ -398,6 +398,9 @@ async def test_rows_that_take_minutes(unit: UnitControl, tmp_path: Path) -> None
             case = stage.case(name)
             if name == "push_timeout_prompted":
                 fake.script(name, phone=case.phone, done_s=60)
+            if name == "late_success_after_failed_query":
+                # A soft code counts when it was heard twice: the callback comes after that.
+                fake.script(name, phone=case.phone, callbacks=[{"atS": 200}])
             if name == "rate_limited_query":
                 fake.script(name, phone=case.phone, done_s=45)
             await stage.ask(case)
@@ -469,10 +472,11 @@ async def test_rows_that_mpesa_refuses_at_once(unit: UnitControl, tmp_path: Path
             again = await stage.till.insist(
                 "POST",
                 "/v1/payments/mpesa",
+                again=(503,),
                 key=f"key-{name}",
                 json={"saleRef": case.ref, "amount": TOTAL, "phone": case.phone},
             )
-            assert again.json is None or again.json["paymentId"] == case.payment_id
+            assert again.json["paymentId"] == case.payment_id
             await stage.ends(case)
         # Whose request surely was not sent may be asked again under a new key.
         busy = stage.cases["busy_sync"]
@@ -480,6 +484,7 @@ async def test_rows_that_mpesa_refuses_at_once(unit: UnitControl, tmp_path: Path
         told = await stage.till.insist(
             "POST",
             "/v1/payments/mpesa",
+            again=(503,),
             key="again",
             json={"saleRef": busy.ref, "amount": TOTAL, "phone": busy.phone},
         )

@@ -257,9 +257,8 @@ class SimDaraja:
             "cut off": "1036",
         }[does]
         if does == "pays":
-            prompt.moved = self._move(
-                prompt.shillings, prompt.phone, prompt.reference, prompt.token
-            )
+            shillings = prompt.shillings - (10 if world.happens(self.trouble / 10) else 0)
+            prompt.moved = self._move(shillings, prompt.phone, prompt.reference, prompt.token)
         world.trace(f"customer {number} {does}")
         if world.happens(self.trouble / 2):
             prompt.lies = chance.choice(("1", "1037", "4999", "7777", "500", "400"))

@@ -255,6 +255,15 @@ class Counter:
             if system is not None and life is not None and life.alive and system.ready:
                 await asyncio.wait({asyncio.ensure_future(system.person())}, timeout=60)
 
+    async def strangers(self) -> None:
+        """Customers who pay the shop without being asked; some type what they see on the counter."""
+        chance = self.world.chance
+        while True:
+            await asyncio.sleep(chance.uniform(60, 1500))
+            if self.world.happens(0.3):
+                reference = chance.choice(("", "SHOP", *(b.ref for b in self.baskets)))
+                self.daraja.pay_directly(TOTAL, chance.choice(self.phones), reference)
+
     async def clock(self) -> None:
         """Hands and NTP on the machine's clock."""
         while True:
@@ -280,7 +289,10 @@ class Counter:
             ]  # fmt: skip
             self.baskets += mine
             tills.append(asyncio.ensure_future(self.till(mine)))
-        others = [asyncio.ensure_future(work()) for work in (self.power, self.clock, self.person)]
+        others = [
+            asyncio.ensure_future(work())
+            for work in (self.power, self.clock, self.person, self.strangers)
+        ]
         await asyncio.wait(tills, timeout=STORM_S)
         world.quiet = True
         world.skew = timedelta()

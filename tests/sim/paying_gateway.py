@@ -25,7 +25,7 @@ from gateway.payments.desk import Ask
 from gateway.payments.inbox import Inbox
 from gateway.payments.push import recover_pushes
 from gateway.settings import Settings
-from gateway.store import payments
+from gateway.store import payments, refunds
 from gateway.store.checkouts import NewPart
 from gateway.supervisor import Supervisor
 from tests.sim.daraja import SHORTCODE, SimDaraja
@@ -150,6 +150,25 @@ class PayingGateway(RealGateway):
         supervisor = Supervisor(self.clock)
         self.line.start(supervisor)
         raise AssertionError(await supervisor.failed())
+
+    async def person(self) -> None:
+        """Also the manager, who looks at the lists: money back, another amount taken, refunds in doubt."""
+        await super().person()
+        rows = await _said(self.db.read(payments.unowned))
+        for row in [] if rows is True or isinstance(rows, GatewayError) else rows:
+            if row.tender == "REFUND_DUE" and row.receipt is not None:
+                await _said(self.line.desk.refund(row.id, "manager", "not needed", False))
+            elif row.tender == "REVIEW":
+                await _said(self.line.desk.act(row.id, Act.REFUND_ORDERED, "manager", "less came"))
+        for refund in await self.db.read(refunds.unsettled):
+            if refund.state == "UNKNOWN":
+                row = await self.db.read(
+                    lambda conn, of=refund: payments.by_id(conn, of.payment_id)
+                )
+                done = any(m.receipt == row.receipt and m.reversed for m in self.daraja.journal)
+                await _said(
+                    self.line.desk.settle_refund(refund.id, done, "manager", "M-Pesa's books")
+                )
 
     # --- what tills do: each what a route of the API does, and then the error instead of an answer ----
 

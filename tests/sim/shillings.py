@@ -52,7 +52,9 @@ def _owners(conn: sqlite3.Connection, daraja: SimDaraja) -> list[str]:
             problems.append(f"{moved.receipt} is paid and {tender}: nobody's")
         if tender == "REFUNDED" and not (moved.reversed or _by_hand(conn, row["id"])):
             problems.append(f"{moved.receipt} is called refunded, and did not go back")
-        if moved.reversed and row["money"] != "REFUNDED":
+        if row["kind"] == "STK" and not _its_own(daraja, moved, row["id"]):
+            problems.append(f"{moved.receipt} ({_how(moved)}) was given to another's push")
+        if moved.reversed and row["money"] != "REFUNDED" and not _in_doubt(conn, row["id"]):
             problems.append(f"{moved.receipt} went back, and is {row['money']} here")
         if moved.token is not None and row["kind"] == "C2B" and tender != "OPEN":
             # The push that asked for it must not wait for the same money as well.
@@ -71,6 +73,18 @@ def _asked_twice(
     if row["money"] in _PAID and row["merged_into"] != owner:
         return [f"{moved.receipt} is counted twice: {row['tender']} and another"]
     return []
+
+
+def _its_own(daraja: SimDaraja, moved: Moved, owner: str) -> bool:
+    """A push owns what it asked for, and nothing that a customer sent by himself."""
+    found = None if moved.token is None else daraja.row_of(moved.token)
+    return found is not None and found[0] == owner
+
+
+def _in_doubt(conn: sqlite3.Connection, payment_id: str) -> bool:
+    """Nobody has heard what became of its refund: it stands on a list, and is not sent again."""
+    sql = "SELECT 1 FROM refund WHERE payment_id = ? AND state IN ('SENDING', 'SENT', 'UNKNOWN')"
+    return conn.execute(sql, (payment_id,)).fetchone() is not None
 
 
 def _by_hand(conn: sqlite3.Connection, payment_id: str) -> bool:

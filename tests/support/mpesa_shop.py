@@ -84,13 +84,15 @@ class MpesaTill(TillClient):
         found: dict[str, Any] = reply.json
         return found
 
-    async def insist(self, method: str, path: str, **more: Any) -> Reply:
-        """As a till does while the gateway is away: the same request again until somebody answers."""
+    async def insist(
+        self, method: str, path: str, *, again: tuple[int, ...] = (202, 503), **more: Any
+    ) -> Reply:
+        """As a till does: the same request again while the gateway is away or says that it goes on."""
         async with asyncio.timeout(PATIENCE_S):
             while True:
                 with contextlib.suppress(aiohttp.ClientError, ConnectionError):
                     reply = await self.request(method, path, **more)
-                    if reply.status not in (202, 503):
+                    if reply.status not in again:
                         return reply
                 await asyncio.sleep(0.05)
 
@@ -125,11 +127,10 @@ class MpesaTill(TillClient):
                         if line.startswith("retry:"):
                             screen.connections += 1
                         elif line.startswith("id: "):
-                            number = int(line[4:])
+                            last = number = int(line[4:])
                         elif line.startswith("event: "):
                             kind = line[7:]
                         elif line.startswith("data: "):
-                            last = number
                             screen.add(
                                 Event(number, kind, json.loads(line[6:]), time.perf_counter())
                             )
