@@ -304,7 +304,11 @@ class Counter:
             task.result()
         if pending:
             world.problems.append(f"no end for {[b.ref for b in self.baskets if not b.done]}")
-        await asyncio.sleep(QUIET_S)
+        await asyncio.sleep(QUIET_S / 2)
+        # The close of the day, at which M-Pesa's own list is read.
+        if self.system is not None and self.system.line.reconciler is not None:
+            self.system.line.reconciler.soon()
+        await asyncio.sleep(QUIET_S / 2)
         for task in others:
             if task.done():
                 task.result()
