@@ -100,6 +100,11 @@ class Alarm(StrEnum):
     OTHER_RECEIPT = "OTHER_RECEIPT"
     LATE = "LATE"  # money for a sale that was settled without it
     SETUP = "SETUP"
+    MALFORMED = "MALFORMED"  # a message about this payment that says nothing readable
+    OTHER_REQUEST = "OTHER_REQUEST"  # the right address, but M-Pesa's number of another request
+    OTHER_SHORTCODE = "OTHER_SHORTCODE"  # money that came to somebody else's paybill or till
+    FORGED = "FORGED"  # a message to an address that was never given to M-Pesa
+    UNREADABLE = "UNREADABLE"  # a message that the gateway could not work off
 
 
 class Act(StrEnum):
@@ -123,7 +128,8 @@ _SETUP = (Reason.CONFIG, Reason.FAILED_CONFIG)
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One word about one payment. Amounts in cents; `payer` masked; `reason` for everything but PAID."""
+    """One word about one payment. Amounts in cents; `payer` masked; `reason` for everything but PAID.
+    `alarm`: what a person must see of a word that says nothing (NO_INFO)."""
 
     source: Source
     verdict: Verdict
@@ -135,6 +141,7 @@ class Evidence:
     checkout_request_id: str | None = None
     payer: str | None = None
     note: str = ""
+    alarm: Alarm | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +202,7 @@ def after(now: PaymentState, word: Evidence) -> Change:
         case Verdict.REFUNDED:
             return _refunded(now)
         case Verdict.NO_INFO:
-            return _same(now)
+            return _same(now, word.alarm)
 
 
 def _same(now: PaymentState, alarm: Alarm | None = None) -> Change:

@@ -6,6 +6,7 @@ Every answer keeps its raw bytes: they are the evidence that is stored.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -52,6 +53,34 @@ class Lost:
 
 
 PushReply = Accepted | Refused | Lost
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One message of M-Pesa as it came, unread. `origin_id`: the relay's number of it, so that what it
+    delivers twice is one; None when it came directly. `kind`: s push, c and v C2B, r and t results."""
+
+    kind: str
+    token: str
+    raw: bytes
+    peer: str
+    origin_id: str | None = None
+
+
+class Mailbox(Protocol):
+    """Where messages become durable. StoreError when they do not: then nothing may be acknowledged."""
+
+    async def put(
+        self, origin: str, origin_id: str | None, kind: str, token: str, raw: bytes, peer: str
+    ) -> None: ...
+
+    async def take(self, epoch: str, upto: int, arrivals: Sequence[Arrival]) -> None:
+        """A page of the relay of this epoch, and the number it is read up to, together."""
+        ...
+
+    async def cursor(self) -> tuple[str, int]:
+        """The epoch and number read up to; ("", 0) before the first page."""
+        ...
 
 
 class QueryVerdict(StrEnum):

@@ -1,16 +1,17 @@
 """Who may fetch messages: one HMAC-SHA256 per request, with a time window and a nonce against replay.
 
-The signed text is METHOD, PATH?QUERY, TIME, NONCE and the body's SHA-256, one a line. A gateway's clock may
-be wrong by years, so a refusal for the time names the relay's own; nobody else learns anything from it.
+`gateway/signed.py` says what is signed. A gateway's clock may be wrong by years, so a refusal for the time
+names the relay's own; nobody else learns anything from it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from gateway.signed import signature
 
 WINDOW_S = 300
 # A gateway asks some times a minute; this is room for a backlog fetched as fast as it goes.
@@ -41,14 +42,6 @@ class _Nonces:
                 return False
         self.seen[nonce] = now + 2 * WINDOW_S
         return True
-
-
-def signature(
-    secret: bytes, method: str, path_query: str, time: str, nonce: str, body: bytes
-) -> str:
-    """Hex HMAC-SHA256. `path_query` from /v1 on, as it stands on the wire."""
-    text = "\n".join((method, path_query, time, nonce, hashlib.sha256(body).hexdigest()))
-    return hmac.new(secret, text.encode(), hashlib.sha256).hexdigest()
 
 
 class Keys:

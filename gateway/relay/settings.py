@@ -7,12 +7,12 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from gateway.door import FLOOD_BURST, FLOOD_PER_S, SAFARICOM, Network
 from gateway.errors import ConfigError
 
 CREDENTIAL = "relay_secrets"
@@ -36,10 +36,10 @@ class RelaySettings(BaseModel):
     # X-Forwarded-For. Only behind a proxy that sets it.
     peer: Literal["connection", "forwarded"] = "connection"
     # Messages a second from strangers, for each gateway, and how many at once. Beyond: 429.
-    flood_per_s: Annotated[float, Field(gt=0)] = 20
-    flood_burst: Annotated[int, Field(ge=1)] = 200
+    flood_per_s: Annotated[float, Field(gt=0)] = FLOOD_PER_S
+    flood_burst: Annotated[int, Field(ge=1)] = FLOOD_BURST
     # Peers that are never limited: Safaricom's addresses (daraja.md 5), as networks.
-    unlimited: tuple[IPv4Network | IPv6Network, ...] = (IPv4Network("196.201.212.0/22"),)
+    unlimited: tuple[Network, ...] = SAFARICOM
     # For each gateway. Full of messages that nobody has fetched: 503, and what is there stays.
     keep_mb: Annotated[float, Field(gt=0, le=100_000)] = 256
     acked_days: Annotated[float, Field(gt=0)] = 7

@@ -1,0 +1,165 @@
+"""M-Pesa's side of a server, the same for the relay and for a gateway with a public name.
+
+One POST is one message: read whole and raw, kept by whoever owns the door, and answered when it is on the
+disk, whatever is in it. M-Pesa waits some seconds and may never send it again (daraja.md 5). Nothing of a
+message is looked into or logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import re
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from aiohttp import web
+
+from gateway.clock import Clock
+
+log = logging.getLogger(__name__)
+
+BODY_MAX_BYTES = 64 * 1024
+# Who needs longer for 64 KiB holds a connection open on purpose.
+BODY_MAX_S = 15.0
+# s push, c and v C2B confirmation and validation, r and t results and time-outs.
+KINDS = frozenset("scvrt")
+ACCEPTED = {"ResultCode": 0, "ResultDesc": "Accepted"}
+FLOOD_PER_S = 20.0
+FLOOD_BURST = 200
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+# Safaricom's addresses as far as they are known (daraja.md 5): never limited, never relied upon.
+SAFARICOM = (ipaddress.IPv4Network("196.201.212.0/22"),)
+# A token of ours has 32 or 40 characters.
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,128}")
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """One message as it came. `peer`: the sender's address as far as it is known."""
+
+    kind: str
+    token: str
+    body: bytes
+    peer: str
+
+
+class NotKept(Exception):
+    """It could not be kept: the sender is told 503, and may try again after so many seconds."""
+
+    def __init__(self, reason: str, retry_after_s: int) -> None:
+        super().__init__(reason)
+        self.retry_after_s = retry_after_s
+
+
+class Door:
+    """For one owner of messages: how much strangers may send, and what happened. `keep` returns when the
+    message is on the disk."""
+
+    def __init__(
+        self,
+        name: str,
+        clock: Clock,
+        keep: Callable[[Posted], Awaitable[None]],
+        *,
+        peer: Literal["connection", "forwarded"] = "connection",
+        flood_per_s: float = FLOOD_PER_S,
+        flood_burst: int = FLOOD_BURST,
+        unlimited: Sequence[Network] = SAFARICOM,
+    ) -> None:
+        self._name = name
+        self._clock = clock
+        self._keep = keep
+        self._peer = peer
+        self._per_s = flood_per_s
+        self._burst = flood_burst
+        self._unlimited = tuple(unlimited)
+        self._tokens = float(flood_burst)
+        self._at_ns = clock.boottime_ns()
+        self.counts: Counter[str] = Counter()
+
+    async def take(self, request: web.Request) -> web.Response:
+        """The answer to M-Pesa: 200 once it is kept; 404, 408, 413, 429 or 503 when it is not."""
+        kind, token = request.match_info["kind"], request.match_info["token"]
+        if kind not in KINDS or not _TOKEN.fullmatch(token):
+            raise web.HTTPNotFound
+        peer = peer_of(request, self._peer)
+        if not self._may_send(peer):
+            self.counts["flooded"] += 1
+            return said(429, "Too many messages", retry_after_s=5)
+        try:
+            body = await read_body(request)
+        except asyncio.TimeoutError:
+            return said(408, "The body did not come")
+        if body is None:
+            self.counts["tooLarge"] += 1
+            log.warning("door.too_large owner=%s kind=%s peer=%s", self._name, kind, peer)
+            return said(413, "Too large")
+        try:
+            await self._keep(Posted(kind, token, body, peer))
+        except NotKept as error:
+            self.counts["refused"] += 1
+            log.error("door.not_kept owner=%s kind=%s reason=%s", self._name, kind, error)
+            return said(503, "Not stored", retry_after_s=error.retry_after_s)
+        self.counts["stored"] += 1
+        return web.json_response(ACCEPTED)
+
+    def _may_send(self, peer: str) -> bool:
+        """A bucket of tokens for all strangers together."""
+        if any(ipaddress.ip_address(peer) in network for network in self._unlimited if peer):
+            return True
+        now_ns = self._clock.boottime_ns()
+        gained = (now_ns - self._at_ns) / 1e9 * self._per_s
+        self._tokens, self._at_ns = min(self._burst, self._tokens + gained), now_ns
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+def peer_of(request: web.Request, where: Literal["connection", "forwarded"]) -> str:
+    """The sender's address, "" when there is none. Of X-Forwarded-For only the last one is the proxy's own
+    word; what stands before it, anybody may have written."""
+    text = request.remote or ""
+    if where == "forwarded":
+        text = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return ""
+
+
+async def read_body(request: web.Request) -> bytes | None:
+    """The whole body, raw; None when it is larger than BODY_MAX_BYTES. TimeoutError when it does not come."""
+    if request.content_length is not None and request.content_length > BODY_MAX_BYTES:
+        return None
+    pieces, size = [], 0
+    async with asyncio.timeout(BODY_MAX_S):
+        async for piece in request.content.iter_any():
+            size += len(piece)
+            if size > BODY_MAX_BYTES:
+                return None
+            pieces.append(piece)
+    return b"".join(pieces)
+
+
+def said(status: int, text: str, retry_after_s: int | None = None) -> web.Response:
+    """A sentence as JSON."""
+    headers = None if retry_after_s is None else {"Retry-After": str(retry_after_s)}
+    return web.json_response({"message": text}, status=status, headers=headers)
+
+
+async def listen(app: web.Application, host: str, port: int) -> web.AppRunner:
+    """Serves `app`: nothing is unpacked (a body is kept as it came), and no path is logged (it holds a
+    token). OSError when the port cannot be used; the caller cleans the runner up."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, auto_decompress=False)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError:
+        await runner.cleanup()
+        raise
+    return runner
