@@ -17,6 +17,7 @@ from gateway.errors import (
     PaymentsOff,
     PaymentUnknown,
     RequestError,
+    UnknownTechnician,
 )
 from gateway.status import payment_views as views
 from gateway.status.html import form, page, person
@@ -107,6 +108,7 @@ async def post_payment(request: web.Request) -> web.Response:
     doing = value.get("do", "")
     try:
         who = parts.technicians.check(code) if doing in DECISIONS else person(parts, code)
+        await _is_theirs(parts, payment_id, parts.tills.name_of(code), doing)
         if doing == "details":
             return await _payment(request, details=True)
         await _do(parts, payment_id, doing, value, who)
@@ -115,6 +117,18 @@ async def post_payment(request: web.Request) -> web.Response:
             raise
         return await _payment(request, error, doing)
     raise web.HTTPSeeOther(f"/payments/{payment_id}")
+
+
+async def _is_theirs(parts: Services, payment_id: str, till: str | None, doing: str) -> None:
+    """PaymentUnknown for what is not there; UnknownTechnician for a till at another till's payment."""
+    row = await parts.db.read(lambda conn: payments.by_id(conn, payment_id))
+    if row is None:
+        raise PaymentUnknown("There is no payment with this id.")
+    # A look at M-Pesa is nobody's secret; anything else is the till's own or a technician's.
+    if till is not None and doing != "check" and row.till_id not in (None, till):
+        raise UnknownTechnician(
+            f"This payment is {row.till_id}'s. Use its token or a technician's code."
+        )
 
 
 async def _do(
