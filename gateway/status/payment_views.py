@@ -12,6 +12,7 @@ from gateway.domain.payment import OPEN_PUSH, Act, Alarm, Money, Reason, Tender,
 from gateway.money import from_cents
 from gateway.payments.view import payment_json
 from gateway.store import checkouts, payment_days, payments
+from gateway.store.checkouts import CheckoutState
 from gateway.store.payments import PaymentRow, Word
 
 # A page of more is scrolled by nobody.
@@ -177,9 +178,20 @@ def story(
         "words": [_word(word, details=details) for word in payments.words(conn, row.id)],
         "details": details,
         "may": actions(row),
+        "sale": _sale(conn, row),
         "invoiceId": row.invoice_id,
         "mergedInto": row.merged_into,
     }
+
+
+def _sale(conn: sqlite3.Connection, row: PaymentRow) -> dict[str, Any] | None:
+    """The sale that waits for this money, in words."""
+    found = checkouts.open_with(conn, row.id)
+    if found is None:
+        return None
+    ready = found.state is CheckoutState.READY
+    until = None if found.sign_until is None else _when(found.sign_until)
+    return {"id": found.id, "ready": ready, "reason": found.reason, "until": until}
 
 
 def _facts(row: PaymentRow) -> list[tuple[str, str | None]]:
