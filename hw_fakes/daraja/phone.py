@@ -24,6 +24,7 @@ h1{font-size:1.2rem;margin:.25rem 0 .75rem}h1 a{color:inherit}
 .said{background:#fff3c4;border-radius:.5rem;padding:.6rem .8rem;margin:0 0 .75rem}
 #phones{display:grid;gap:.75rem;grid-template-columns:repeat(auto-fill,minmax(min(19rem,100%),1fr))}
 section,.pay{background:#fff;border-radius:1rem;padding:.9rem;border:1px solid #cfd8d1}
+section:not([data-prompt=""]){order:-1}
 section h2{margin:0;font-size:1.05rem;display:flex;justify-content:space-between;gap:.5rem}
 section h2 a{color:inherit;text-decoration:none}
 small{color:#4d5a52}
@@ -37,6 +38,7 @@ button.yes{background:#8fe3a8;border-color:#8fe3a8}
 ul{list-style:none;margin:.5rem 0 0;padding:0;font-size:.9rem}li{border-top:1px solid #e3e9e4;padding:.3rem 0}
 .pay{margin-top:.75rem}.pay h2{margin:0;font-size:1.05rem}
 .grid{display:grid;gap:0 .6rem;grid-template-columns:repeat(auto-fit,minmax(9rem,1fr));align-items:end}
+.go{grid-column:1/-1;margin-top:.7rem}
 """
 SCRIPT = """
 const here = new URL(location.href);
@@ -45,14 +47,14 @@ async function look() {
     const reply = await fetch('/_fake/phone/part?phone=' + (here.searchParams.get('phone') || ''));
     const fresh = new DOMParser().parseFromString(await reply.text(), 'text/html');
     const list = document.getElementById('phones');
+    const there = new Set(Array.from(fresh.querySelectorAll('section'), (each) => each.id));
     for (const each of fresh.querySelectorAll('section')) {
       const old = document.getElementById(each.id);
       if (!old) { list.append(each); continue; }
       const typing = old.contains(document.activeElement) && old.dataset.prompt === each.dataset.prompt;
       if (!typing && old.outerHTML !== each.outerHTML) old.replaceWith(each);
     }
-    for (const old of list.querySelectorAll('section'))
-      if (!fresh.getElementById(old.id)) old.remove();
+    for (const old of list.querySelectorAll('section')) if (!there.has(old.id)) old.remove();
   } catch { /* the fake is away; asked again */ }
   setTimeout(look, 1000);
 }
@@ -78,6 +80,7 @@ class PhonePage:
             '<!doctype html><html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
             '<noscript><meta http-equiv="refresh" content="3"></noscript>'
+            '<link rel="icon" href="data:,">'
             f"<title>Phones</title><style>{STYLE}</style></head><body><h1>{title}</h1>{note}"
             f'<div id="phones">{self._phones(one)}</div>{self._till_form(one)}'
             f"<script>{SCRIPT}</script></body></html>"
@@ -113,16 +116,11 @@ class PhonePage:
         return _back(one, f"Not paid: {why} ({done})")
 
     def _phones(self, one: str) -> str:
-        wallets = [self._fake.wallet(one)] if checks.PHONE.fullmatch(one) else self._wallets()
+        every = list(self._fake.world.bank.wallets.values())
+        wallets = [self._fake.wallet(one)] if checks.PHONE.fullmatch(one) else every
         if not wallets:
             return "<p>No phone has been used yet.</p>"
         return "".join(self._phone(wallet, one) for wallet in wallets)
-
-    def _wallets(self) -> list[Wallet]:
-        """Those with a prompt first."""
-        asking = {push.phone for push in self._fake.pushes if push.open and push.prompted}
-        wallets = list(self._fake.world.bank.wallets.values())
-        return sorted(wallets, key=lambda wallet: wallet.phone not in asking)
 
     def _phone(self, wallet: Wallet, one: str) -> str:
         prompt = next(
@@ -170,7 +168,7 @@ class PhonePage:
 
     def _till_form(self, one: str) -> str:
         options = "".join(
-            f'<option value="{number}">{escape(merchant.name)} {number}</option>'
+            f'<option value="{number}">{number} {escape(merchant.name)}</option>'
             for merchant in self._fake.merchants
             for number in (merchant.tills or (merchant.shortcode,))
         )
@@ -186,7 +184,7 @@ class PhonePage:
             ' inputmode="numeric"></div>'
             '<div><label for="reference">Account (paybill)</label><input id="reference"'
             ' name="reference"></div>'
-            "<div><button>Pay</button></div></div></form>"
+            '<div class="go"><button>Pay</button></div></div></form>'
         )
 
 

@@ -144,19 +144,15 @@ class Results:
             reference = {"Key": "Occasion"}
             if occasion := text(body, "Occasion"):
                 reference["Value"] = occasion
-        told: dict[str, Any] = {"Result": result}
-        if kind == "status" and parameters:
-            # As in the portal's sample: beside Result, and an object where others are arrays.
-            told["ReferenceData"] = {"ReferenceItem": reference}
-        else:
-            result["ReferenceData"] = {"ReferenceItem": reference}
+        # An object here; other calls of the real one have an array.
+        result["ReferenceData"] = {"ReferenceItem": reference}
         world.note(
             kind, outcome="queue time-out" if timed_out else code, conversationId=conversation
         )
         await self._sender.deliver(
             "timeout" if timed_out else "result",
             text(body, "QueueTimeOutURL" if timed_out else "ResultURL"),
-            json.dumps(told).encode(),
+            json.dumps({"Result": result}).encode(),
             conversationId=conversation,
             code=code,
         )

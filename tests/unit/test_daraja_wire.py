@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import ssl
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -19,6 +21,7 @@ from gateway.domain.payment_wire import Accepted, Lost, PushOrder, QueryVerdict,
 from gateway.mpesa.account import Account
 from gateway.mpesa.client import DarajaClient, clean, password
 from hw_fakes.vscu.unit import free_port
+from tests.conftest import need_tool
 from tests.support.clock import FakeClock
 
 DATA = Path(__file__).parents[1] / "data/daraja"
@@ -182,6 +185,27 @@ async def test_without_a_connection_nothing_was_sent() -> None:
         assert (await client.query(OURS)).verdict is QueryVerdict.NO_INFO
         now = datetime.now(UTC)
         assert (await client.pull(now, now, 0)).problem
+
+
+async def test_a_stranger_with_another_certificate_is_told_nothing(tmp_path: Path) -> None:
+    """A hotel's login page, or somebody between: neither token nor push goes there."""
+    need_tool("openssl")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost",
+         "-keyout", tmp_path / "key.pem", "-out", tmp_path / "cert.pem"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    server = Server()
+    async with await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=tls) as listening:
+        url = f"https://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+        async with DarajaClient(account(url), SystemClock(), 5) as client:
+            reply = await client.push(ORDER)
+    assert isinstance(reply, Refused)
+    assert reply.reason is Reason.NOT_SENT
+    assert "Certificate" in reply.message
+    assert (server.token_requests, server.requests) == ([], [])
 
 
 async def test_a_peer_that_is_gone_after_the_token_has_seen_no_push() -> None:

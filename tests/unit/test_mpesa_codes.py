@@ -112,6 +112,18 @@ def test_a_paid_counts_only_with_status_200(status: int) -> None:
     assert codes.query_verdict(status, answer(), OURS).verdict is QueryVerdict.NO_INFO
 
 
+@pytest.mark.parametrize("words", ["[MerchantValidate] - Wrong credentials", "Internal error", ""])
+def test_another_500_001_1001_does_not_say_that_it_is_pending(words: str) -> None:
+    body = raw({"errorCode": "500.001.1001", "errorMessage": words})
+    assert codes.query_verdict(500, body, OURS).verdict is QueryVerdict.NO_INFO
+
+
+@pytest.mark.parametrize("code", ["500.003.02", "500.003.03"])
+def test_a_busy_system_is_asked_later(code: str) -> None:
+    reply = codes.query_verdict(500, raw({"errorCode": code, "errorMessage": "?"}), OURS, "30")
+    assert (reply.verdict, reply.retry_after_s) == (QueryVerdict.LIMITED, 30)
+
+
 def test_numbers_and_wording_of_a_query_drift() -> None:
     assert codes.query_verdict(200, answer(ResultCode=0, ResponseCode=0), OURS).verdict == "PAID"
     still = answer(ResultCode="5001", ResultDesc="The transaction is STILL under processing")
@@ -180,6 +192,7 @@ def test_a_busy_phone_is_left_alone_for_a_minute() -> None:
         (200, {"CheckoutRequestID": OURS}),
         (200, {"errorCode": "400.002.02", "errorMessage": "Bad Request - Invalid Amount"}),
         (400, {"errorCode": "500.003.1001", "errorMessage": "Internal Server Error"}),
+        (500, {"errorCode": "400.009.01", "errorMessage": "new"}),
     ],
 )
 def test_what_does_not_surely_refuse_a_push_leaves_it_open(status: int, body: Any) -> None:
