@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -33,11 +33,12 @@ from gateway.fiscal.decision import Decisions
 from gateway.fiscal.intake import Intake
 from gateway.fiscal.signer import Signer
 from gateway.fiscal.unit_watch import UnitWatch
+from gateway.payment_line import PaymentLine
 from gateway.reference_line import ReferenceLine
 from gateway.sales_line import SalesLine
 from gateway.settings import Settings
 from gateway.status import pages
-from gateway.status.views import StatusSource, UnitHealth
+from gateway.status.views import MpesaHealth, StatusSource, UnitHealth
 from gateway.store import events, meta, print_jobs, unit
 from gateway.store.database import Database, open_database
 from gateway.supervisor import Restart, Supervisor
@@ -83,6 +84,7 @@ class Gateway:
     port: int
     sender: OutboxSender | None
     lists: ReferenceLine
+    payments: PaymentLine
 
     @property
     def url(self) -> str:
@@ -129,6 +131,7 @@ class _Parts:
         self.stopping = False
         self.late = _Late()
         self.line: SalesLine
+        self.payments: PaymentLine
         self.last_stop: startup.UncleanStop | None = None
 
     async def start(self) -> Gateway:
@@ -168,6 +171,8 @@ class _Parts:
         signer, decisions, ahead = self.line.signer, self.line.decisions, self.line.ahead
         await self._recover(db, signer)
         lists = ReferenceLine(settings, clock, db, client)
+        self.payments = PaymentLine(settings, clock, db, signer.gate)
+        await self.payments.open(self.stack)
         workers = counter.workers
         await days.catch_up()
         sender = await self._sender(db)
@@ -186,6 +191,7 @@ class _Parts:
             ahead,
             backups,
             lists,
+            MpesaHealth(self.payments.problems),
         )
         await starting
         await watch.first_look(settings.unit.start_timeout_s)
@@ -194,15 +200,12 @@ class _Parts:
         await ahead.check()
         supervisor.start("signer", signer.run)
         supervisor.start("unit", watch.run)
-        if backups is not None:
-            supervisor.start("backup", backups.run, Restart.BACKOFF)
-        supervisor.start("ballast", lambda: self._ballast(db), Restart.BACKOFF)
-        supervisor.start("figures", lambda: self._figures(hosted, health))
+        self._housekeeping(supervisor, db, backups, lambda: self._figures(hosted, health))
         counter.start(supervisor)
         self.late.after_commit.append(counter.wake)
         lists.start(supervisor)
-        self.late.on_contact.append(lists.link_is_back)
-        self.late.on_contact.append(days.notify)
+        self.payments.start(supervisor)
+        self.late.on_contact += [lists.link_is_back, days.notify, self.payments.link_is_back]
         if sender is not None:
             supervisor.start("cloud", sender.run, Restart.BACKOFF)
             self.late.after_commit.append(sender.notify)
@@ -235,6 +238,7 @@ class _Parts:
             port,
             sender,
             lists,
+            self.payments,
         )
 
     async def stop(self, gateway: Gateway) -> None:
@@ -340,6 +344,18 @@ class _Parts:
             keep=part.keep,
         )
 
+    def _housekeeping(
+        self,
+        supervisor: Supervisor,
+        db: Database,
+        backups: Backups | None,
+        figures: Callable[[], Awaitable[None]],
+    ) -> None:
+        if backups is not None:
+            supervisor.start("backup", backups.run, Restart.BACKOFF)
+        supervisor.start("ballast", lambda: self._ballast(db), Restart.BACKOFF)
+        supervisor.start("figures", figures)
+
     async def _ballast(self, db: Database) -> None:
         while True:
             await self.clock.sleep(BALLAST_S)
@@ -412,6 +428,7 @@ class _Parts:
             days=days,
             counter=counter,
             event_streams_max=settings.api.event_streams_max,
+            payments=self.payments.desk,
         )
         app = make_app(services, body_limit_bytes=settings.api.body_limit_bytes)
         pages.register(app)

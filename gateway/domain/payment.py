@@ -67,6 +67,7 @@ class Verdict(StrEnum):
     NO_INFO = "NO_INFO"
     DEADLINE = "DEADLINE"
     NOT_FOUND = "NOT_FOUND"  # M-Pesa's own list of the time holds no such payment
+    NO_MORE = "NO_MORE"  # nothing can be learnt any more; a person must close it
     REFUNDED = "REFUNDED"
 
 
@@ -100,6 +101,8 @@ class Alarm(StrEnum):
     OTHER_RECEIPT = "OTHER_RECEIPT"
     LATE = "LATE"  # money for a sale that was settled without it
     SETUP = "SETUP"
+    REFUND_OPEN = "REFUND_OPEN"  # a refund was refused, or nobody knows whether it was done
+    UNRESOLVED = "UNRESOLVED"  # nobody has said anything in 48 hours
     MALFORMED = "MALFORMED"  # a message about this payment that says nothing readable
     OTHER_REQUEST = "OTHER_REQUEST"  # the right address, but M-Pesa's number of another request
     OTHER_SHORTCODE = "OTHER_SHORTCODE"  # money that came to somebody else's paybill or till
@@ -199,6 +202,8 @@ def after(now: PaymentState, word: Evidence) -> Change:
             if now.money in (Money.WAITING, Money.SEND_UNKNOWN):
                 return _moved(now, Money.UNKNOWN, now.reason)
             return _same(now)
+        case Verdict.NO_MORE:
+            return _same(now, Alarm.UNRESOLVED if now.money is Money.UNKNOWN else None)
         case Verdict.REFUNDED:
             return _refunded(now)
         case Verdict.NO_INFO:

@@ -14,28 +14,32 @@ from typing import Any
 
 from gateway import ids
 from gateway.clock import Clock, micros
-from gateway.domain.payment import Money, Reason
+from gateway.domain.payment import Act, Evidence, Money, Reason, Source, Tender, Verdict
 from gateway.errors import (
     FieldError,
     GatewayError,
     KeyReused,
     PaymentInvalid,
     PaymentOpen,
+    PaymentSettled,
     PaymentsOff,
     PaymentTooSoon,
+    PaymentUnknown,
 )
 from gateway.mpesa_settings import MpesaSettings
-from gateway.payments.ledger import Ledger
-from gateway.payments.push import Pusher
+from gateway.payments.checks import Checks
+from gateway.payments.ledger import Heard, Ledger
+from gateway.payments.push import TOKEN_BYTES, Pusher
+from gateway.payments.questions import Questions
+from gateway.payments.refunds import Refunds, refund_json
 from gateway.payments.view import payment_json
 from gateway.store import events, payments
+from gateway.store import refunds as refund_rows
 from gateway.store.database import Database
 from gateway.store.payments import NewPush, PaymentRow
 
 # M-Pesa refuses the same amount from the same phone within about two minutes (ResultCode 17).
 SAME_AMOUNT_S = 120.0
-# 32 characters that nobody can guess (daraja.md 5: messages have no signature).
-TOKEN_BYTES = 24
 # AccountReference holds 12 characters (daraja.md 2).
 REFERENCE_LENGTH = 12
 
@@ -66,6 +70,10 @@ class PaymentDesk:
         settings: MpesaSettings,
         gate: Callable[[], None],
         pusher: Pusher | None,
+        checks: Checks | None,
+        refunds: Refunds,
+        questions: Questions,
+        look_through: Callable[[], None] = lambda: None,
     ) -> None:
         self._db = db
         self._clock = clock
@@ -73,6 +81,11 @@ class PaymentDesk:
         self._settings = settings
         self._gate = gate
         self._pusher = pusher
+        self._checks = checks
+        self._refunds = refunds
+        self._questions = questions
+        # Reads M-Pesa's own list soon, where there is one.
+        self._look_through = look_through
 
     async def ask(self, ask: Ask) -> PaymentRow:
         """The intent, durably; the push leaves right after. The same key again: the same row, whatever
@@ -89,6 +102,117 @@ class PaymentDesk:
             self._pusher.take(row.id, token)
             self._ledger.told_of(row)
         return row
+
+    # --- what is known of one, and what a person does with it -----------------------------------------
+
+    async def row(self, payment_id: str) -> PaymentRow:
+        """PaymentUnknown when there is none."""
+        found = await self._db.read(lambda conn: payments.by_id(conn, payment_id))
+        if found is None:
+            raise PaymentUnknown("There is no such payment.")
+        return found
+
+    async def check(self, payment_id: str) -> PaymentRow:
+        """Ask M-Pesa before all others, within its limit, and say what is known then: the answer itself, or
+        what was known before when the limit does not let the question leave just now."""
+        row = await self.row(payment_id)
+        if self._checks is not None and row.kind == "STK":
+            await self._checks.check(payment_id)
+            if row.money in (Money.SEND_UNKNOWN, Money.UNKNOWN, Money.NOT_PAID):
+                self._look_through()
+        return await self.row(payment_id)
+
+    async def look_at_open(self, till_id: str) -> None:
+        """A till has come back: look at what it left open, without waiting for the answers."""
+        if self._checks is not None:
+            rows = await self._db.read(lambda conn: payments.open_of_till(conn, till_id))
+            self._checks.nudge(row.id for row in rows)
+
+    async def code(
+        self, payment_id: str, receipt: str, who: str, *, vouched: bool = False
+    ) -> PaymentRow:
+        """See `Questions.code`."""
+        return await self._questions.code(payment_id, receipt, who, vouched=vouched)
+
+    async def act(self, payment_id: str, act: Act, who: str, reason: str = "") -> PaymentRow:
+        """What a till or a person does with a payment. PaymentUnknown, PaymentSettled."""
+        await self.row(payment_id)
+        return (await self._ledger.act(payment_id, act, who, reason)).row
+
+    async def not_paid(self, payment_id: str, who: str, reason: str) -> PaymentRow:
+        """A person has looked at M-Pesa's books and it was not paid: closes UNKNOWN, and a push whose end
+        nobody has told. PaymentSettled for anything else. Money that comes after all still wins."""
+
+        def write(conn: sqlite3.Connection) -> Heard:
+            row = payments.by_id(conn, payment_id)
+            if row is None:
+                raise PaymentUnknown("There is no such payment.")
+            if row.money not in (Money.UNKNOWN, Money.SEND_UNKNOWN, Money.WAITING):
+                raise PaymentSettled(
+                    "This payment is not open any more. Look at it again.",
+                    extra={"payment": payment_json(row)},
+                )
+            note = f"{who}: {reason}" if reason else who
+            word = Evidence(Source.PERSON, Verdict.NOT_PAID, reason=Reason.PERSON, note=note)
+            return self._ledger.hear_in(conn, row, word)
+
+        return (await self._ledger.write(write)).row
+
+    async def claim(self, payment_id: str, till_id: str, sale_ref: str, who: str) -> PaymentRow:
+        """Money that came by itself becomes this sale's. The same claim again changes nothing;
+        PaymentSettled when it is another sale's, or was given back."""
+
+        def write(conn: sqlite3.Connection) -> Heard:
+            row = payments.by_id(conn, payment_id)
+            if row is None:
+                raise PaymentUnknown("There is no such payment.")
+            if row.kind == "C2B" and (row.till_id, row.sale_ref) == (till_id, sale_ref):
+                return Heard(row, changed=False, alarm=None)
+            free = row.kind == "C2B" and row.sale_ref is None
+            if not free or row.money is not Money.PAID or row.tender is not Tender.OPEN:
+                raise PaymentSettled(
+                    "This money belongs to another sale already.",
+                    extra={"payment": payment_json(row)},
+                )
+            return self._ledger.claim_in(conn, row, till_id, sale_ref, who)
+
+        return (await self._ledger.write(write)).row
+
+    async def refund(self, payment_id: str, who: str, reason: str, by_hand: bool) -> PaymentRow:
+        """Money back, by reversal or by hand; see `Refunds.order`."""
+        await self._refunds.order(payment_id, who, reason, by_hand=by_hand)
+        return await self.row(payment_id)
+
+    async def settle_refund(
+        self, refund_id: str, done: bool, who: str, reason: str
+    ) -> dict[str, Any]:
+        """A person says what became of a refund in doubt."""
+        return refund_json(await self._refunds.settle(refund_id, done, who, reason))
+
+    def lists(self, conn: sqlite3.Connection) -> dict[str, list[dict[str, Any]]]:
+        """What does not agree, each with what a person can do about it: money that came and has no receipt of
+        ours, receipts whose money is in doubt, money to be given back, pushes whose end nobody knows."""
+        at = micros(self._clock.now())
+        groups: dict[str, list[dict[str, Any]]] = {
+            "moneyWithoutReceipt": [], "review": [], "refundDue": [], "receiptWithoutMoney": [],
+            "unknown": [], "refunds": [],
+        }  # fmt: skip
+        names = {
+            Tender.OPEN: "moneyWithoutReceipt",
+            Tender.REVIEW: "review",
+            Tender.REFUND_DUE: "refundDue",
+        }
+        for row in payments.unowned(conn):
+            groups[names[row.tender]].append(payment_json(row, at))
+        groups["receiptWithoutMoney"] = [
+            payment_json(row, at) for row in payments.doubtful_receipts(conn)
+        ]
+        groups["unknown"] = [payment_json(row, at) for row in payments.unknown(conn)]
+        for refund in refund_rows.unsettled(conn):
+            groups["refunds"].append({"paymentId": refund.payment_id, **refund_json(refund)})
+        return groups
+
+    # --- one claim ----------------------------------------------------------------------------------
 
     def _refusal(self, ask: Ask) -> GatewayError | None:
         """Why no new push can be asked for, whatever the store holds."""

@@ -149,6 +149,20 @@ class Ledger:
         self._tell(conn, new, change, at)
         return Heard(new, change.changed, change.alarm)
 
+    def claim_in(
+        self, conn: sqlite3.Connection, row: PaymentRow, till_id: str, sale_ref: str, who: str
+    ) -> Heard:
+        """Money that nobody had asked for gets its sale; its state stays."""
+        at = micros(self._clock.now())
+        new = payments.change(conn, row, at=at, till_id=till_id, sale_ref=sale_ref)
+        payments.say(
+            conn, new, at=at, source=Source.TILL, word="CLAIMED", changed=True,
+            note=f"{who}: sale {sale_ref}",
+        )  # fmt: skip
+        change = Change(new.state, changed=True)
+        self._tell(conn, new, change, at)
+        return Heard(new, changed=True, alarm=None)
+
     def _note(
         self,
         conn: sqlite3.Connection,

@@ -17,6 +17,7 @@ from gateway.domain.payment import Evidence, Money, Reason, Source, Verdict
 from gateway.domain.payment_wire import Accepted, Daraja, Lost, PushOrder, PushReply, Refused
 from gateway.errors import StoreError
 from gateway.payments.ledger import Heard, Ledger, start_words
+from gateway.payments.schedule import FIRST_LOOK_US
 from gateway.store import payments
 from gateway.store.database import Database
 from gateway.store.payments import PaymentRow
@@ -32,6 +33,8 @@ LEAVE_WITHIN_S = 30.0
 RETRY_S = 1.0
 # At most 13 characters, of those that no phone company filters (daraja.md 2).
 DESCRIPTION = "POS sale"
+# 32 characters that nobody can guess: M-Pesa's messages have no signature (daraja.md 5).
+TOKEN_BYTES = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class _Waiting:
 
 
 class Pusher:
-    """`recover` once at the start, `take` for each intent, `run` for as long as the daemon lives."""
+    """`take` for each intent, `run` for as long as the daemon lives."""
 
     def __init__(
         self, *, db: Database, clock: Clock, ledger: Ledger, daraja: Daraja, callback_url: str
@@ -68,16 +71,6 @@ class Pusher:
         """An intent that is durable; it leaves at once."""
         self._line.append(_Waiting(payment_id, token, self._clock.boottime_ns()))
         self._wake.set()
-
-    async def recover(self) -> None:
-        """What the last run left: an intent that never left is refused, one that was leaving is unknown."""
-        unsent, sending = start_words()
-        for row in await self._db.read(
-            lambda conn: payments.in_money(conn, (Money.NEW, Money.SENDING))
-        ):
-            word = unsent if row.money is Money.NEW else sending
-            await self._ledger.hear(row.id, word)
-            log.warning("push.recovered id=%s was=%s word=%s", row.id, row.money, word.verdict)
 
     async def run(self) -> None:
         try:
@@ -135,7 +128,9 @@ class Pusher:
             try:
                 at = micros(self._clock.now())
                 word = Evidence(Source.PUSH, Verdict.SENDING)
-                heard = await self._ledger.hear(waiting.payment_id, word, sent_at=at)
+                heard = await self._ledger.hear(
+                    waiting.payment_id, word, sent_at=at, next_check_at=at + FIRST_LOOK_US
+                )
             except StoreError as error:
                 log.warning("push.not_begun id=%s reason=%s", waiting.payment_id, error)
                 await self._clock.sleep(RETRY_S)
@@ -156,6 +151,17 @@ class Pusher:
                     raise
                 log.error("push.answer_waits id=%s reason=%s", payment_id, error)
                 await self._clock.sleep(RETRY_S)
+
+
+async def recover_pushes(db: Database, ledger: Ledger) -> None:
+    """What the last run left: an intent that never left is refused, one that was leaving is unknown."""
+    unsent, sending = start_words()
+    for row in await db.read(payments.unsettled):
+        if row.money not in (Money.NEW, Money.SENDING):
+            continue
+        word = unsent if row.money is Money.NEW else sending
+        await ledger.hear(row.id, word)
+        log.warning("push.recovered id=%s was=%s word=%s", row.id, row.money, word.verdict)
 
 
 def _nothing_sent(refusal: Refused | Lost) -> Evidence:

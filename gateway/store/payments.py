@@ -292,6 +292,16 @@ def in_money(
     )
 
 
+def unsettled(conn: sqlite3.Connection) -> list[PaymentRow]:
+    """All pushes whose end nobody has told, oldest first."""
+    return _rows(
+        conn.execute(
+            f"""{_SELECT} WHERE money IN ('NEW', 'SENDING', 'SEND_UNKNOWN', 'WAITING', 'UNKNOWN')
+                ORDER BY seq"""
+        )
+    )
+
+
 def blocking(
     conn: sqlite3.Connection, phone: str, till_id: str, sale_ref: str, since: int
 ) -> PaymentRow | None:
@@ -317,20 +327,13 @@ def last_push_to(conn: sqlite3.Connection, phone: str) -> PaymentRow | None:
     )
 
 
-def due(conn: sqlite3.Connection, now: int, limit: int = 50) -> list[PaymentRow]:
-    """Whose next look has come, the youngest sale first: its customer stands at the till."""
+def watched(conn: sqlite3.Connection, limit: int = 1000) -> list[PaymentRow]:
+    """Everything that is still to be looked at, the youngest first: its customer stands at the till."""
     return _rows(
         conn.execute(
-            f"{_SELECT} WHERE next_check_at <= ? ORDER BY created_at DESC, seq DESC LIMIT ?",
-            (now, limit),
+            f"{_SELECT} WHERE next_check_at IS NOT NULL ORDER BY seq DESC LIMIT ?", (limit,)
         )
     )
-
-
-def next_due_at(conn: sqlite3.Connection) -> int | None:
-    row = conn.execute("SELECT MIN(next_check_at) FROM payment WHERE next_check_at IS NOT NULL")
-    found = row.fetchone()[0]
-    return None if found is None else int(found)
 
 
 def without_receipt_or_end(conn: sqlite3.Connection, since: int, until: int) -> list[PaymentRow]:
@@ -343,6 +346,50 @@ def without_receipt_or_end(conn: sqlite3.Connection, since: int, until: int) -> 
             (since, until),
         )
     )
+
+
+def open_of_till(conn: sqlite3.Connection, till_id: str) -> list[PaymentRow]:
+    """What a till has asked for and nobody knows the end of, the youngest first."""
+    return _rows(
+        conn.execute(
+            f"{_SELECT} WHERE next_check_at IS NOT NULL AND till_id = ? ORDER BY seq DESC LIMIT 50",
+            (till_id,),
+        )
+    )
+
+
+def unknown(conn: sqlite3.Connection, limit: int = 200) -> list[PaymentRow]:
+    """Pushes whose end nobody has told in time, and no sale was settled without, newest first."""
+    return _rows(
+        conn.execute(
+            f"{_SELECT} WHERE money = 'UNKNOWN' AND tender = 'OPEN' ORDER BY seq DESC LIMIT ?",
+            (limit,),
+        )
+    )
+
+
+def doubtful_receipts(conn: sqlite3.Connection, limit: int = 200) -> list[PaymentRow]:
+    """Sales that were signed with money that went back, that is of another amount, or that M-Pesa said
+    afterwards was never paid; newest first."""
+    return _rows(
+        conn.execute(
+            f"""{_SELECT} WHERE invoice_id IS NOT NULL AND (money = 'REFUNDED' OR (
+                tender = 'COMPLETED_BY_MPESA' AND receipt IS NULL AND id IN (
+                    SELECT payment_id FROM payment_event WHERE alarm IS NOT NULL)))
+                ORDER BY seq DESC LIMIT ?""",
+            (limit,),
+        )
+    )
+
+
+def loose(conn: sqlite3.Connection, amount_cents: int, since: int, until: int) -> bool:
+    """Whether money of this amount came in [since, until) that nobody has claimed."""
+    found = conn.execute(
+        """SELECT 1 FROM payment WHERE kind = 'C2B' AND money = 'PAID' AND tender IN ('OPEN', 'REVIEW')
+               AND amount_cents = ? AND paid_at >= ? AND paid_at < ? LIMIT 1""",
+        (amount_cents, since, until),
+    )
+    return found.fetchone() is not None
 
 
 def unowned(conn: sqlite3.Connection, limit: int = 200) -> list[PaymentRow]:

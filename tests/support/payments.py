@@ -13,14 +13,17 @@ from typing import Any
 from gateway import ids
 from gateway.domain.payment import Money
 from gateway.mpesa_settings import MpesaSettings
+from gateway.payments.checks import Checks
 from gateway.payments.desk import Ask, PaymentDesk
 from gateway.payments.ledger import Ledger
 from gateway.payments.push import Pusher
+from gateway.payments.questions import Questions
+from gateway.payments.refunds import Refunds
 from gateway.store import events, payments
 from gateway.store.database import Database, open_database
 from gateway.store.events import Event
 from gateway.store.payments import PaymentRow, Word
-from tests.support.clock import FakeClock
+from tests.support.clock import FakeClock, settle
 from tests.support.daraja import ScriptedDaraja
 
 PHONE = "254712345678"
@@ -61,6 +64,9 @@ class Bench:
     settings: MpesaSettings
     ledger: Ledger
     pusher: Pusher
+    checks: Checks
+    refunds: Refunds
+    questions: Questions
     desk: PaymentDesk
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
     told: list[PaymentRow] = field(default_factory=list)
@@ -93,6 +99,23 @@ class Bench:
             while not await condition():
                 await asyncio.sleep(0.001)
 
+    async def pass_s(self, seconds: float) -> None:
+        """Time goes by in small steps, so that what a loop does in between is done at its time."""
+        end = self.clock.boottime_ns() + int(seconds * 1e9)
+        while (left := (end - self.clock.boottime_ns()) / 1e9) > 0:
+            await self.clock.advance(seconds=min(left, 1.0))
+            await self.quiet()
+
+    async def quiet(self) -> None:
+        """Until the store has nothing to do and no loop has anything to say."""
+        still, before = 0, -1
+        while still < 4:
+            await self.db.write_soft(lambda conn: None)
+            await asyncio.gather(*(self.db.read(lambda conn: None) for _ in range(2)))
+            await settle()
+            still = still + 1 if self.db.durable_commits == before else 0
+            before = self.db.durable_commits
+
     async def until_money(self, payment_id: str, *states: Money) -> PaymentRow:
         async def reached() -> bool:
             return (await self.row(payment_id)).money in states
@@ -121,10 +144,22 @@ async def open_bench(
         pusher = Pusher(
             db=db, clock=clock, ledger=ledger, daraja=wire, callback_url=settings.callback_url or ""
         )
+        checks = Checks(
+            db=db, clock=clock, ledger=ledger, daraja=wire, every_s=settings.query_every_s,
+            deadline_s=settings.deadline_s, jitter=lambda: 1.0,
+        )  # fmt: skip
+        pusher.on_sent = checks.sent
+        url = settings.callback_url or ""
+        refunds = Refunds(db=db, clock=clock, ledger=ledger, daraja=wire, callback_url=url)
+        questions = Questions(
+            db=db, clock=clock, ledger=ledger, refunds=refunds, daraja=wire, callback_url=url,
+            shortcodes=frozenset({"174379"}),
+        )  # fmt: skip
         desk = PaymentDesk(
-            db=db, clock=clock, ledger=ledger, settings=settings, gate=gate, pusher=pusher
-        )
-        bench = Bench(db, clock, wire, settings, ledger, pusher, desk)
+            db=db, clock=clock, ledger=ledger, settings=settings, gate=gate, pusher=pusher,
+            checks=checks, refunds=refunds, questions=questions,
+        )  # fmt: skip
+        bench = Bench(db, clock, wire, settings, ledger, pusher, checks, refunds, questions, desk)
         ledger.after_change.append(bench.told.append)
         try:
             yield bench

@@ -21,7 +21,7 @@ from gateway.errors import (
     Suspended,
 )
 from gateway.payments.desk import PaymentDesk
-from gateway.payments.push import AT_ONCE, LEAVE_WITHIN_S
+from gateway.payments.push import AT_ONCE, LEAVE_WITHIN_S, recover_pushes
 from gateway.store import payments
 from tests.support.daraja import accepted
 from tests.support.payments import PHONE, Bench, an_ask, open_bench
@@ -143,7 +143,7 @@ async def test_only_whole_shillings_within_the_limit_are_asked_for(
     with pytest.raises(PaymentInvalid) as refused:
         await bench.desk.ask(an_ask(amount_cents=amount))
     assert refused.value.errors[0].pointer == "/amount"
-    assert not await bench.db.read(lambda conn: payments.in_money(conn, tuple(Money)))
+    assert not await bench.db.read(lambda conn: payments.between(conn, 0, 2**62))
 
 
 async def test_the_gate_stops_new_pushes_but_not_the_answer_of_an_old_one(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ async def test_the_gate_stops_new_pushes_but_not_the_answer_of_an_old_one(tmp_pa
 async def test_without_mpesa_nothing_is_asked_for(bench: Bench) -> None:
     off = PaymentDesk(
         db=bench.db, clock=bench.clock, ledger=bench.ledger, settings=bench.settings,
-        gate=lambda: None, pusher=None,
+        gate=lambda: None, pusher=None, checks=None, refunds=bench.refunds, questions=bench.questions,
     )  # fmt: skip
     with pytest.raises(PaymentsOff):
         await off.ask(an_ask())
@@ -268,7 +268,7 @@ async def test_a_restart_refuses_what_was_new_and_does_not_know_what_was_sending
         await bench.kill()
         new = await bench.desk.ask(an_ask(phone=OTHER))
     async with open_bench(tmp_path) as bench:
-        await bench.pusher.recover()
+        await recover_pushes(bench.db, bench.ledger)
         bench.start()
         after = await bench.row(sending.id)
         assert (after.money, after.reason) == (Money.SEND_UNKNOWN, Reason.SEND_LOST)

@@ -100,6 +100,9 @@ CREATE INDEX payment_by_sale ON payment (till_id, sale_ref) WHERE sale_ref IS NO
 CREATE INDEX payment_by_checkout ON payment (checkout_id) WHERE checkout_id IS NOT NULL;
 CREATE INDEX payment_by_invoice ON payment (invoice_id) WHERE invoice_id IS NOT NULL;
 CREATE INDEX payment_by_time ON payment (created_at);
+CREATE INDEX payment_unsettled ON payment (seq)
+    WHERE money IN ('NEW', 'SENDING', 'SEND_UNKNOWN', 'WAITING', 'UNKNOWN');
+CREATE INDEX payment_unknown ON payment (seq) WHERE money = 'UNKNOWN' AND tender = 'OPEN';
 CREATE INDEX payment_unowned ON payment (seq)
     WHERE money = 'PAID' AND tender IN ('OPEN', 'REVIEW', 'REFUND_DUE');
 
@@ -227,14 +230,40 @@ CREATE TABLE refund (
     reason        TEXT    NOT NULL,
     token_hash    TEXT    UNIQUE,
     conversation_id TEXT  UNIQUE,
+    -- The reversal's own receipt.
     receipt       TEXT,
     code          TEXT,
     says          TEXT,
+    raw           BLOB,
     created_at    INTEGER NOT NULL,
     updated_at    INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX refund_one_open ON refund (payment_id)
     WHERE state IN ('ASKED', 'SENDING', 'SENT', 'UNKNOWN', 'DONE');
+CREATE INDEX refund_unsettled ON refund (id) WHERE state IN ('ASKED', 'SENDING', 'SENT', 'UNKNOWN');
+-- Sent at most once: nothing leads back to ASKED or SENDING.
+CREATE TRIGGER refund_moves BEFORE UPDATE OF state ON refund
+WHEN OLD.state <> NEW.state AND (OLD.state || '>' || NEW.state) NOT IN (
+    'ASKED>SENDING', 'ASKED>REFUSED', 'SENDING>SENT', 'SENDING>REFUSED', 'SENDING>UNKNOWN', 'SENDING>DONE',
+    'SENT>DONE', 'SENT>REFUSED', 'SENT>UNKNOWN', 'UNKNOWN>DONE', 'UNKNOWN>REFUSED')
+BEGIN SELECT RAISE(ABORT, 'no such move of a refund'); END;
+CREATE TRIGGER refund_is_what_was_ordered BEFORE UPDATE OF
+    id, payment_id, amount_cents, how, who, reason, token_hash, created_at ON refund
+BEGIN SELECT RAISE(ABORT, 'what was ordered is never changed'); END;
+CREATE TRIGGER refund_stays BEFORE DELETE ON refund
+BEGIN SELECT RAISE(ABORT, 'a refund is never deleted'); END;
+
+-- What M-Pesa was asked about one receipt (Transaction Status); the answer comes later, under the token.
+CREATE TABLE mpesa_question (
+    token_hash  TEXT    PRIMARY KEY CHECK (length(token_hash) = 64),
+    payment_id  TEXT    NOT NULL REFERENCES payment (id),
+    -- The refund that is in doubt; NULL: a receipt that a cashier has typed.
+    refund_id   TEXT    REFERENCES refund (id),
+    receipt     TEXT    NOT NULL,
+    who         TEXT    NOT NULL,
+    asked_at    INTEGER NOT NULL,
+    answered_at INTEGER
+) STRICT, WITHOUT ROWID;
 
 -- What M-Pesa's own list (Pull Transactions) has been read for: only a covered time proves an absence.
 CREATE TABLE pulled (
