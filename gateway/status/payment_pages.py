@@ -24,7 +24,7 @@ from gateway.status.html import form, page, person
 from gateway.store import payment_days, payments
 
 # What only a technician or a manager may say: money is given up or given back on his word.
-DECISIONS = ("accept", "not-paid", "reversal", "by-hand", "details")
+DECISIONS = ("accept", "not-paid", "reversal", "by-hand", "went-back", "did-not", "details")
 
 
 def register(app: web.Application) -> None:
@@ -142,7 +142,10 @@ async def _do(
         case "check":
             await desk.check(payment_id)
         case "code":
-            await desk.code(payment_id, str(value.get("receipt", "")).upper(), who)
+            receipt = str(value.get("receipt", "")).replace(" ", "").upper()
+            # A cashier's word alone is no evidence; a technician's is.
+            vouched = parts.tills.known(who) is None
+            await desk.code(payment_id, receipt, who, vouched=vouched)
         case "other":
             await desk.act(payment_id, Act.SALE_WITHOUT_IT, who, "paid otherwise")
         case "abandoned":
@@ -158,6 +161,9 @@ async def _do(
             await desk.not_paid(payment_id, who, _needed(reason))
         case "reversal" | "by-hand":
             await desk.refund(payment_id, who, _needed(reason), by_hand=doing == "by-hand")
+        case "went-back" | "did-not":
+            done = doing == "went-back"
+            await desk.settle_refund(str(value.get("refund", "")), done, who, _needed(reason))
         case _:
             raise _invalid("/do", "Say what is to be done.")
 
