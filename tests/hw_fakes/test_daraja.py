@@ -85,6 +85,7 @@ async def test_a_token_expires_and_may_be_replaced(shop: Shop) -> None:
 
 
 async def test_a_push_is_answered_queried_and_called_back_in_daraja_s_shapes(shop: Shop) -> None:
+    shop.fake.turn(default="phone", prompt_life_s=1_000_000)
     status, told = await shop.push(Amount=450)
     assert (status, shape(told)) == (200, shape(fixture("stk_push.json")["ok"]["body"]))
     assert re.fullmatch(r"ws_CO_\d{14}\d{3}708374149", told["CheckoutRequestID"])
@@ -92,6 +93,8 @@ async def test_a_push_is_answered_queried_and_called_back_in_daraja_s_shapes(sho
     pending = await shop.query(told["CheckoutRequestID"])
     assert (pending[0], shape(pending[1])) == (200, shape(queries["pending_4999"]["body"]))
     assert pending[1]["ResultCode"] == "4999"
+    await shop.fake.wait_for(lambda: shop.fake.pushes[0].prompted)
+    shop.fake.answer(PHONE, "pin", "1234")
     await shop.fake.settled()
     paid = await shop.query(told["CheckoutRequestID"])
     assert shape(paid[1]) == shape(queries["paid"]["body"])
@@ -218,17 +221,25 @@ async def test_a_wrong_product_is_seen_only_later(shop: Shop) -> None:
 
 
 async def test_one_prompt_on_a_phone_and_the_same_amount_not_at_once(shop: Shop) -> None:
+    fake = shop.fake
+    fake.turn(default="phone", prompt_life_s=1_000_000)
+
+    async def paid() -> None:
+        await fake.wait_for(lambda: fake.pushes[-1].prompted)
+        fake.answer(PHONE, "pin", "1234")
+        await fake.settled()
+
     assert (await shop.push())[0] == 200
     assert message(await shop.push()) == (500, "500.001.1001", LOCKED)
-    await shop.fake.settled()
+    await paid()
     assert (await shop.push())[0] == 200
-    await shop.fake.settled()
-    assert [push.code for push in shop.fake.pushes] == ["0", "17"]
-    shop.fake.turn(rule17_s=0)
+    await fake.settled()
+    assert [push.code for push in fake.pushes] == ["0", "17"]
+    fake.turn(rule17_s=0)
     assert (await shop.push())[0] == 200
-    await shop.fake.settled()
-    assert [push.code for push in shop.fake.pushes] == ["0", "17", "0"]
-    assert len(shop.fake.payments) == 2
+    await paid()
+    assert [push.code for push in fake.pushes] == ["0", "17", "0"]
+    assert len(fake.payments) == 2
 
 
 async def test_queries_have_one_bucket_for_the_whole_app() -> None:
@@ -249,14 +260,14 @@ async def test_queries_have_one_bucket_for_the_whole_app() -> None:
 
 
 async def test_still_processing_is_said_in_both_ways(shop: Shop) -> None:
+    shop.fake.turn(default="everything_silent_paid", pending="500")
     _, one = await shop.push()
-    shop.fake.turn(pending="500")
     status, body = await shop.query(one["CheckoutRequestID"])
     expected = fixture("stk_query.json")["pending_500"]
     assert (status, shape(body)) == (500, shape(expected["body"]))
     assert body["requestId"] == one["CheckoutRequestID"]
     assert body["errorMessage"] == expected["body"]["errorMessage"]
-    shop.fake.turn(too_early_s=100)
+    shop.fake.turn(too_early_s=100_000)
     early = await shop.query(one["CheckoutRequestID"])
     assert message(early) == (400, "400.002.02", "Bad Request - Invalid CheckoutRequestID")
     assert message(await shop.query("ws_CO_1"))[2] == "Bad Request - Invalid CheckoutRequestID"
@@ -287,6 +298,26 @@ async def test_callbacks_are_dropped_doubled_and_tried_again(shop: Shop) -> None
     await shop.fake.settled()
     assert shop.fake.entries("callback")[-1]["outcome"] == "no such host"
     assert len(shop.fake.payments) == 4
+
+
+async def test_every_malformed_body_that_was_captured_can_be_sent(shop: Shop) -> None:
+    shop.fake.turn(default="ok_fast", rule17_s=0)
+    for variant in (
+        "empty",
+        "no_callback",
+        "missing_fields",
+        "no_metadata",
+        "stray",
+        "list",
+        "text",
+    ):
+        shop.fake.turn(callback_variant=variant)
+        await shop.push()
+        await shop.fake.settled()
+    sent, captured = shop.bodies("/g/s/one"), fixture("callbacks/malformed.json")
+    assert [shape(body) for body in sent] == [shape(body) for body in captured]
+    sent_at = [entry["sentMonotonic"] for entry in shop.fake.entries("callback")]
+    assert sent_at == sorted(sent_at)
 
 
 async def test_the_order_of_callbacks_can_be_lost() -> None:
