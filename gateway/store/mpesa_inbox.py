@@ -78,16 +78,43 @@ def settle(
     )
 
 
-def listed(conn: sqlite3.Connection, limit: int = 100) -> list[Message]:
+def forget_forged(conn: sqlite3.Connection, reason: str, keep: int) -> int:
+    """Deletes UNMATCHED messages with this reason but for the newest `keep`; how many. Strangers can send
+    as many as they like, and must not fill the disk that sales are kept on."""
+    cursor = conn.execute(
+        """DELETE FROM mpesa_message WHERE state = 'UNMATCHED' AND reason = ? AND id <= (
+               SELECT id FROM mpesa_message WHERE state = 'UNMATCHED' AND reason = ?
+               ORDER BY id DESC LIMIT 1 OFFSET ?)""",
+        (reason, reason, keep),
+    )
+    return cursor.rowcount
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A message as pages show it: without its bytes and its address, which hold what must not be shown."""
+
+    id: int
+    origin: str
+    kind: str
+    size: int
+    received_at: int
+    state: str
+    payment_id: str | None
+    reason: str | None
+
+
+def listed(conn: sqlite3.Connection, limit: int = 100) -> list[Listed]:
     """What a person may want to see: messages not worked off yet, then those that belong to nothing,
-    newest first. Their bytes hold phone numbers; pages show `reason`, not `raw`."""
-    found: list[Message] = []
+    newest first."""
+    found: list[Listed] = []
     for state in ("NEW", "UNMATCHED"):
         rows = conn.execute(
-            f"SELECT {_COLUMNS} FROM mpesa_message WHERE state = ? ORDER BY id DESC LIMIT ?",
+            """SELECT id, origin, kind, LENGTH(raw), received_at, state, payment_id, reason
+               FROM mpesa_message WHERE state = ? ORDER BY id DESC LIMIT ?""",
             (state, limit - len(found)),
         )
-        found += [Message(*row) for row in rows]
+        found += [Listed(*row) for row in rows]
     return found
 
 

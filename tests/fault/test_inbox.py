@@ -101,6 +101,22 @@ async def test_a_forged_callback_changes_nothing_and_is_kept_with_an_alarm(tmp_p
         assert await desk.db.read(mpesa_inbox.counts) == {"NEW": 0, "UNMATCHED": 33}
 
 
+async def test_a_flood_of_forged_messages_cannot_fill_the_disk(tmp_path: Path) -> None:
+    """The newest thousand are kept, beside everything that is no forgery."""
+    async with open_desk(tmp_path) as desk:
+        other = await desk.message("c", C2B, c2b(desk.clock, shortcode="600966"))
+        flood = tuple(Arrival("c", "guess", b"%d" % n, "", f"e:{n}") for n in range(1_100))
+        await desk.inbox.take("e", 1_100, flood)
+        await desk.inbox.work()
+        kept = await desk.messages()
+        assert [message.raw for message in kept] == [
+            other.raw,
+            *(b"%d" % n for n in range(100, 1_100)),
+        ]
+        shown = await desk.db.read(lambda conn: mpesa_inbox.listed(conn, 2))
+        assert [(item.reason, item.size) for item in shown] == [("FORGED", 4), ("FORGED", 4)]
+
+
 async def test_the_right_address_and_another_request_is_ignored_with_an_alarm(
     tmp_path: Path,
 ) -> None:
