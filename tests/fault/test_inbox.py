@@ -216,6 +216,17 @@ async def test_c2b_stands_in_for_a_lost_callback_at_a_till(money: Money, tmp_pat
         assert (row.money, row.receipt) == (Money.PAID, "UKN0TEST01")
 
 
+async def test_two_messages_that_name_two_amounts_for_one_receipt_are_an_alarm(
+    tmp_path: Path,
+) -> None:
+    async with open_desk(tmp_path) as desk:
+        payment = await desk.push(request=REQUEST)
+        await desk.callback(payment, stk(REQUEST))
+        await desk.message("c", C2B, c2b(desk.clock, amount="45.00"))
+        assert (await desk.row(payment)).paid_cents == 45_000
+        assert await desk.alarms() == ["OTHER_AMOUNT"]
+
+
 async def test_money_nobody_asked_for_is_offered_once(tmp_path: Path) -> None:
     async with open_desk(tmp_path) as desk:
         await desk.push(request=REQUEST, cents=99_900)
