@@ -27,6 +27,8 @@ ALARMS: dict[str, str] = {
     Alarm.OTHER_AMOUNT: "Another amount came than was asked for.",
     Alarm.OTHER_RECEIPT: "Two M-Pesa receipt numbers for one payment.",
     Alarm.LATE: "Money came for a sale that was settled without it.",
+    Alarm.REFUND_OPEN: "A refund was not done, or nobody knows whether it was. Look at M-Pesa's statement.",
+    Alarm.UNRESOLVED: "Nobody has said in 48 hours whether it was paid. A person must close it.",
     Alarm.SETUP: "M-Pesa does not take this shop's set-up. A technician must look.",
 }
 SOURCES = {
@@ -52,6 +54,8 @@ SAYS = {
     "NO_INFO": "Nothing new",
     "DEADLINE": "Nobody has confirmed in time",
     "NOT_FOUND": "Not in M-Pesa's list",
+    "NO_MORE": "Nothing can be learnt any more",
+    "CLAIMED": "Taken for a sale",
     "REFUNDED": "The money went back",
     "SALE_WITH_IT": "The sale was signed with it",
     "SALE_WITHOUT_IT": "The sale was settled without it",
