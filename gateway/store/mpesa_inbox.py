@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 _COLUMNS = "id, origin, kind, token_hash, raw, peer, received_at, state, payment_id, reason"
@@ -88,40 +87,3 @@ def forget_forged(conn: sqlite3.Connection, reason: str, keep: int) -> int:
         (reason, reason, keep),
     )
     return cursor.rowcount
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A message as pages show it: without its bytes and its address, which hold what must not be shown."""
-
-    id: int
-    origin: str
-    kind: str
-    size: int
-    received_at: int
-    state: str
-    payment_id: str | None
-    reason: str | None
-
-
-def listed(conn: sqlite3.Connection, limit: int = 100) -> list[Listed]:
-    """What a person may want to see: messages not worked off yet, then those that belong to nothing,
-    newest first."""
-    found: list[Listed] = []
-    for state in ("NEW", "UNMATCHED"):
-        rows = conn.execute(
-            """SELECT id, origin, kind, LENGTH(raw), received_at, state, payment_id, reason
-               FROM mpesa_message WHERE state = ? ORDER BY id DESC LIMIT ?""",
-            (state, limit - len(found)),
-        )
-        found += [Listed(*row) for row in rows]
-    return found
-
-
-def counts(conn: sqlite3.Connection) -> Mapping[str, int]:
-    """Messages that are NEW or UNMATCHED."""
-    rows: Iterable[tuple[str, int]] = conn.execute(
-        """SELECT 'NEW', COUNT(*) FROM mpesa_message WHERE state = 'NEW'
-           UNION ALL SELECT 'UNMATCHED', COUNT(*) FROM mpesa_message WHERE state = 'UNMATCHED'"""
-    )
-    return dict(rows)
