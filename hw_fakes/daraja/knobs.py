@@ -10,6 +10,11 @@ from urllib.parse import urlsplit
 FAMILIES = ("oauth", "push", "query", "c2b", "pull", "status", "reversal", "b2c", "qr")
 FAULTS = ("503", "html", "empty", "500", "busy", "spike", "quota", "soap", "429", "reset", "lost")
 
+VARIANTS = (
+    "plain", "strings", "masked", "reordered", "balance", "types", "no_metadata", "missing_fields",
+    "invalid_json", "empty", "no_callback", "stray", "list", "text",
+)  # fmt: skip
+
 
 @dataclass
 class Knobs:
@@ -40,7 +45,8 @@ class Knobs:
     oauth_refusal: str = "code"
     oauth_refusals: int = 0
     stale_answer: str = "family"
-    # Callbacks.
+    # Callbacks. The variant is of those that a row leaves plain (VARIANTS).
+    callback_variant: str = "plain"
     callback_delay_s: float = 0.0
     jitter_s: float = 0.0
     drop_callbacks: int = 0
@@ -87,9 +93,15 @@ class Knobs:
         if name == "answer_s":
             if isinstance(value, int | float):
                 value = (value, value)
-            if len(value) != 2 or not 0 <= value[0] <= value[1]:
+            if not isinstance(value, list | tuple) or len(value) != 2 or isinstance(value[0], str):
+                raise wrong
+            if not 0 <= value[0] <= value[1]:
                 raise wrong
             return tuple(float(each) for each in value)
+        if name in ("hosts", "faults") and not isinstance(value, dict):
+            raise wrong
+        if name == "drop_kinds" and not isinstance(value, list | tuple):
+            raise wrong
         if name == "drop_kinds":
             return tuple(str(each) for each in value)
         if name == "hosts":
@@ -114,6 +126,7 @@ class Knobs:
             "oauth_refusal": ("code", "empty"),
             "stale_answer": ("family", "401", "400"),
             "pull_zone": ("eat", "utc"),
+            "callback_variant": VARIANTS,
         }.get(name)
         if choices and value not in choices:
             raise wrong

@@ -170,7 +170,9 @@ class Life:
             receipt=payment.receipt if payment else world.ids.receipt(now),
             phone=push.phone,
             at=payment.at if payment else now,
-            variant=callback.variant,
+            variant=world.knobs.callback_variant
+            if callback.variant == "plain"
+            else callback.variant,
         )
         await self._sender.deliver(
             "stk", url, body, callback.copies, checkoutRequestId=push.checkout_id, code=code

@@ -66,6 +66,7 @@ class Sender:
         """One try: the HTTP status (None: no answer) and the body of the answer."""
         real = self.really_at(url)
         status: int | None = None
+        sent = self._world.clock.real()
         answer, outcome = b"", "no such host"
         if real is not None:
             assert self._session is not None
@@ -84,7 +85,7 @@ class Sender:
             except aiohttp.ClientError as error:
                 outcome = f"no connection: {type(error).__name__}"
         self._world.note(
-            "callback", kind=kind, url=url, outcome=outcome,
+            "callback", kind=kind, url=url, outcome=outcome, sentMonotonic=sent,
             body=body.decode(errors="replace"), answer=answer[:2000].decode(errors="replace"),
             **facts,
         )  # fmt: skip

@@ -33,9 +33,10 @@ def test_every_secret_has_its_line_and_no_other_way_in() -> None:
     assert "SetCredential" not in text and "Environment=" not in text
 
 
-def test_systemd_takes_the_service(tmp_path: Path) -> None:
-    text = (ROOT / "systemd/pos-gateway.service").read_text()
-    unit = tmp_path / "pos-gateway.service"
+@pytest.mark.parametrize("name", ["pos-gateway.service", "pos-gateway-relay.service"])
+def test_systemd_takes_the_service(name: str, tmp_path: Path) -> None:
+    text = (ROOT / "systemd" / name).read_text()
+    unit = tmp_path / name
     # The program is not installed on the machine that tests.
     unit.write_text(text.replace("/opt/pos-gateway/.venv/bin/pos-gateway", "/bin/true"))
     done = subprocess.run(
