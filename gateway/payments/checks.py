@@ -101,6 +101,11 @@ class Checks:
         if self._wait_s() <= PATIENCE_S:
             await asyncio.wait({done}, timeout=PATIENCE_S)
 
+    @property
+    def in_hand(self) -> int:
+        """Questions on the wire."""
+        return len(self._asking)
+
     def pause_s(self) -> float:
         """Seconds until the next question may leave."""
         return self._wait_s()

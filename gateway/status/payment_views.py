@@ -29,6 +29,11 @@ ALARMS: dict[str, str] = {
     Alarm.LATE: "Money came for a sale that was settled without it.",
     Alarm.REFUND_OPEN: "A refund was not done, or nobody knows whether it was. Look at M-Pesa's statement.",
     Alarm.UNRESOLVED: "Nobody has said in 48 hours whether it was paid. A person must close it.",
+    Alarm.MALFORMED: "A message that says nothing readable. M-Pesa is asked instead.",
+    Alarm.OTHER_REQUEST: "A message to this payment's address that is about another request. It was ignored.",
+    Alarm.OTHER_SHORTCODE: "Money that went to another paybill or till than this shop's.",
+    Alarm.FORGED: "A message to an address that M-Pesa was never given. It changed nothing.",
+    Alarm.UNREADABLE: "A message that the gateway could not work off. Call the technician.",
     Alarm.SETUP: "M-Pesa does not take this shop's set-up. A technician must look.",
 }
 SOURCES = {
@@ -327,6 +332,6 @@ def message(received_at: int, kind: str, reason: str, raw: bytes) -> dict[str, s
     return {
         "at": _when(received_at, seconds=True),
         "kind": KINDS.get(kind, kind),
-        "reason": reason,
+        "reason": alarm_says(reason),
         "raw": raw.decode(errors="replace"),
     }

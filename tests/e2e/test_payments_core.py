@@ -193,7 +193,7 @@ async def test_many_silent_sales_ask_within_mpesas_limit_also_across_restarts(
 
 async def test_silence_ends_in_unknown_and_late_money_still_counts(tmp_path: Path) -> None:
     async with open_counter(tmp_path) as counter:
-        counter.fake.script("late_success")
+        counter.fake.script("late_success", callbacks=[{"at_s": 250}])
         row = await counter.ask()
         await counter.until_money(row.id, Money.UNKNOWN)
         await counter.line.desk.act(row.id, Act.GIVEN_UP, "till-1", "paid in cash")

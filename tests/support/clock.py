@@ -44,6 +44,11 @@ class FakeClock:
         heapq.heappush(self._sleepers, (due, next(self._order), future))
         await future
 
+    @property
+    def sleeping(self) -> int:
+        """How many sleeps have not ended and were not given up."""
+        return sum(not future.done() for _, _, future in self._sleepers)
+
     def step_wall(self, **delta: float) -> None:
         """A hand or NTP sets the clock; no time goes by."""
         self._wall += timedelta(**delta)
