@@ -17,7 +17,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.api.build import Defaults
-from gateway.api.server import Services, make_app
+from gateway.api.server import Mpesa, Services, make_app
 from gateway.clock import Clock, SystemClock, micros
 from gateway.continuity.backups import Backups
 from gateway.continuity.monitor import CeilingMonitor
@@ -167,11 +167,21 @@ class _Parts:
         days = make_days(
             settings, clock, db, client, lambda: monitor.view().state is CeilingState.CLOCK_FAULT
         )
-        self.line = SalesLine(settings, clock, db, client, monitor, self.late.fire, counter, days)
+        self.payments = PaymentLine(settings, clock, db, self._gate)
+        self.line = SalesLine(
+            settings,
+            clock,
+            db,
+            client,
+            monitor,
+            self.late.fire,
+            counter,
+            days,
+            self.payments.tenders,
+        )
         signer, decisions, ahead = self.line.signer, self.line.decisions, self.line.ahead
         await self._recover(db, signer)
         lists = ReferenceLine(settings, clock, db, client)
-        self.payments = PaymentLine(settings, clock, db, signer.gate)
         await self.payments.open(self.stack)
         workers = counter.workers
         await days.catch_up()
@@ -202,9 +212,8 @@ class _Parts:
         supervisor.start("unit", watch.run)
         self._housekeeping(supervisor, db, backups, lambda: self._figures(hosted, health))
         counter.start(supervisor)
-        self.late.after_commit.append(counter.wake)
+        self.late.after_commit += [counter.wake, self.payments.tenders.flush]
         lists.start(supervisor)
-        self.payments.start(supervisor)
         self.late.on_contact += [lists.link_is_back, days.notify, self.payments.link_is_back]
         if sender is not None:
             supervisor.start("cloud", sender.run, Restart.BACKOFF)
@@ -218,6 +227,10 @@ class _Parts:
             keyless_window_s=settings.api.keyless_window_s,
             gate=signer.gate,
         )
+        self.payments.connect(
+            intake, lambda: None if health.healthy else health.reason or "not started yet"
+        )
+        self.payments.start(supervisor)
         port = await self._listen(db, intake, decisions, ahead, watch, source, lists, counter, days)
         counter.start_tills(supervisor, f"http://{local_host(settings.api.host)}:{port}")
         supervisor.start(
@@ -252,6 +265,10 @@ class _Parts:
         await gateway.supervisor.drain()
         if gateway.db.broken is None:
             await gateway.db.write(lambda conn: meta.put(conn, startup.RUNNING_KEY, ""))
+
+    def _gate(self) -> None:
+        # The line of sales is made after the payments that ask it.
+        self.line.signer.gate()
 
     # --- parts ----------------------------------------------------------------------------------------
 
@@ -429,6 +446,12 @@ class _Parts:
             counter=counter,
             event_streams_max=settings.api.event_streams_max,
             payments=self.payments.desk,
+            mpesa=Mpesa(
+                on=settings.mpesa.on,
+                amount_max=settings.mpesa.amount_max,
+                checkouts=self.payments.checkouts,
+                qr=self.payments.qr,
+            ),
         )
         app = make_app(services, body_limit_bytes=settings.api.body_limit_bytes)
         pages.register(app)

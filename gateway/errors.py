@@ -264,6 +264,37 @@ class PaymentsOff(RequestError):
     status = 409
 
 
+class PaymentWaiting(RequestError):
+    """The sale is in hand: its money, or after that its signature, is awaited."""
+
+    code = "PAYMENT_WAITING"
+    title = "The sale waits for M-Pesa"
+    status = 202
+    retryable = True
+
+
+class PaymentFailed(RequestError):
+    """A sale with tenders that was closed without a receipt; what has money is named."""
+
+    code = "PAYMENT_FAILED"
+    title = "The sale was not paid, or not signed"
+    status = 409
+
+
+class PaymentUnsigned(RequestError):
+    """The money is there and there is no receipt: a person decides."""
+
+    code = "PAYMENT_UNSIGNED"
+    title = "The sale is paid and not signed"
+    status = 409
+
+
+class CheckoutUnknown(RequestError):
+    code = "CHECKOUT_UNKNOWN"
+    title = "There is no such checkout"
+    status = 404
+
+
 # --- the control unit and KRA --------------------------------------------------------------------
 
 

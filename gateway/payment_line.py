@@ -10,15 +10,18 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 
+from gateway.checkout_line import make_checkouts, make_tenders, start_webhooks
 from gateway.clock import Clock
 from gateway.domain.payment import Source
 from gateway.domain.payment_wire import PulledRow
+from gateway.fiscal.intake import Intake
 from gateway.mpesa.account import account_of
 from gateway.mpesa.c2b_token import c2b_token
 from gateway.mpesa.client import DarajaClient
 from gateway.mpesa.direct import DirectSite
 from gateway.mpesa.relay_client import RelayClient
 from gateway.payments.announced import announced_in
+from gateway.payments.checkout import Checkouts
 from gateway.payments.checks import Checks
 from gateway.payments.desk import PaymentDesk
 from gateway.payments.inbox import Inbox
@@ -31,6 +34,7 @@ from gateway.settings import Settings
 from gateway.store.database import Database
 from gateway.store.payments import PaymentRow
 from gateway.supervisor import Restart, Supervisor
+from gateway.sync.webhook import WebhookWire
 
 
 class PaymentLine:
@@ -43,7 +47,12 @@ class PaymentLine:
         self._db = db
         url = part.callback_url or ""
         shortcodes = frozenset(filter(None, (part.shortcode, part.till_number)))
+        self._settings = settings
+        self._clock = clock
         self.ledger = Ledger(db, clock)
+        self.tenders = make_tenders(settings, clock, self.ledger)
+        self.checkouts: Checkouts
+        self.webhooks = WebhookWire()
         self.daraja: DarajaClient | None = None
         self.pusher: Pusher | None = None
         self.checks: Checks | None = None
@@ -149,10 +158,33 @@ class PaymentLine:
             await stack.enter_async_context(self.daraja)
         await recover_pushes(self._db, self.ledger)
         await self.refunds.recover()
+        await stack.enter_async_context(self.webhooks)
         if self.direct is not None:
             await stack.enter_async_context(self.direct)
 
+    def connect(self, intake: Intake, unit_problem: Callable[[], str | None]) -> None:
+        """The way from money to a receipt, once there is one."""
+        self.checkouts = make_checkouts(
+            self._settings,
+            self._clock,
+            self._db,
+            ledger=self.ledger,
+            desk=self.desk,
+            tenders=self.tenders,
+            intake=intake,
+            unit_problem=unit_problem,
+        )
+
+    async def qr(self, amount_cents: int, reference: str, size: int) -> bytes | str:
+        """PNG bytes, or the sentence why there is none."""
+        if self.daraja is None:
+            return "M-Pesa is not set up"
+        return await self.daraja.qr(amount_cents, reference, size)
+
     def start(self, supervisor: Supervisor) -> None:
+        # Also while M-Pesa is off: what was paid before is still signed, and told.
+        supervisor.start("checkouts", self.checkouts.run, Restart.BACKOFF)
+        start_webhooks(self._settings, self._clock, self._db, self.webhooks, supervisor)
         if self.pusher is None or self.checks is None:
             return
         supervisor.start("mpesa inbox", self.inbox.run, Restart.BACKOFF)

@@ -20,6 +20,7 @@ from gateway.fiscal.decision import Decisions
 from gateway.fiscal.ports import SignedSale
 from gateway.fiscal.resolver import Resolver
 from gateway.fiscal.signer import Signer
+from gateway.payments.tenders import Tenders
 from gateway.printing.notes import strip_text
 from gateway.settings import Settings
 from gateway.store import outbox, print_jobs, receipts
@@ -44,6 +45,7 @@ class SalesLine:
         fire: Callable[[], None],
         counter: CounterLine,
         days: Days,
+        tenders: Tenders,
     ) -> None:
         self._settings = settings
         self._clock = clock
@@ -58,6 +60,7 @@ class SalesLine:
                 self._to_cloud,
                 self._to_printer,
                 counter.show_sale,
+                tenders.on_signed,
                 lambda c, _: monitor.record_signed(c),
             ],
             extras=lambda: {"ceiling": monitor.as_json()},
@@ -85,6 +88,7 @@ class SalesLine:
             render_problem=problem.render,
             after_commit=[fire],
             heard=monitor.heard_from_unit,
+            may_sign=tenders.may_sign,
             queue_max=settings.api.queue_max,
         )
 

@@ -118,9 +118,20 @@ class _Findings:
             raise kind(detail, errors=self.errors)
 
 
-def build_invoice(body: InvoiceIn, rates: RateTable, defaults: Defaults) -> Invoice:
-    """A sale ready to be claimed. InvoiceInvalid with every field's pointer otherwise."""
+def build_invoice(
+    body: InvoiceIn,
+    rates: RateTable,
+    defaults: Defaults,
+    *,
+    wrong: Sequence[FieldError] = (),
+    where: str = "payments",
+) -> Invoice:
+    """A sale ready to be claimed. InvoiceInvalid with every field's pointer otherwise. `wrong`: what was
+    found before; `where`: the field in which the payments came."""
     found = _Findings()
+    found.errors.extend(wrong)
+    if body.tenders is not None:
+        found.add("NOT_ALLOWED", "tenders are taken by POST /v1/invoices only.", "tenders")
     if len(body.lines) > defaults.max_lines:
         found.add("TOO_MANY", f"lines takes at most {defaults.max_lines}.", "lines")
     lines = [_line(found, line, at, rates, defaults) for at, line in enumerate(body.lines[:9999])]
@@ -135,7 +146,8 @@ def build_invoice(body: InvoiceIn, rates: RateTable, defaults: Defaults) -> Invo
                 "TOTAL_DRIFTS", f"total is {text(total)}, the lines make {text(summed)}.", "total"
             )
         _check_tax(found, body, good)
-        payments, change = _payments(found, body.payments, summed)
+        payments, change = _payments(found, body.payments, summed, where)
+        _named_payments(found, body)
     found.refuse()
     return Invoice(
         sales_type=_TYPES[body.type],
@@ -169,6 +181,10 @@ def build_credit_note(
         payments, change = _without_change(original), ZERO
     else:
         payments, change = _payments(found, body.payments, original.total)
+        for at, item in enumerate(body.payments):
+            if item.paymentId is not None:
+                says = "M-Pesa money is given back by POST /v1/payments/{id}/refund."
+                found.add("NOT_ALLOWED", says, "payments", at, "paymentId")
         if change:
             found.add("PAYMENTS_DRIFT", "payments must make the sale's total.", "payments")
     found.refuse()
@@ -280,23 +296,34 @@ def _check_tax(found: _Findings, body: InvoiceIn, lines: list[InvoiceLine]) -> N
         )
 
 
+def _named_payments(found: _Findings, body: InvoiceIn) -> None:
+    for at, item in enumerate(body.payments or ()):
+        if item.paymentId is None:
+            continue
+        if item.method != "MOBILE_MONEY" or body.type != "NORMAL":
+            says = "paymentId goes with MOBILE_MONEY of a NORMAL sale."
+            found.add("NOT_ALLOWED", says, "payments", at, "paymentId")
+
+
 def _payments(
-    found: _Findings, given: list[PaymentIn] | None, total: Decimal
+    found: _Findings, given: list[PaymentIn] | None, total: Decimal, where: str = "payments"
 ) -> tuple[tuple[Payment, ...], Decimal]:
     if not given:
         return (Payment(CASH, total),), ZERO
     payments = []
     for at, item in enumerate(given):
-        amount = found.number(parse_amount, item.amount, "payments", at, "amount")
-        payments.append(Payment(PAYMENT_CODES[item.method], amount or ZERO, item.reference))
+        amount = found.number(parse_amount, item.amount, where, at, "amount")
+        payments.append(
+            Payment(PAYMENT_CODES[item.method], amount or ZERO, item.reference, item.paymentId)
+        )
     paid = sum((payment.amount for payment in payments), ZERO)
     change = paid - total
     if change < 0:
-        found.add("PAYMENTS_SHORT", f"payments make {text(paid)} of {text(total)}.", "payments")
+        found.add("PAYMENTS_SHORT", f"payments make {text(paid)} of {text(total)}.", where)
     elif change > sum((p.amount for p in payments if p.code == CASH), ZERO):
         found.add(
             "PAYMENTS_DRIFT",
             f"payments make {text(paid)} for {text(total)}, and change is only given on cash.",
-            "payments",
+            where,
         )
     return tuple(payments), max(change, ZERO)

@@ -27,9 +27,11 @@ def register(app: web.Application) -> None:
 
 
 async def get_events(request: web.Request) -> web.StreamResponse:
-    """The till's own events and everybody's. Without Last-Event-ID: from now on."""
+    """The till's own events and everybody's. Without Last-Event-ID: from now on. A till that comes back has
+    its open payments looked at."""
     parts, till = services(request), till_of(request)
     last = _last_id(request)
+    await parts.payments.look_at_open(till.id)
     return await stream(request, parts, till_id=till.id, last=last)
 
 

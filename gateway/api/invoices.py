@@ -7,6 +7,7 @@ import json
 from aiohttp import web
 
 from gateway import ids
+from gateway.api import tenders
 from gateway.api.body import read_json
 from gateway.api.build import build_credit_note, build_invoice, parse_model
 from gateway.api.schemas import CreditNoteIn, InvoiceIn
@@ -27,6 +28,7 @@ from gateway.fiscal.intake import CONFIRM_HEADER, Submission
 from gateway.fiscal.signer import Answer
 from gateway.money import from_cents, text
 from gateway.store import invoices, receipts
+from gateway.store.checkouts import CheckoutState
 from gateway.store.invoices import InvoiceRow
 
 # A till may write this for "sign it, print nothing".
@@ -46,9 +48,19 @@ async def post_invoice(request: web.Request) -> web.Response:
     key = idempotency_key(request, required=not parts.intake.takes_keyless)
     raw, value = await read_json(request)
     digest = ids.digest(value)
+    begun = None
+    if key is not None and isinstance(value, dict) and "tenders" in value:
+        begun = await parts.mpesa.checkouts.begun(till.id, key)
+    if begun is not None:
+        return signed(
+            await parts.mpesa.checkouts.again(begun, digest),
+            replayed=begun.state is CheckoutState.SIGNED,
+        )
     try:
         body = parse_model(InvoiceIn, value)
-        invoice = build_invoice(body, parts.rates(), parts.defaults)
+        # With tenders it is built where its money is looked at.
+        plain = body.tenders is None
+        invoice = build_invoice(body, parts.rates(), parts.defaults) if plain else None
         printer = printer_for(parts, body.printer, till.printer)
     except RequestError:
         # Rates and printers change; what a till was told about this key does not.
@@ -56,6 +68,11 @@ async def post_invoice(request: web.Request) -> web.Response:
         if earlier is None:
             raise
         return respond(earlier)
+    if invoice is None:
+        if key is None:
+            raise KeyMissing("A sale with tenders needs an Idempotency-Key.")
+        return signed(await tenders.sell(parts, till.id, key, body, (raw, digest, printer)))
+    await tenders.settle_otherwise(request, parts, till.id)
     sale = Submission(
         till_id=till.id,
         idem_key=key or digest,
@@ -194,6 +211,12 @@ def printer_for(parts: Services, asked: str | None, usual: str | None) -> str | 
             errors=[FieldError("/printer", "PRINTER_UNKNOWN", f"Known printers: {known}.")],
         )
     return asked
+
+
+def signed(row: InvoiceRow, *, replayed: bool = False) -> web.Response:
+    """The stored answer of a sale that has its end."""
+    assert row.answer is not None and row.answer_status is not None
+    return respond(Answer(row.answer_status, row.answer, replayed=replayed))
 
 
 def respond(answer: Answer) -> web.Response:

@@ -27,6 +27,7 @@ Text200 = Annotated[str, Field(max_length=200), AfterValidator(_no_control)]
 Text400 = Annotated[str, Field(max_length=400), AfterValidator(_no_control)]
 Amount = Annotated[str, Field(max_length=24)]
 ItemClass = Annotated[str, Field(pattern=r"^[0-9]{1,10}$")]
+Id = Annotated[str, Field(pattern=r"^[0-9A-HJKMNP-TV-Z]{26}$")]
 UnitCode = Annotated[str, Field(pattern=r"^[A-Z0-9]{1,5}$")]
 
 
@@ -48,6 +49,20 @@ class BuyerIn(_Model):
 class PaymentIn(_Model):
     method: Literal["CASH", "CREDIT", "CASH_CREDIT", "BANK_CHECK", "CARD", "MOBILE_MONEY", "OTHER"]
     amount: Amount
+    reference: Text50 | None = None
+    # The M-Pesa payment of the gateway's that this is; its money pays one sale.
+    paymentId: Id | None = None
+
+
+class TenderIn(_Model):
+    """One tender of a sale whose M-Pesa money the gateway asks for: `phone` and `amount`, or `paymentId`."""
+
+    method: Literal[
+        "MPESA", "CASH", "CREDIT", "CASH_CREDIT", "BANK_CHECK", "CARD", "MOBILE_MONEY", "OTHER"
+    ]
+    amount: Amount | None = None
+    phone: Annotated[str, Field(max_length=30)] | None = None
+    paymentId: Id | None = None
     reference: Text50 | None = None
 
 
@@ -77,6 +92,7 @@ class InvoiceIn(_Model):
     cashier: CashierIn | None = None
     buyer: BuyerIn | None = None
     payments: Annotated[list[PaymentIn], Field(max_length=20)] | None = None
+    tenders: Annotated[list[TenderIn], Field(min_length=1, max_length=20)] | None = None
     totalTax: Amount | None = None
     remark: Text400 | None = None
     printer: Text60 | None = None
@@ -133,6 +149,53 @@ class DepositIn(_Model):
     amount: Amount
 
 
+class MpesaIn(_Model):
+    """`POST /v1/payments/mpesa`: whole shillings, asked for once under the key."""
+
+    saleRef: Text50
+    amount: Amount
+    phone: Annotated[str, Field(max_length=30)]
+
+
+class QrIn(_Model):
+    """`POST /v1/payments/qr`: a code for the customer's display."""
+
+    amount: Amount
+    reference: Annotated[str, Field(pattern=r"^[A-Za-z0-9 -]{1,12}$")]
+    size: Annotated[int, Field(ge=100, le=1000)] = 300
+
+
+class CodeIn(_Model):
+    """`POST /v1/payments/{id}/code`: the number on the customer's M-Pesa SMS."""
+
+    receipt: Annotated[str, Field(max_length=20)]
+
+
+class CloseIn(_Model):
+    """`POST /v1/payments/{id}/close`, `POST /v1/checkouts/{id}/close`."""
+
+    outcome: Literal["PAID_OTHERWISE", "ABANDONED"]
+    reason: Text200 | None = None
+
+
+class ClaimIn(_Model):
+    """`POST /v1/payments/{id}/claim`: the sale that a customer paid for by himself."""
+
+    saleRef: Text50
+
+
+class ReasonIn(_Model):
+    """What a person decides about a payment, and why."""
+
+    reason: Annotated[Text200, Field(min_length=5)]
+
+
+class RefundIn(ReasonIn):
+    """`POST /v1/payments/{id}/refund`: through M-Pesa, or given back by hand already."""
+
+    byHand: bool = False
+
+
 class ItemIn(_Model):
     """`POST /v1/items`: an article for KRA's register (VSCU spec, saveItems)."""
 
@@ -185,6 +248,8 @@ _PATTERNS = {
     "pin": ("PIN_INVALID", "is not a KRA PIN: a letter, nine digits, a letter (A123456789Z)"),
     "rcptSign": ("SIGNATURE_INVALID", "must be the 16 characters of the receipt signature"),
     "intrlData": ("INTERNAL_DATA_INVALID", "must be the 26 characters of the internal data"),
+    "paymentId": ("ID_INVALID", "is not a payment's id"),
+    "reference": ("NOT_ALLOWED", "takes 1 to 12 letters, digits, spaces and hyphens"),
     "reason": ("REASON_UNKNOWN", "must be a refund reason of KRA's list, 01 to 13"),
     "type": ("MOVE_UNKNOWN", "must be a stock move of KRA's list, 01 to 06 in, 11 to 16 out"),
     "originCountry": ("COUNTRY_INVALID", "must be a country code such as KE"),

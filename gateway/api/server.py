@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,10 +18,13 @@ from gateway.counter.scale import Scale
 from gateway.devices.channel import Tap
 from gateway.domain.payment import Act
 from gateway.domain.tax import RateTable
+from gateway.errors import PaymentsOff
 from gateway.fiscal.ahead import AheadWatch
 from gateway.fiscal.days import Days
 from gateway.fiscal.decision import Decisions
 from gateway.fiscal.intake import Intake
+from gateway.payments.checkout import Checkouts
+from gateway.payments.desk import Ask
 from gateway.printing.spooler import PrinterWorker
 from gateway.store.database import Database
 from gateway.store.payments import PaymentRow
@@ -43,19 +47,40 @@ class Counter(Protocol):
 
 
 class PaymentActions(Protocol):
-    """What a person may do about a payment (`payments/desk.py`)."""
+    """What tills and people may do about a payment (`payments/desk.py`). There also while M-Pesa is off: what
+    was paid before can still be looked at."""
 
+    async def ask(self, ask: Ask) -> PaymentRow: ...
     async def check(self, payment_id: str) -> PaymentRow: ...
+    async def look_at_open(self, till_id: str) -> None: ...
     async def code(
         self, payment_id: str, receipt: str, who: str, *, vouched: bool = False
     ) -> PaymentRow: ...
-    async def act(self, payment_id: str, act: Act, who: str, reason: str) -> PaymentRow: ...
+    async def act(self, payment_id: str, act: Act, who: str, reason: str = "") -> PaymentRow: ...
     async def not_paid(self, payment_id: str, who: str, reason: str) -> PaymentRow: ...
     async def claim(self, payment_id: str, till_id: str, sale_ref: str, who: str) -> PaymentRow: ...
     async def refund(self, payment_id: str, who: str, reason: str, by_hand: bool) -> PaymentRow: ...
     async def settle_refund(
         self, refund_id: str, done: bool, who: str, reason: str
     ) -> dict[str, Any]: ...
+    def lists(self, conn: sqlite3.Connection) -> dict[str, list[dict[str, Any]]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Mpesa:
+    """M-Pesa beside the single payments."""
+
+    on: bool
+    # Shillings.
+    amount_max: int
+    checkouts: Checkouts
+    # (cents, reference, pixels) -> PNG, or the sentence why there is none.
+    qr: Callable[[int, str, int], Awaitable[bytes | str]]
+
+    def need_on(self) -> None:
+        """PaymentsOff while M-Pesa is not set up."""
+        if not self.on:
+            raise PaymentsOff("M-Pesa is not set up in this shop. Take another payment.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +106,9 @@ class Services:
     wake: Callable[[], None]
     days: Days
     counter: Counter
+    payments: PaymentActions
+    mpesa: Mpesa
     event_streams_max: int = 64
-    payments: PaymentActions | None = None
 
 
 SERVICES: web.AppKey[Services] = web.AppKey("services", Services)
@@ -107,6 +133,7 @@ def make_app(parts: Services, *, body_limit_bytes: int) -> web.Application:
         events,
         invoices,
         payment_report,
+        payments,
         reference,
         reports,
         status,
@@ -116,10 +143,11 @@ def make_app(parts: Services, *, body_limit_bytes: int) -> web.Application:
     app[SERVICES] = parts
     for module in (
         invoices,
+        payment_report,
+        payments,
         decisions,
         reference,
         reports,
-        payment_report,
         devices,
         captures,
         events,

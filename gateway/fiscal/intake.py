@@ -32,7 +32,7 @@ from gateway.errors import (
 from gateway.fiscal.ports import Gate
 from gateway.fiscal.signer import Answer, Job, Signer
 from gateway.money import cents, from_cents, text
-from gateway.store import events, invoices
+from gateway.store import checkouts, events, invoices
 from gateway.store.database import Database
 from gateway.store.invoices import Claim, InvoiceRow, NewInvoice
 
@@ -84,6 +84,16 @@ def _same_sale(row: InvoiceRow, body_digest: str) -> None:
         )
 
 
+def _not_paid_for_apart(conn: sqlite3.Connection, new: NewInvoice) -> None:
+    """A sale that waits for its M-Pesa money has this key, too."""
+    other = checkouts.by_key(conn, new.till_id, new.idem_key)
+    if other is not None and other.body_digest != new.body_digest:
+        raise KeyReused(
+            "This key was already used for a different sale. Send the sale with a new key.",
+            extra={"checkoutId": other.id},
+        )
+
+
 class Intake:
     """The only caller of `claim`."""
 
@@ -119,6 +129,7 @@ class Intake:
         def record(conn):  # type: ignore[no-untyped-def]
             claimed = invoices.claim(conn, new)
             if claimed.won:
+                _not_paid_for_apart(conn, new)
                 events.record(
                     conn,
                     at=new.at,
@@ -258,6 +269,18 @@ class Intake:
 
     async def _stored(self, invoice_id: str) -> InvoiceRow | None:
         return await self._db.read(lambda conn: invoices.by_id(conn, invoice_id))
+
+    def could_sign(self, *, gated: bool = True) -> None:
+        """Raises why a sale that came now could not be signed: asked before anybody pays for it. Without
+        `gated` a stop of selling is no reason."""
+        if gated:
+            self._gate()
+        if self._signer.blocked is not None:
+            raise UnitUnavailable(
+                f"{self._signer.blocked} Nobody was asked for money.",
+                retry_after_s=10,
+                extra={"signed": "no"},
+            )
 
     def _place_in_line(self, row: InvoiceRow) -> Job:
         # A suspended shop is told so, also while an earlier sale is open.

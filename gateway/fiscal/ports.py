@@ -43,6 +43,9 @@ class SignedSale:
 
 # Raises the reason why nothing may be signed right now (Suspended, ClockFault), or returns.
 Gate = Callable[[], None]
+# Asked in the transaction of the write-ahead, of which there is one at a time: why this sale must not be
+# signed (its money is another sale's, or is still asked for), or None.
+MaySign = Callable[[sqlite3.Connection, InvoiceRow, Invoice], GatewayError | None]
 # Run inside the committing transaction: outbox, print queue, the ceiling's stopwatch.
 CommitHook = Callable[[sqlite3.Connection, SignedSale], None]
 # Run after it, on the loop: wake whoever drains those queues. Must not raise.

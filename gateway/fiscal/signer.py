@@ -31,7 +31,14 @@ from gateway.errors import (
     UnitUnavailable,
 )
 from gateway.fiscal.commit import Committer
-from gateway.fiscal.ports import AfterCommit, Gate, RenderProblem, SaleEncoder, SalesUnit
+from gateway.fiscal.ports import (
+    AfterCommit,
+    Gate,
+    MaySign,
+    RenderProblem,
+    SaleEncoder,
+    SalesUnit,
+)
 from gateway.fiscal.resolver import Resolver
 from gateway.store import events, invoices, unit
 from gateway.store.database import Database
@@ -100,6 +107,7 @@ class Signer:
         render_problem: RenderProblem,
         after_commit: Sequence[AfterCommit] = (),
         heard: Callable[[SaleOutcome], None] = lambda outcome: None,
+        may_sign: MaySign = lambda conn, row, invoice: None,
         queue_max: int = 500,
     ) -> None:
         self._db = db
@@ -112,6 +120,7 @@ class Signer:
         self._render_problem = render_problem
         self._after_commit = tuple(after_commit)
         self._heard = heard
+        self._may_sign = may_sign
         self._queue_max = queue_max
         self._line: OrderedDict[str, Job] = OrderedDict()
         self._jobs: dict[str, Job] = {}
@@ -293,6 +302,10 @@ class Signer:
                     extra={"creditNoteId": other.id},
                 )
         invoice = invoice_json.from_json(row.document)
+        refusal = self._may_sign(conn, row, invoice)
+        if refusal is not None:
+            refusal.extra.setdefault("invoiceId", row.id)
+            return refusal
         number = unit.next_invc_no(conn)
         # Never a time before the predecessor's, whatever the clock was set to meanwhile.
         stamp = unit.rising_stamp(conn, self._now())

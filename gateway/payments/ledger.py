@@ -26,7 +26,7 @@ from gateway.domain.payment import (
     after,
     may,
 )
-from gateway.errors import PaymentSettled
+from gateway.errors import GatewayError, PaymentSettled
 from gateway.mpesa.masking import mask_request_id
 from gateway.payments.view import payment_json
 from gateway.store import events, payments
@@ -34,6 +34,9 @@ from gateway.store.database import Database
 from gateway.store.payments import PaymentRow
 
 log = logging.getLogger(__name__)
+
+# What takes a payment away from a sale.
+_SETTLES = frozenset({Act.SALE_WITHOUT_IT, Act.GIVEN_UP, Act.REFUND_ORDERED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class Ledger:
         self._db = db
         self._clock = clock
         self.after_change: list[Callable[[PaymentRow], None]] = []
+        # Why a payment may not be settled right now: a sale with it is at the unit, or about to be.
+        self.held: Callable[[sqlite3.Connection, str], GatewayError | None] = lambda conn, id_: None
 
     async def hear(
         self, payment_id: str, word: Evidence, raw: bytes | None = None, **fields: Any
@@ -132,6 +137,10 @@ class Ledger:
     ) -> Heard:
         """`act` as a part of the caller's transaction."""
         at = micros(self._clock.now())
+        held = self.held(conn, row.id) if act in _SETTLES else None
+        if held is not None:
+            held.extra.setdefault("payment", payment_json(row))
+            raise held
         if not may(row.state, act):
             raise PaymentSettled(
                 "This payment is not in a state for that any more. Look at it again.",
@@ -153,6 +162,9 @@ class Ledger:
         self, conn: sqlite3.Connection, row: PaymentRow, till_id: str, sale_ref: str, who: str
     ) -> Heard:
         """Money that nobody had asked for gets its sale; its state stays."""
+        held = self.held(conn, row.id)
+        if held is not None:
+            raise held
         at = micros(self._clock.now())
         new = payments.change(conn, row, at=at, till_id=till_id, sale_ref=sale_ref)
         payments.say(

@@ -183,7 +183,8 @@ def open_with(conn: sqlite3.Connection, payment_id: str) -> CheckoutRow | None:
     """The open checkout that counts on this payment."""
     found = conn.execute(
         f"""{_SELECT} WHERE state IN ('COLLECTING', 'READY') AND id IN
-            (SELECT checkout_id FROM checkout_part WHERE payment_id = ?) LIMIT 1""",
+            (SELECT checkout_id FROM checkout_part WHERE payment_id = ?1
+             UNION SELECT checkout_id FROM payment WHERE id = ?1) LIMIT 1""",
         (payment_id,),
     )
     return _row(found.fetchone())
@@ -199,14 +200,6 @@ def parts(conn: sqlite3.Connection, checkout_id: str) -> list[PartRow]:
         (checkout_id,),
     )
     return [PartRow(*row) for row in rows]
-
-
-def asked(conn: sqlite3.Connection, checkout_id: str, position: int, payment_id: str) -> None:
-    """The part has its payment; set once."""
-    conn.execute(
-        "UPDATE checkout_part SET payment_id = ? WHERE checkout_id = ? AND position = ?",
-        (payment_id, checkout_id, position),
-    )
 
 
 # --- receipts without money -----------------------------------------------------------------------

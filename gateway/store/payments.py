@@ -403,6 +403,17 @@ def unowned(conn: sqlite3.Connection, limit: int = 200) -> list[PaymentRow]:
     )
 
 
+def loose_of_till(conn: sqlite3.Connection, till_id: str, limit: int = 200) -> list[PaymentRow]:
+    """What no sale of this till has yet: asked for and not ended, or come; and money nobody owns."""
+    return _rows(
+        conn.execute(
+            f"""{_SELECT} WHERE tender IN ('OPEN', 'REVIEW') AND (till_id = ? OR till_id IS NULL)
+                AND money NOT IN ('REFUSED', 'NOT_PAID', 'REFUNDED') ORDER BY seq DESC LIMIT ?""",
+            (till_id, limit),
+        )
+    )
+
+
 def between(conn: sqlite3.Connection, start: int, end: int) -> list[PaymentRow]:
     """All payments asked for or come in [start, end), in order."""
     return _rows(

@@ -100,6 +100,7 @@ CREATE INDEX payment_by_sale ON payment (till_id, sale_ref) WHERE sale_ref IS NO
 CREATE INDEX payment_by_checkout ON payment (checkout_id) WHERE checkout_id IS NOT NULL;
 CREATE INDEX payment_by_invoice ON payment (invoice_id) WHERE invoice_id IS NOT NULL;
 CREATE INDEX payment_by_time ON payment (created_at);
+CREATE INDEX payment_loose ON payment (till_id, seq) WHERE tender IN ('OPEN', 'REVIEW');
 CREATE INDEX payment_unsettled ON payment (seq)
     WHERE money IN ('NEW', 'SENDING', 'SEND_UNKNOWN', 'WAITING', 'UNKNOWN');
 CREATE INDEX payment_unknown ON payment (seq) WHERE money = 'UNKNOWN' AND tender = 'OPEN';
@@ -137,8 +138,8 @@ BEGIN SELECT RAISE(ABORT, 'what was told of a payment stays'); END;
 CREATE TRIGGER payment_stays BEFORE DELETE ON payment
 BEGIN SELECT RAISE(ABORT, 'a payment is never deleted'); END;
 
--- What of a checkout comes by M-Pesa: claimed with it, asked for one after the other. `payment_id` is set
--- when it is asked for, or from the start where the money is there already.
+-- What of a checkout comes by M-Pesa: claimed with it, asked for one after the other. `payment_id` where
+-- the money is there already; what is asked for has the checkout and the position in its payment's key.
 CREATE TABLE checkout_part (
     checkout_id  TEXT    NOT NULL REFERENCES checkout (id),
     position     INTEGER NOT NULL CHECK (position >= 0),
@@ -149,10 +150,8 @@ CREATE TABLE checkout_part (
     CHECK (phone IS NOT NULL OR payment_id IS NOT NULL)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX checkout_part_by_payment ON checkout_part (payment_id) WHERE payment_id IS NOT NULL;
-CREATE TRIGGER checkout_part_is_asked_for_once BEFORE UPDATE ON checkout_part
-WHEN OLD.checkout_id <> NEW.checkout_id OR OLD.position <> NEW.position OR OLD.amount_cents <> NEW.amount_cents
-  OR OLD.phone IS NOT NEW.phone OR (OLD.payment_id IS NOT NULL AND OLD.payment_id IS NOT NEW.payment_id)
-BEGIN SELECT RAISE(ABORT, 'a part of a checkout is asked for once'); END;
+CREATE TRIGGER checkout_part_stays BEFORE UPDATE ON checkout_part
+BEGIN SELECT RAISE(ABORT, 'what a till sent is never changed'); END;
 
 -- "Receipt, no money": MOBILE_MONEY on a signed receipt that no known payment stands behind.
 CREATE TABLE unpaid_tender (

@@ -1,0 +1,97 @@
+"""What glues money to receipts, put together: tenders in the signer's transactions, checkouts, webhooks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.clock import Clock
+from gateway.domain.invoice import Invoice
+from gateway.errors import GatewayError, UnitUnavailable
+from gateway.fiscal.intake import Intake, Submission
+from gateway.payments.checkout import Checkouts
+from gateway.payments.desk import PaymentDesk
+from gateway.payments.ledger import Ledger
+from gateway.payments.tenders import Tenders
+from gateway.payments.webhooks import Webhook
+from gateway.settings import Settings
+from gateway.store.checkouts import CheckoutRow
+from gateway.store.database import Database
+from gateway.supervisor import Restart, Supervisor
+from gateway.sync.webhook import WebhookWire
+
+
+def make_tenders(settings: Settings, clock: Clock, ledger: Ledger) -> Tenders:
+    """Before the line of sales, whose transactions it is part of."""
+    part = settings.mpesa
+    tenders = Tenders(clock=clock, ledger=ledger, prompt_life_s=part.prompt_life_s, on=part.on)
+    ledger.held = tenders.held
+    return tenders
+
+
+def make_checkouts(
+    settings: Settings,
+    clock: Clock,
+    db: Database,
+    *,
+    ledger: Ledger,
+    desk: PaymentDesk,
+    tenders: Tenders,
+    intake: Intake,
+    unit_problem: Callable[[], str | None],
+) -> Checkouts:
+    return Checkouts(
+        db=db,
+        clock=clock,
+        ledger=ledger,
+        desk=desk,
+        tenders=tenders,
+        signing=_Signing(intake, unit_problem, gated=not settings.mpesa.push_while_suspended),
+        wait_s=settings.api.wait_s,
+        sign_within_s=settings.mpesa.sign_within_minutes * 60,
+    )
+
+
+def start_webhooks(
+    settings: Settings, clock: Clock, db: Database, wire: WebhookWire, supervisor: Supervisor
+) -> None:
+    for till_id, url in settings.mpesa.webhooks.items():
+        token = settings.till_tokens[till_id].get_secret_value()
+        hook = Webhook(db=db, clock=clock, till_id=till_id, url=url, token=token, post=wire.post)
+        supervisor.start(f"webhook {till_id}", hook.run, Restart.BACKOFF)
+
+
+class _Signing:
+    """The intake as the checkouts see it."""
+
+    def __init__(
+        self, intake: Intake, unit_problem: Callable[[], str | None], *, gated: bool
+    ) -> None:
+        self._intake = intake
+        self._unit_problem = unit_problem
+        self._gated = gated
+
+    def possible(self) -> None:
+        try:
+            self._intake.could_sign(gated=self._gated)
+        except GatewayError as error:
+            error.extra.setdefault("signed", "no")
+            raise
+        problem = self._unit_problem()
+        if problem is not None:
+            raise UnitUnavailable(
+                f"The control unit cannot sign ({problem}), so nobody was asked for money. Try again.",
+                retry_after_s=5,
+                extra={"signed": "no"},
+            )
+
+    async def sign(self, row: CheckoutRow, invoice: Invoice) -> None:
+        await self._intake.submit(
+            Submission(
+                till_id=row.till_id,
+                idem_key=row.idem_key,
+                body_digest=row.body_digest,
+                request=row.request,
+                invoice=invoice,
+                printer=row.printer,
+            )
+        )
