@@ -28,6 +28,8 @@ BODY_MAX_S = 15.0
 # s push, c and v C2B confirmation and validation, r and t results and time-outs.
 KINDS = frozenset("scvrt")
 ACCEPTED = {"ResultCode": 0, "ResultDesc": "Accepted"}
+# A validation's answer has its code as text (daraja.md 6); every payment is accepted.
+VALID = {"ResultCode": "0", "ResultDesc": "Accepted"}
 FLOOD_PER_S = 20.0
 FLOOD_BURST = 200
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -105,7 +107,7 @@ class Door:
             log.error("door.not_kept owner=%s kind=%s reason=%s", self._name, kind, error)
             return said(503, "Not stored", retry_after_s=error.retry_after_s)
         self.counts["stored"] += 1
-        return web.json_response(ACCEPTED)
+        return web.json_response(VALID if kind == "v" else ACCEPTED)
 
     def _may_send(self, peer: str) -> bool:
         """A bucket of tokens for all strangers together."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 from aiohttp import web
 
@@ -35,9 +36,15 @@ async def get_events(request: web.Request) -> web.StreamResponse:
 
 
 async def stream(
-    request: web.Request, parts: Services, *, till_id: str | None, last: int | None
+    request: web.Request,
+    parts: Services,
+    *,
+    till_id: str | None,
+    last: int | None,
+    kinds_only: bool = False,
 ) -> web.StreamResponse:
-    """Send events newer than `last` until the client or the gateway goes."""
+    """Send events newer than `last` until the client or the gateway goes. `kinds_only`: that something
+    happened, not what."""
     streams = request.app[_OPEN_STREAMS]
     if streams[0] >= parts.event_streams_max:
         raise TooManyWaiting("Too many screens are listening. Close some.", retry_after_s=30)
@@ -56,7 +63,7 @@ async def stream(
             try:
                 rows = await _newer(parts, at, till_id)
                 for row in rows:
-                    await response.write(_frame(row))
+                    await response.write(_frame(row, kinds_only=kinds_only))
                     at = row.id
                 if not rows:
                     await asyncio.wait({changed}, timeout=HEARTBEAT_S)
@@ -75,8 +82,10 @@ async def _newer(parts: Services, last: int, till_id: str | None) -> list[events
     return await parts.db.read(lambda conn: events.after(conn, last, till_id, PAGE_ROWS))
 
 
-def _frame(row: events.Event) -> bytes:
-    data = {"at": iso(from_micros(row.at)), "subject": row.subject, **row.data}
+def _frame(row: events.Event, *, kinds_only: bool) -> bytes:
+    data: dict[str, Any] = {}
+    if not kinds_only:
+        data = {"at": iso(from_micros(row.at)), "subject": row.subject, **row.data}
     body = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
     return f"id: {row.id}\nevent: {row.kind}\ndata: {body}\n\n".encode()
 

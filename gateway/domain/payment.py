@@ -268,6 +268,9 @@ def _told_more(now: PaymentState, word: Evidence) -> Change:
     """Money that is there already, or was: the receipt's number and the amount may be news."""
     if word.receipt is not None and now.receipt is not None and word.receipt != now.receipt:
         return _same(now, Alarm.OTHER_RECEIPT)
+    if None not in (word.amount_cents, now.paid_cents) and word.amount_cents != now.paid_cents:
+        # The same receipt and another amount than before: what was told first stays.
+        return _same(now, Alarm.OTHER_AMOUNT)
     receipt = now.receipt or word.receipt
     paid_cents = word.amount_cents if now.paid_cents is None else now.paid_cents
     state = replace(now, receipt=receipt, paid_cents=paid_cents)

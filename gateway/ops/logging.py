@@ -15,7 +15,7 @@ _MASKS = (
     (re.compile(r"(?i)((?:bearer|basic)\s+)[A-Za-z0-9+/=._~-]{8,}"), r"\1***"),
     (re.compile(r"\b([A-Z])\d{7}(\d\d[A-Z])\b"), r"\1*******\2"),
     # M-Pesa's CheckoutRequestID ends in nine digits of the payer's number.
-    (re.compile(r"\b(ws_CO_\w*?)\d{6}(\d{3})\b"), r"\1******\2"),
+    (re.compile(r"\b(ws_CO_\w*?)\d{6}(\d{3})(?![\w*])"), r"\1******\2"),
     (re.compile(r"\b(?:\+?254|0)([17])\d{5}(\d{3})\b"), r"0\1*****\2"),
 )
 

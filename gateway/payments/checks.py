@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 # When the last question left, so that a restart is no way around M-Pesa's limit.
 ASKED_KEY = "mpesa.asked_at"
+# Two questions may come closer together at M-Pesa than they left here. Seconds.
+SLACK_S = 0.3
 # After "too many questions" the pause grows to this. Seconds.
 PAUSE_MAX_S = 300.0
 # A code that is often a mistake of the moment counts when it is heard again after this, of a prompt that is
@@ -58,7 +60,7 @@ class Checks:
         self._clock = clock
         self._ledger = ledger
         self._daraja = daraja
-        self._every_s = every_s
+        self._every_s = every_s + SLACK_S
         self._deadline_s = deadline_s
         self._jitter = jitter
         self._wake = asyncio.Event()
@@ -98,6 +100,11 @@ class Checks:
         done = self._ahead(payment_id)
         if self._wait_s() <= PATIENCE_S:
             await asyncio.wait({done}, timeout=PATIENCE_S)
+
+    @property
+    def in_hand(self) -> int:
+        """Questions on the wire."""
+        return len(self._asking)
 
     def pause_s(self) -> float:
         """Seconds until the next question may leave."""

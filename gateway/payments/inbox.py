@@ -41,8 +41,9 @@ BATCH = 100
 # A store that refuses is tried again after so long; if it refuses one message only, not for ever.
 STORE_RETRY_S = 1.0
 TRIES_MAX = 5
-# A flood of forged messages is one alarm a minute; each is kept and listed.
+# A flood of forged messages is one alarm a minute, and no more than this of it is kept (64 MB at most).
 ALARM_EVERY_NS = 60_000_000_000
+FORGED_MAX = 1000
 CURSOR_KEY = "mpesa.relay_cursor"
 ResultHook = Callable[[str, ApiResult | None, bytes], Awaitable[bool]]
 
@@ -221,6 +222,8 @@ class Inbox:
 
         def write(conn: sqlite3.Connection) -> None:
             _settle(conn, number, end, at)
+            if forged:
+                mpesa_inbox.forget_forged(conn, Alarm.FORGED, FORGED_MAX)
             if not silent:
                 data = {"alarm": end.alarm, "messageId": number}
                 events.record(conn, at=at, kind="payment.alarm", data=data)

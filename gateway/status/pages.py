@@ -48,8 +48,8 @@ async def get_fragment(request: web.Request) -> web.Response:
 
 
 async def get_live(request: web.Request) -> web.StreamResponse:
-    """Events for the page: kinds only matter here, and none carries a buyer's data."""
-    return await stream(request, services(request), till_id=None, last=None)
+    """Events for the page; open to the LAN, so their kinds only."""
+    return await stream(request, services(request), till_id=None, last=None, kinds_only=True)
 
 
 async def get_story(request: web.Request) -> web.Response:

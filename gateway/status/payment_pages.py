@@ -17,13 +17,14 @@ from gateway.errors import (
     PaymentsOff,
     PaymentUnknown,
     RequestError,
+    UnknownTechnician,
 )
 from gateway.status import payment_views as views
 from gateway.status.html import form, page, person
 from gateway.store import payment_days, payments
 
 # What only a technician or a manager may say: money is given up or given back on his word.
-DECISIONS = ("accept", "not-paid", "reversal", "by-hand", "details")
+DECISIONS = ("accept", "not-paid", "reversal", "by-hand", "went-back", "did-not", "details")
 
 
 def register(app: web.Application) -> None:
@@ -107,6 +108,7 @@ async def post_payment(request: web.Request) -> web.Response:
     doing = value.get("do", "")
     try:
         who = parts.technicians.check(code) if doing in DECISIONS else person(parts, code)
+        await _is_theirs(parts, payment_id, parts.tills.name_of(code), doing)
         if doing == "details":
             return await _payment(request, details=True)
         await _do(parts, payment_id, doing, value, who)
@@ -115,6 +117,18 @@ async def post_payment(request: web.Request) -> web.Response:
             raise
         return await _payment(request, error, doing)
     raise web.HTTPSeeOther(f"/payments/{payment_id}")
+
+
+async def _is_theirs(parts: Services, payment_id: str, till: str | None, doing: str) -> None:
+    """PaymentUnknown for what is not there; UnknownTechnician for a till at another till's payment."""
+    row = await parts.db.read(lambda conn: payments.by_id(conn, payment_id))
+    if row is None:
+        raise PaymentUnknown("There is no payment with this id.")
+    # A look at M-Pesa is nobody's secret; anything else is the till's own or a technician's.
+    if till is not None and doing != "check" and row.till_id not in (None, till):
+        raise UnknownTechnician(
+            f"This payment is {row.till_id}'s. Use its token or a technician's code."
+        )
 
 
 async def _do(
@@ -128,7 +142,10 @@ async def _do(
         case "check":
             await desk.check(payment_id)
         case "code":
-            await desk.code(payment_id, str(value.get("receipt", "")).upper(), who)
+            receipt = str(value.get("receipt", "")).replace(" ", "").upper()
+            # A cashier's word alone is no evidence; a technician's is.
+            vouched = parts.tills.known(who) is None
+            await desk.code(payment_id, receipt, who, vouched=vouched)
         case "other":
             await desk.act(payment_id, Act.SALE_WITHOUT_IT, who, "paid otherwise")
         case "abandoned":
@@ -144,6 +161,9 @@ async def _do(
             await desk.not_paid(payment_id, who, _needed(reason))
         case "reversal" | "by-hand":
             await desk.refund(payment_id, who, _needed(reason), by_hand=doing == "by-hand")
+        case "went-back" | "did-not":
+            done = doing == "went-back"
+            await desk.settle_refund(str(value.get("refund", "")), done, who, _needed(reason))
         case _:
             raise _invalid("/do", "Say what is to be done.")
 

@@ -10,9 +10,12 @@ from typing import Any
 from gateway.clock import EAT, from_micros, micros
 from gateway.domain.payment import OPEN_PUSH, Act, Alarm, Money, Reason, Tender, may
 from gateway.money import from_cents
+from gateway.ops.logging import masked
 from gateway.payments.view import payment_json
-from gateway.store import checkouts, payment_days, payments
+from gateway.store import checkouts, payment_days, payments, refunds
+from gateway.store.checkouts import CheckoutState
 from gateway.store.payments import PaymentRow, Word
+from gateway.store.refunds import Refund, RefundState
 
 # A page of more is scrolled by nobody.
 ROWS_MAX = 50
@@ -24,6 +27,13 @@ ALARMS: dict[str, str] = {
     Alarm.OTHER_AMOUNT: "Another amount came than was asked for.",
     Alarm.OTHER_RECEIPT: "Two M-Pesa receipt numbers for one payment.",
     Alarm.LATE: "Money came for a sale that was settled without it.",
+    Alarm.REFUND_OPEN: "A refund was not done, or nobody knows whether it was. Look at M-Pesa's statement.",
+    Alarm.UNRESOLVED: "Nobody has said in 48 hours whether it was paid. A person must close it.",
+    Alarm.MALFORMED: "A message that says nothing readable. M-Pesa is asked instead.",
+    Alarm.OTHER_REQUEST: "A message to this payment's address that is about another request. It was ignored.",
+    Alarm.OTHER_SHORTCODE: "Money that went to another paybill or till than this shop's.",
+    Alarm.FORGED: "A message to an address that M-Pesa was never given. It changed nothing.",
+    Alarm.UNREADABLE: "A message that the gateway could not work off. Call the technician.",
     Alarm.SETUP: "M-Pesa does not take this shop's set-up. A technician must look.",
 }
 SOURCES = {
@@ -49,6 +59,8 @@ SAYS = {
     "NO_INFO": "Nothing new",
     "DEADLINE": "Nobody has confirmed in time",
     "NOT_FOUND": "Not in M-Pesa's list",
+    "NO_MORE": "Nothing can be learnt any more",
+    "CLAIMED": "Taken for a sale",
     "REFUNDED": "The money went back",
     "SALE_WITH_IT": "The sale was signed with it",
     "SALE_WITHOUT_IT": "The sale was settled without it",
@@ -57,6 +69,14 @@ SAYS = {
     "REFUND_ORDERED": "It is to be given back",
     "REFUNDED_BY_HAND": "It was given back by hand",
     "MERGED": "The same money as another payment",
+}
+REFUNDS = {
+    RefundState.ASKED: "ordered",
+    RefundState.SENDING: "on its way to M-Pesa",
+    RefundState.SENT: "M-Pesa has taken the order",
+    RefundState.DONE: "the money went back",
+    RefundState.REFUSED: "refused: the money is still here",
+    RefundState.UNKNOWN: "nobody has said whether it went back",
 }
 BANNERS = {
     Money.PAID: "ONLINE",
@@ -72,16 +92,28 @@ def figures(conn: sqlite3.Connection) -> dict[str, Any]:
     counts = payments.counts(conn)
     unowned = payment_days.unowned_counts(conn)
     last = payments.where(conn, "kind = 'STK' AND money <> 'NEW' ORDER BY seq DESC LIMIT 1")
-    setup = bool(last) and last[0].reason in (Reason.CONFIG, Reason.FAILED_CONFIG)
+    refused = _refusal(conn, last[0]) if last else None
     return {
         "open": sum(counts.get(money, 0) for money in OPEN_PUSH),
-        "unknown": counts.get(Money.UNKNOWN, 0),
+        "unknown": payment_days.unknown_count(conn),
         "moneyWithoutReceipt": unowned.get(Tender.OPEN, 0) + unowned.get(Tender.REVIEW, 0),
         "refundsDue": unowned.get(Tender.REFUND_DUE, 0),
         "receiptsWithoutMoney": payment_days.unpaid_count(conn),
         "unmatchedMessages": payment_days.unmatched_count(conn),
-        "setupRefused": setup,
+        "lastRefusal": refused,
     }
+
+
+def _refusal(conn: sqlite3.Connection, last: PaymentRow) -> str | None:
+    """Why M-Pesa does not take requests, by what became of the newest one: the set-up, or the way there."""
+    if last.reason in (Reason.CONFIG, Reason.FAILED_CONFIG):
+        says = "M-Pesa refused the last request because of this shop's set-up"
+    elif last.money is Money.REFUSED and last.reason is Reason.NOT_SENT and last.sent_at is None:
+        says = "The last request could not be sent to M-Pesa"
+    else:
+        return None
+    why = [word for word in payments.words(conn, last.id) if word.note and word.changed]
+    return masked(f"{says}: {why[-1].note}" if why else says).rstrip(".")
 
 
 def status(
@@ -89,8 +121,9 @@ def status(
 ) -> dict[str, Any]:
     """`state`: off, ready, problem; `problems` are sentences of the running parts."""
     says = list(problems) if on else []
-    if on and found["setupRefused"]:
-        says.append("M-Pesa refused the last request because of this shop's set-up")
+    refusal = found.pop("lastRefusal")
+    if on and refusal is not None:
+        says.append(refusal)
     state = "off" if not on else "problem" if says else "ready"
     return {"on": on, "environment": environment, "state": state, "problems": says, **found}
 
@@ -103,9 +136,17 @@ def lists(conn: sqlite3.Connection, now: datetime) -> dict[str, Any]:
     nobodys = [row for row in unowned if row.tender is Tender.OPEN and row.till_id is None]
     return {
         "open": _shown(open_rows, at),
-        "unknown": _shown(
-            payments.where(conn, "money = 'UNKNOWN' ORDER BY seq DESC LIMIT ?", (ROWS_MAX,)), at
-        ),
+        "unknown": _shown(payments.unknown(conn, ROWS_MAX), at),
+        "doubtful": _shown(payments.doubtful_receipts(conn, ROWS_MAX), at),
+        "backs": [
+            {
+                "paymentId": each.payment_id,
+                "says": REFUNDS[each.state],
+                "at": _when(each.updated_at),
+                "doubt": each.state is RefundState.UNKNOWN,
+            }
+            for each in refunds.unsettled(conn)
+        ],
         "money": _shown(
             (
                 row
@@ -168,6 +209,9 @@ def story(
     conn: sqlite3.Connection, row: PaymentRow, now: datetime, *, details: bool
 ) -> dict[str, Any]:
     """One payment and every word about it, in order; notes and raw bodies only with `details`."""
+    ordered = refunds.of_payment(conn, row.id)
+    # One at a time: what is on its way is not ordered again.
+    free = all(each.state is RefundState.REFUSED for each in ordered)
     return {
         "p": _one(row, micros(now)),
         "banner": "WARNING"
@@ -176,10 +220,34 @@ def story(
         "facts": [(name, value) for name, value in _facts(row) if value],
         "words": [_word(word, details=details) for word in payments.words(conn, row.id)],
         "details": details,
-        "may": actions(row),
+        "may": actions(row, refund=free),
+        "sale": _sale(conn, row),
+        "refunds": [_refund(each, details=details) for each in ordered],
         "invoiceId": row.invoice_id,
         "mergedInto": row.merged_into,
     }
+
+
+def _refund(refund: Refund, *, details: bool) -> dict[str, Any]:
+    return {
+        "id": refund.id,
+        "how": "by hand" if refund.how == "BY_HAND" else "through M-Pesa",
+        "says": REFUNDS[refund.state],
+        "doubt": refund.state is RefundState.UNKNOWN,
+        "receipt": refund.receipt,
+        "at": _when(refund.updated_at, seconds=True),
+        "note": f"{refund.who}: {refund.reason}. {refund.says or ''}" if details else "",
+    }
+
+
+def _sale(conn: sqlite3.Connection, row: PaymentRow) -> dict[str, Any] | None:
+    """The sale that waits for this money, in words."""
+    found = checkouts.open_with(conn, row.id)
+    if found is None:
+        return None
+    ready = found.state is CheckoutState.READY
+    until = None if found.sign_until is None else _when(found.sign_until)
+    return {"id": found.id, "ready": ready, "reason": found.reason, "until": until}
 
 
 def _facts(row: PaymentRow) -> list[tuple[str, str | None]]:
@@ -212,7 +280,7 @@ def _word(word: Word, *, details: bool) -> dict[str, Any]:
     }
 
 
-def actions(row: PaymentRow) -> dict[str, bool]:
+def actions(row: PaymentRow, *, refund: bool) -> dict[str, bool]:
     """Which buttons its page has."""
     state = row.state
     unsettled = row.money in OPEN_PUSH or row.money is Money.UNKNOWN
@@ -224,7 +292,7 @@ def actions(row: PaymentRow) -> dict[str, bool]:
         "claim": row.money is Money.PAID and row.tender is Tender.OPEN and row.sale_ref is None,
         "accept": may(state, Act.AMOUNT_ACCEPTED),
         "not_paid": row.money in (Money.UNKNOWN, Money.SEND_UNKNOWN),
-        "refund": may(state, Act.REFUND_ORDERED),
+        "refund": refund and may(state, Act.REFUND_ORDERED),
     }  # fmt: skip
 
 
@@ -264,6 +332,6 @@ def message(received_at: int, kind: str, reason: str, raw: bytes) -> dict[str, s
     return {
         "at": _when(received_at, seconds=True),
         "kind": KINDS.get(kind, kind),
-        "reason": reason,
+        "reason": alarm_says(reason),
         "raw": raw.decode(errors="replace"),
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 _COLUMNS = "id, origin, kind, token_hash, raw, peer, received_at, state, payment_id, reason"
@@ -78,23 +77,13 @@ def settle(
     )
 
 
-def listed(conn: sqlite3.Connection, limit: int = 100) -> list[Message]:
-    """What a person may want to see: messages not worked off yet, then those that belong to nothing,
-    newest first. Their bytes hold phone numbers; pages show `reason`, not `raw`."""
-    found: list[Message] = []
-    for state in ("NEW", "UNMATCHED"):
-        rows = conn.execute(
-            f"SELECT {_COLUMNS} FROM mpesa_message WHERE state = ? ORDER BY id DESC LIMIT ?",
-            (state, limit - len(found)),
-        )
-        found += [Message(*row) for row in rows]
-    return found
-
-
-def counts(conn: sqlite3.Connection) -> Mapping[str, int]:
-    """Messages that are NEW or UNMATCHED."""
-    rows: Iterable[tuple[str, int]] = conn.execute(
-        """SELECT 'NEW', COUNT(*) FROM mpesa_message WHERE state = 'NEW'
-           UNION ALL SELECT 'UNMATCHED', COUNT(*) FROM mpesa_message WHERE state = 'UNMATCHED'"""
+def forget_forged(conn: sqlite3.Connection, reason: str, keep: int) -> int:
+    """Deletes UNMATCHED messages with this reason but for the newest `keep`; how many. Strangers can send
+    as many as they like, and must not fill the disk that sales are kept on."""
+    cursor = conn.execute(
+        """DELETE FROM mpesa_message WHERE state = 'UNMATCHED' AND reason = ? AND id <= (
+               SELECT id FROM mpesa_message WHERE state = 'UNMATCHED' AND reason = ?
+               ORDER BY id DESC LIMIT 1 OFFSET ?)""",
+        (reason, reason, keep),
     )
-    return dict(rows)
+    return cursor.rowcount

@@ -67,6 +67,14 @@ def unowned_counts(conn: sqlite3.Connection) -> dict[str, int]:
     )
 
 
+def unknown_count(conn: sqlite3.Connection) -> int:
+    """Payments whose end nobody has told in time, and that no sale was settled without."""
+    row = conn.execute(
+        "SELECT COUNT(*) FROM payment WHERE money = 'UNKNOWN' AND tender = 'OPEN'"
+    ).fetchone()
+    return int(row[0])
+
+
 def unpaid_count(conn: sqlite3.Connection) -> int:
     row = conn.execute("SELECT COUNT(*) FROM unpaid_tender WHERE state = 'OPEN'").fetchone()
     return int(row[0])

@@ -93,9 +93,15 @@ class Knobs:
         if name == "answer_s":
             if isinstance(value, int | float):
                 value = (value, value)
-            if len(value) != 2 or not 0 <= value[0] <= value[1]:
+            if not isinstance(value, list | tuple) or len(value) != 2 or isinstance(value[0], str):
+                raise wrong
+            if not 0 <= value[0] <= value[1]:
                 raise wrong
             return tuple(float(each) for each in value)
+        if name in ("hosts", "faults") and not isinstance(value, dict):
+            raise wrong
+        if name == "drop_kinds" and not isinstance(value, list | tuple):
+            raise wrong
         if name == "drop_kinds":
             return tuple(str(each) for each in value)
         if name == "hosts":

@@ -16,7 +16,7 @@ from gateway.domain.payment import Act, Money, Reason, Source, Tender
 from gateway.domain.payment_wire import ApiResult, Arrival
 from gateway.errors import DiskFull
 from gateway.mpesa.direct import DirectSite
-from gateway.store import mpesa_inbox, payments
+from gateway.store import payment_days, payments
 from tests.fault.test_store_faults import fill, small_disk  # noqa: F401  a fixture
 from tests.support.inbox import C2B, DATA, PHONE, c2b, open_desk, stk
 
@@ -98,7 +98,21 @@ async def test_a_forged_callback_changes_nothing_and_is_kept_with_an_alarm(tmp_p
         assert await desk.alarms() == ["FORGED", "FORGED"]
         assert (await desk.row(payment)).money is Money.WAITING
         assert await desk.db.read(payments.unowned) == []
-        assert await desk.db.read(mpesa_inbox.counts) == {"NEW": 0, "UNMATCHED": 33}
+        assert await desk.db.read(payment_days.unmatched_count) == 33
+
+
+async def test_a_flood_of_forged_messages_cannot_fill_the_disk(tmp_path: Path) -> None:
+    """The newest thousand are kept, beside everything that is no forgery."""
+    async with open_desk(tmp_path) as desk:
+        other = await desk.message("c", C2B, c2b(desk.clock, shortcode="600966"))
+        flood = tuple(Arrival("c", "guess", b"%d" % n, "", f"e:{n}") for n in range(1_100))
+        await desk.inbox.take("e", 1_100, flood)
+        await desk.inbox.work()
+        kept = await desk.messages()
+        assert [message.raw for message in kept] == [
+            other.raw,
+            *(b"%d" % n for n in range(100, 1_100)),
+        ]
 
 
 async def test_the_right_address_and_another_request_is_ignored_with_an_alarm(
@@ -198,6 +212,17 @@ async def test_c2b_stands_in_for_a_lost_callback_at_a_till(money: Money, tmp_pat
         await desk.message("c", C2B, c2b(desk.clock))
         row = await desk.row(payment)
         assert (row.money, row.receipt) == (Money.PAID, "UKN0TEST01")
+
+
+async def test_two_messages_that_name_two_amounts_for_one_receipt_are_an_alarm(
+    tmp_path: Path,
+) -> None:
+    async with open_desk(tmp_path) as desk:
+        payment = await desk.push(request=REQUEST)
+        await desk.callback(payment, stk(REQUEST))
+        await desk.message("c", C2B, c2b(desk.clock, amount="45.00"))
+        assert (await desk.row(payment)).paid_cents == 45_000
+        assert await desk.alarms() == ["OTHER_AMOUNT"]
 
 
 async def test_money_nobody_asked_for_is_offered_once(tmp_path: Path) -> None:

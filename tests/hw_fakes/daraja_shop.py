@@ -35,6 +35,12 @@ def shape(value: Any) -> Any:
     return type(value)
 
 
+def message(answer: tuple[int, Any]) -> tuple[int, str, str]:
+    status, body = answer
+    assert set(body) == {"requestId", "errorCode", "errorMessage"}
+    return status, body["errorCode"], body["errorMessage"]
+
+
 class Shop:
     def __init__(self, fake: FakeDaraja, session: aiohttp.ClientSession) -> None:
         self.fake = fake

@@ -73,7 +73,10 @@ class Bench:
 
     def start(self, *loops: Callable[[], Awaitable[None]]) -> None:
         for loop in loops or (self.pusher.run,):
-            self.tasks.append(asyncio.ensure_future(loop()))  # type: ignore[arg-type]
+            task: asyncio.Task[None] = asyncio.ensure_future(loop())  # type: ignore[arg-type]
+            # The pushes' loop is the one that waits for a call, not for the clock.
+            task.set_name("pushes" if loop == self.pusher.run else "loop")
+            self.tasks.append(task)
 
     async def kill(self) -> None:
         """The loops end where they are."""
@@ -108,13 +111,16 @@ class Bench:
 
     async def quiet(self) -> None:
         """Until the store has nothing to do and no loop has anything to say."""
+        loops = sum(task.get_name() != "pushes" for task in self.tasks)
         still, before = 0, -1
-        while still < 4:
-            await self.db.write_soft(lambda conn: None)
-            await asyncio.gather(*(self.db.read(lambda conn: None) for _ in range(2)))
-            await settle()
-            still = still + 1 if self.db.durable_commits == before else 0
-            before = self.db.durable_commits
+        async with asyncio.timeout(30):
+            while still < 3:
+                await self.db.write_soft(lambda conn: None)
+                await settle()
+                parked = self.clock.sleeping >= loops and self.checks.in_hand == 0
+                same = self.db.durable_commits == before
+                still = still + 1 if parked and same else 0
+                before = self.db.durable_commits
 
     async def until_money(self, payment_id: str, *states: Money) -> PaymentRow:
         async def reached() -> bool:

@@ -67,13 +67,12 @@ async def test_no_number_of_sales_asks_faster_than_the_limit_and_the_youngest_co
 async def test_the_limit_outlives_a_restart(tmp_path: Path) -> None:
     clock = FakeClock()
     times: list[int] = []
-    for _ in range(4):
+    for run in range(7):
         async with open_bench(tmp_path, clock) as bench:
             await recover_pushes(bench.db, bench.ledger)
             bench.start(bench.pusher.run, bench.checks.run)
-            for n in range(3):
-                if not times:
-                    await bench.pushed(phone=f"2547200000{n:02d}")
+            for n in range(3 if run == 0 else 0):
+                await bench.pushed(phone=f"2547200000{n:02d}")
             for row in await bench.db.read(payments.watched):
                 bench.checks.nudge([row.id])
             await bench.pass_s(5)
