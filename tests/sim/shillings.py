@@ -70,14 +70,21 @@ def _asked_twice(
     if found is None:
         return [f"{moved.receipt} came by a push of which nothing is known"]
     row = conn.execute("SELECT * FROM payment WHERE id = ?", (found[0],)).fetchone()
-    if row["money"] in _PAID and row["merged_into"] != owner:
+    other = row["receipt"] is not None and row["receipt"] != moved.receipt
+    if row["money"] in _PAID and row["merged_into"] != owner and not other:
         return [f"{moved.receipt} is counted twice: {row['tender']} and another"]
     return []
 
 
 def _its_own(daraja: SimDaraja, moved: Moved, owner: str) -> bool:
-    """A push owns what it asked for, and nothing that a customer sent by himself."""
-    found = None if moved.token is None else daraja.row_of(moved.token)
+    """A push owns what it asked for; of what a customer sent by himself only what may be taken for it: no
+    reference, the same phone (daraja.md 6, end)."""
+    if moved.token is None:
+        pushed = [
+            p for p in daraja.prompts if (found := daraja.row_of(p.token)) and found[0] == owner
+        ]
+        return moved.reference == "" and any(p.phone == moved.phone for p in pushed)
+    found = daraja.row_of(moved.token)
     return found is not None and found[0] == owner
 
 
@@ -145,9 +152,16 @@ def _signed(conn: sqlite3.Connection, journal: list[dict[str, Any]]) -> list[str
         with_it = [p for p in paid if p["tender"] != "MERGED"]
         if any(p["tender"] == "COMPLETED_BY_MPESA" for p in with_it) and row["state"] != "SIGNED":
             problems.append(f"{row['till_receipt_no']} has its money and is {row['state']}")
-        if row["state"] != "SIGNED" or not with_it:
+        if row["state"] != "SIGNED":
             continue
         document = json.loads(row["document"])
+        for _, _, _, *named in document["payments"]:
+            if named and not _linked(conn, named[0], row["id"]):
+                problems.append(
+                    f"{row['till_receipt_no']} is signed, and its payment does not know"
+                )
+        if not with_it:
+            continue
         mobile = sum(
             round(float(amount) * 100) for code, amount, *_ in document["payments"] if code == "06"
         )
@@ -159,6 +173,14 @@ def _signed(conn: sqlite3.Connection, journal: list[dict[str, Any]]) -> list[str
                 f"{row['till_receipt_no']} is signed for {mobile} by phone, {came} came"
             )
     return problems
+
+
+def _linked(conn: sqlite3.Connection, payment_id: str, invoice_id: str) -> bool:
+    """The payment that a signed sale names, or the one whose twin it was, is that sale's."""
+    row = conn.execute("SELECT * FROM payment WHERE id = ?", (payment_id,)).fetchone()
+    while row is not None and row["merged_into"] is not None:
+        row = conn.execute("SELECT * FROM payment WHERE id = ?", (row["merged_into"],)).fetchone()
+    return row is not None and row["invoice_id"] == invoice_id
 
 
 def _checkouts(conn: sqlite3.Connection) -> list[str]:
