@@ -29,7 +29,7 @@ from tests.support.shop import TECHNICIANS, Reply, TillClient
 SHORTCODE = "600984"
 RELAY_HOST = "relay.test"
 # Real seconds until something that must happen is called missing.
-PATIENCE_S = 40.0
+PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
