@@ -156,6 +156,7 @@ class PaymentLine:
         """The wire, and what the last run left on it."""
         if self.daraja is not None:
             await stack.enter_async_context(self.daraja)
+        stack.push_async_callback(self.questions.close)
         await recover_pushes(self._db, self.ledger)
         await self.refunds.recover()
         await stack.enter_async_context(self.webhooks)

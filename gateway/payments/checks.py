@@ -213,7 +213,7 @@ class Checks:
         if row.money is Money.UNKNOWN and age >= schedule.LAST_S:
             note = "M-Pesa's list goes no further back"
             word = Evidence(Source.CLOCK, Verdict.NO_MORE, note=note)
-            await self._ledger.hear(row.id, word, **self._next(row, age))
+            await self._ledger.hear(row.id, word, next_check_at=None)
             return
 
         def move(conn: sqlite3.Connection) -> None:
@@ -227,7 +227,7 @@ class Checks:
         step = schedule.next_step(row, age)
         if step is None:
             return {"next_check_at": None}
-        in_us = int((schedule.STEPS_S[step] - age) * 1e6)
+        in_us = max(0, int((schedule.STEPS_S[step] - age) * 1e6))
         return {"checks": step, "next_check_at": micros(self._clock.now()) + in_us}
 
     # --- one question -----------------------------------------------------------------------------------

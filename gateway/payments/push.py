@@ -96,7 +96,12 @@ class Pusher:
     # --- one push -------------------------------------------------------------------------------------
 
     async def _send(self, waiting: _Waiting) -> None:
-        refusal = await self._daraja.ready()
+        refusal: Refused | Lost | None
+        try:
+            refusal = await self._daraja.ready()
+        except Exception as error:  # a fault of ours: nothing has left
+            log.exception("push.no_token id=%s", waiting.payment_id)
+            refusal = Lost(type(error).__name__)
         if refusal is not None:
             await self._say(waiting.payment_id, _nothing_sent(refusal))
             return

@@ -166,6 +166,12 @@ class Questions:
         if not isinstance(reply, Ack):
             log.warning("status.not_asked reason=%s", reply.message)
 
+    async def close(self) -> None:
+        """Questions on the wire end with the gateway; what was not asked may be typed again."""
+        for task in self._asking:
+            task.cancel()
+        await asyncio.gather(*self._asking, return_exceptions=True)
+
     async def on_result(self, token_hash: str, result: ApiResult | None, raw: bytes) -> bool:
         """The answer under a token; False when the token is no question's."""
         asked = await self._db.read(lambda conn: refunds.question(conn, token_hash))

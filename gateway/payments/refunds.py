@@ -189,7 +189,12 @@ class Refunds:
     async def _send(self, refund: Refund) -> None:
         assert self._daraja is not None
         token = self._tokens.pop(refund.id)
-        refusal = await self._daraja.ready()
+        refusal: Refused | Lost | None
+        try:
+            refusal = await self._daraja.ready()
+        except Exception as error:  # a fault of ours: nothing has left
+            log.exception("refund.no_token id=%s", refund.id)
+            refusal = Lost(type(error).__name__)
         if refusal is not None:
             await self._keep(refund.id, _nothing_sent(refusal))
             return

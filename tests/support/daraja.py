@@ -58,7 +58,7 @@ class ScriptedDaraja:
         self.reversals: deque[AckReply] = deque()
         self.rows: list[PulledRow] = []
         self.pull_problem: str | None = None
-        self.no_token: Refused | Lost | None = None
+        self.no_token: Refused | Lost | Exception | None = None
         self.pushed: list[PushOrder] = []
         self.queried: list[tuple[int, str]] = []
         self.reversed: list[tuple[str, int, str, str]] = []
@@ -73,6 +73,8 @@ class ScriptedDaraja:
         return self.open_gates.setdefault(phone, asyncio.Event())
 
     async def ready(self) -> Refused | Lost | None:
+        if isinstance(self.no_token, Exception):
+            raise self.no_token
         return self.no_token
 
     async def push(self, order: PushOrder) -> PushReply:

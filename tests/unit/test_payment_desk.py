@@ -194,8 +194,9 @@ async def test_every_answer_of_a_push_ends_in_one_state_and_none_is_sent_again(
     assert len(bench.wire.pushed) == 1
 
 
-async def test_without_a_token_nothing_was_sent(bench: Bench) -> None:
-    bench.wire.no_token = Lost("no answer")
+@pytest.mark.parametrize("fault", [Lost("no answer"), RuntimeError("a fault of ours")])
+async def test_without_a_token_nothing_was_sent(bench: Bench, fault: Lost | Exception) -> None:
+    bench.wire.no_token = fault
     bench.start()
     row = await bench.desk.ask(an_ask())
     after = await bench.until_money(row.id, Money.REFUSED)
