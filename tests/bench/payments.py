@@ -39,7 +39,9 @@ def line(name: str, values: list[float], unit: float, word: str) -> str:
     return f"{name:42s} p50 {half:8.1f} {word}   p99 {most:8.1f} {word}   max {worst:8.1f} {word}"
 
 
-async def customers(till: MpesaTill, fake: FakeDaraja, first: int) -> dict[str, tuple[float, float]]:
+async def customers(
+    till: MpesaTill, fake: FakeDaraja, first: int
+) -> dict[str, tuple[float, float]]:
     """Phone -> (from callback to event, from request to outcome), in seconds, of PAYMENTS payments."""
     told: dict[str, float] = {}
     asked: dict[str, float] = {}
@@ -111,11 +113,19 @@ direct_port = {direct}
             secrets,
         )
         (folder / "shop").mkdir(exist_ok=True)
-        async with daemon, aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        async with (
+            daemon,
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session,
+        ):
             till = MpesaTill(session, daemon.url, "till-1")
             every: list[float] = []
-            ways = {"through the relay": relay.url, "straight to the box": f"http://127.0.0.1:{direct}"}
-            print(f"M-Pesa, {PAYMENTS} payments each way, callbacks {ANSWER_S[0]:.0f} to {ANSWER_S[1]:.0f} s after the request:")
+            ways = {
+                "through the relay": relay.url,
+                "straight to the box": f"http://127.0.0.1:{direct}",
+            }
+            print(
+                f"M-Pesa, {PAYMENTS} payments each way, callbacks {ANSWER_S[0]:.0f} to {ANSWER_S[1]:.0f} s after the request:"
+            )
             for number, (way, url) in enumerate(ways.items(), 1):
                 fake.turn(hosts={"relay.test": url})
                 found = await customers(till, fake, number * 1_000_000)
