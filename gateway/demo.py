@@ -1,7 +1,8 @@
 """`pos-gateway demo`: a whole shop of fakes in one process, one sale through it, and its receipt.
 
 The gateway, the JVM and the fake unit in it are the real parts; the printer, the cloud and KRA are
-the fakes of `hw_fakes`. The only module of the gateway that knows them.
+the fakes of `hw_fakes`; so are M-Pesa and the customer's phone. The only module of the gateway that
+knows them.
 """
 
 from __future__ import annotations
@@ -50,6 +51,11 @@ SALE = {
     "payments": [{"method": "CASH", "amount": "300.00"}],
     "total": "297.00",
 }
+# Safaricom's public test shortcode and number.
+SHORTCODE = "174379"
+PAYS_ALONE = "254708374149"
+PAYS_AFTER_S = 2.0
+PAYMENT_MAX_S = 60.0
 SHOWN = ("invoiceId", "invcNo", "rcptNo", "totRcptNo", "cuInvoiceNo", "rcptSign", "intrlData", "qr")
 # The virtual printer's slip is waited for this long, in seconds.
 SLIP_MAX_S = 10.0
@@ -76,12 +82,18 @@ def main(*, once: bool, port: int, directory: Path | None) -> int:
 
 async def _demo(home: Path, *, once: bool, port: int) -> int:
     from hw_fakes.cloud.server import FakeCloud
+    from hw_fakes.daraja import KEY, PASSKEY, SECRET, FakeDaraja
     from hw_fakes.printer.peer import FakePrinter
     from hw_fakes.vscu.unit import BRANCH, JAR, PIN, SERIAL, free_port, prepare
 
     async with AsyncExitStack() as stack:
         printer = await stack.enter_async_context(FakePrinter())
         cloud = await stack.enter_async_context(FakeCloud())
+        mpesa_port = free_port()
+        # M-Pesa takes https addresses with a name only; here it leads to the gateway's own port for it.
+        daraja = await stack.enter_async_context(
+            FakeDaraja(default="phone", hosts={"shop.demo": f"http://127.0.0.1:{mpesa_port}"})
+        )
         unit_port = free_port()
         prepare(home / "unit", port=unit_port)
         token = secrets.token_urlsafe(24)
@@ -100,6 +112,18 @@ async def _demo(home: Path, *, once: bool, port: int) -> int:
             printers={"counter": {"port": printer.device_path, "baud": 115200}},
             cloud={"url": cloud.url},
             cloud_token=cloud.token,
+            mpesa={
+                "environment": "sandbox",
+                "base_url": daraja.url,
+                "shortcode": SHORTCODE,
+                "callback_url": "https://shop.demo",
+                "direct_host": "127.0.0.1",
+                "direct_port": mpesa_port,
+                "same_phone_s": 0,
+            },
+            mpesa_consumer_key=KEY,
+            mpesa_consumer_secret=SECRET,
+            mpesa_passkey=PASSKEY,
         )
         settings = Settings(**values)
         gateway = await stack.enter_async_context(open_gateway(settings))
@@ -111,6 +135,10 @@ async def _demo(home: Path, *, once: bool, port: int) -> int:
             )
         )
         _show(gateway, document, printer, token, once=once)
+        daraja.script("ok", phone=PAYS_ALONE, done_s=PAYS_AFTER_S)
+        print(await _sell_by_phone(gateway, token))
+        if not once:
+            print(_phone_help(gateway, token, daraja.url))
         if not once:
             await _until_interrupted()
         print(json.dumps({name: answer[name] for name in SHOWN}, separators=(",", ":")))
@@ -130,6 +158,42 @@ async def _sell(gateway: Gateway, token: str) -> dict[str, Any]:
         return answer
 
 
+async def _sell_by_phone(gateway: Gateway, token: str) -> str:
+    """A sale that the customer pays by M-Pesa: asked for, waited for by events, signed; in words."""
+    sale = {
+        **{name: value for name, value in SALE.items() if name != "payments"},
+        "tillReceiptNo": "POS-000002",
+        "tenders": [{"method": "MPESA", "phone": PAYS_ALONE, "amount": SALE["total"]}],
+    }
+    headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": secrets.token_hex(8)}
+    async with aiohttp.ClientSession(headers=headers) as session, asyncio.timeout(PAYMENT_MAX_S):
+        while True:
+            # The next change is waited for from before the question on.
+            changed = asyncio.ensure_future(gateway.db.changed())
+            async with session.post(f"{gateway.url}/v1/invoices", json=sale) as response:
+                answer: dict[str, Any] = await response.json(content_type=None)
+            if response.status == 201:
+                changed.cancel()
+                return (
+                    f"\nSale POS-000002 was paid by M-Pesa ({SALE['total']} KES, "
+                    f"{PAYS_ALONE[:4]}...) and signed: receipt {answer['rcptNo']}/{answer['totRcptNo']}."
+                )
+            if response.status != 202:
+                changed.cancel()
+                raise RuntimeError(f"the sale was not paid: {answer.get('detail')}")
+            await changed
+
+
+def _phone_help(gateway: Gateway, token: str, daraja_url: str) -> str:
+    body = json.dumps({"saleRef": "POS-000003", "amount": "450.00", "phone": "254712345678"})
+    return (
+        f"\nM-Pesa, with you as the customer. The phone: {daraja_url}/_fake/phone (its PIN is 1234)\n"
+        f"The payments: {gateway.url}/payments\n\ncurl -s {gateway.url}/v1/payments/mpesa \\\n"
+        f"  -H 'Authorization: Bearer {token}' \\\n  -H 'Idempotency-Key: payment-1' \\\n"
+        f"  -H 'Content-Type: application/json' \\\n  -d '{body}'\n\nCtrl-C ends the demo."
+    )
+
+
 def _show(
     gateway: Gateway,
     document: Document,
@@ -144,13 +208,13 @@ def _show(
           f"({len(slip.raw)} bytes of ESC/POS).")  # fmt: skip
     if once:
         return
-    body = json.dumps({**SALE, "tillReceiptNo": "POS-000002"})
+    body = json.dumps({**SALE, "tillReceiptNo": "POS-000004"})
     print(
         f"\nStatus page:  {gateway.url}/\n\nAnother sale (a new key for every sale; the same key "
         "again gives the same receipt again):\n\n"
         f"curl -s {gateway.url}/v1/invoices \\\n  -H 'Authorization: Bearer {token}' \\\n"
         f"  -H 'Idempotency-Key: sale-2' \\\n  -H 'Content-Type: application/json' \\\n"
-        f"  -d '{body}'\n\nCtrl-C ends the demo."
+        f"  -d '{body}'"
     )
 
 

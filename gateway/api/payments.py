@@ -285,17 +285,24 @@ async def post_close_unpaid(request: web.Request) -> web.Response:
     parts = services(request)
     name = parts.technicians.authenticate(request)
     body = await _body(request, ReasonIn)
-    invoice_id, at = request.match_info["id"], micros(parts.clock.now())
+    invoice_id = request.match_info["id"]
+    closed = await close_unpaid(parts, invoice_id, name, body.reason)
+    return web.json_response({"invoiceId": invoice_id, "closed": closed})
 
-    def close(conn: sqlite3.Connection) -> int:
+
+async def close_unpaid(parts: Services, invoice_id: str, name: str, reason: str) -> int:
+    """How many tenders were closed; also what the page's form is turned into. InvoiceUnknown."""
+    at = micros(parts.clock.now())
+
+    def close(conn: Any) -> int:
         found = checkouts.unpaid_of(conn, invoice_id)
         if not found:
             raise InvoiceUnknown("No receipt with this id has waited for M-Pesa money.")
         return sum(
-            checkouts.close_unpaid(conn, one, who=name, reason=body.reason, at=at) for one in found
+            checkouts.close_unpaid(conn, one, who=name, reason=reason, at=at) for one in found
         )
 
-    return web.json_response({"invoiceId": invoice_id, "closed": await parts.db.write(close)})
+    return await parts.db.write(close)
 
 
 # --- checkouts ------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from aiohttp import web
 from gateway.api.decisions import decide, settle_numbering
 from gateway.api.events import stream
 from gateway.api.invoices import find
+from gateway.api.payments import close_unpaid
 from gateway.api.server import services
 from gateway.clock import from_micros, iso
 from gateway.errors import RequestError
@@ -27,6 +28,7 @@ def register(app: web.Application) -> None:
     app.router.add_get("/fragment", get_fragment)
     app.router.add_get("/invoices/{id}", get_story)
     app.router.add_post("/invoices/{id}/decision", post_story)
+    app.router.add_post("/invoices/{id}/unpaid", post_unpaid)
     app.router.add_get("/unit", get_unit)
     app.router.add_post("/unit", post_unit)
     app.router.add_get("/static/{name}", get_static)
@@ -64,6 +66,19 @@ async def post_story(request: web.Request) -> web.Response:
     try:
         who = services(request).technicians.check(code)
         await decide(services(request), row.id, who, value)
+    except RequestError as error:
+        return await _story(request, error)
+    raise web.HTTPSeeOther(f"/invoices/{row.id}")
+
+
+async def post_unpaid(request: web.Request) -> web.Response:
+    """A person has found out about mobile money that no payment is known for."""
+    row = await find(request)
+    code, value = await form(request)
+    try:
+        who = services(request).technicians.check(code)
+        reason = payment_pages.needed(str(value.get("reason", "")))
+        await close_unpaid(services(request), row.id, who, reason)
     except RequestError as error:
         return await _story(request, error)
     raise web.HTTPSeeOther(f"/invoices/{row.id}")

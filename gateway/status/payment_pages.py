@@ -14,7 +14,6 @@ from gateway.errors import (
     FieldError,
     GatewayError,
     PaymentInvalid,
-    PaymentsOff,
     PaymentUnknown,
     RequestError,
     UnknownTechnician,
@@ -135,8 +134,6 @@ async def _do(
     parts: Services, payment_id: str, doing: str, value: dict[str, Any], who: str
 ) -> None:
     desk = parts.payments
-    if desk is None:
-        raise PaymentsOff("M-Pesa is not set up in this shop.")
     reason = str(value.get("reason", ""))
     match doing:
         case "check":
@@ -146,6 +143,8 @@ async def _do(
             # A cashier's word alone is no evidence; a technician's is.
             vouched = parts.tills.known(who) is None
             await desk.code(payment_id, receipt, who, vouched=vouched)
+        case "sign":
+            await parts.mpesa.checkouts.sign_now(str(value.get("checkout", "")))
         case "other":
             await desk.act(payment_id, Act.SALE_WITHOUT_IT, who, "paid otherwise")
         case "abandoned":
@@ -156,19 +155,20 @@ async def _do(
                 raise _invalid("/till", "There is no till with this name.")
             await desk.claim(payment_id, till, str(value.get("saleRef", "")), who)
         case "accept":
-            await desk.act(payment_id, Act.AMOUNT_ACCEPTED, who, _needed(reason))
+            await desk.act(payment_id, Act.AMOUNT_ACCEPTED, who, needed(reason))
         case "not-paid":
-            await desk.not_paid(payment_id, who, _needed(reason))
+            await desk.not_paid(payment_id, who, needed(reason))
         case "reversal" | "by-hand":
-            await desk.refund(payment_id, who, _needed(reason), by_hand=doing == "by-hand")
+            await desk.refund(payment_id, who, needed(reason), by_hand=doing == "by-hand")
         case "went-back" | "did-not":
             done = doing == "went-back"
-            await desk.settle_refund(str(value.get("refund", "")), done, who, _needed(reason))
+            await desk.settle_refund(str(value.get("refund", "")), done, who, needed(reason))
         case _:
             raise _invalid("/do", "Say what is to be done.")
 
 
-def _needed(reason: str) -> str:
+def needed(reason: str) -> str:
+    """A person's reason; PaymentInvalid for none."""
     if len(reason) < 5:
         raise _invalid("/reason", "Say why, in a few words; it stays in the story.")
     return reason

@@ -18,7 +18,16 @@ from hw_fakes.vscu.unit import UnitControl, free_port
 from tests.conftest import need_tool
 from tests.e2e.test_page import FLAGS, PHONE
 from tests.e2e.test_payment_pages import UNKNOWN, Story, everything, fits, paid, the_row
-from tests.support.shop import TECHNICIANS, TOKENS, OpenShop, Reply, make_settings, open_shop
+from tests.e2e.test_payment_report import ON
+from tests.support.shop import (
+    TECHNICIANS,
+    TOKENS,
+    OpenShop,
+    Reply,
+    a_sale,
+    make_settings,
+    open_shop,
+)
 
 MANAGER = TECHNICIANS["wanjiru"]
 TILL = TOKENS["till-1"]
@@ -174,3 +183,25 @@ async def test_the_status_page_says_why_mpesa_does_not_work(
             assert b'pos_gateway_mpesa_state{state="problem"} 1' in metrics
             page = (await shop.till().request("GET", "/")).body
             assert b"set-up" in page
+
+
+async def test_a_receipt_without_money_is_settled_by_a_technician(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    async with open_shop(make_settings(shop_dir, unit.url, **ON)) as shop:
+        till = shop.till()
+        phone = {
+            "payments": [{"method": "MOBILE_MONEY", "amount": "297.00", "reference": "UKP1AB2CD3"}]
+        }
+        sold = await till.sell("one", a_sale(**phone))
+        path = f"/invoices/{sold.json['invoiceId']}"
+        assert b"no money known" in (await till.request("GET", path)).body
+        said = {"reason": "in the statement of the old till"}
+        refused = await till.request("POST", f"{path}/unpaid", data={**said, "code": TILL})
+        assert refused.status == 401
+        again = await till.request("POST", f"{path}/unpaid", data={"code": MANAGER})
+        assert (again.status, b"Say why" in again.body) == (422, True)
+        done = await till.request("POST", f"{path}/unpaid", data={**said, "code": MANAGER})
+        assert b"settled by wanjiru: in the statement" in done.body
+        status = (await till.request("GET", "/v1/status")).json["mpesa"]
+        assert status["receiptsWithoutMoney"] == 0

@@ -47,7 +47,7 @@ class Story:
         at = micros(self.clock.now())
         values: dict[str, Any] = {
             "id": new_id(at), "till_id": "till-1", "idem_key": f"k{self.count}", "body_digest": "0" * 64,
-            "checkout_id": None, "sale_ref": f"POS-{self.count:06d}", "amount_cents": 45_000,
+            "checkout_id": None, "sale_ref": f"MPOS-{self.count:04d}", "amount_cents": 45_000,
             "phone": NUMBER.format(self.count), "account_ref": f"R{self.count}",
             "token_hash": f"{self.count:064d}", "at": at,
         } | changes  # fmt: skip

@@ -89,7 +89,7 @@ async def test_it_comes_out_behind_the_z_and_when_asked_for(
         async with open_shop(with_printer(shop_dir, unit, printer, **ON)) as shop:
             await everything(Story(shop))
             till = shop.till()
-            await till.sell("one", a_sale())
+            assert (await till.sell("one", a_sale())).status == 201
             assert (await till.request("POST", "/v1/reports/z")).status == 201
             await printer.wait_for_slips(3, 30)
             asked = await till.request(
@@ -118,7 +118,7 @@ async def test_a_shop_without_mpesa_gets_its_z_only(unit: UnitControl, shop_dir:
     async with FakePrinter() as printer:
         async with open_shop(with_printer(shop_dir, unit, printer)) as shop:
             till = shop.till()
-            await till.sell("one", a_sale())
+            assert (await till.sell("one", a_sale())).status == 201
             await till.request("POST", "/v1/reports/z")
             await till.request("POST", "/v1/reports/print", json={"report": "X"})
             await printer.wait_for_slips(3, 30)
@@ -143,7 +143,7 @@ async def test_nothing_of_mpesa_keeps_the_z_from_being_made(
                 )
             )
             till = shop.till()
-            await till.sell("one", a_sale())
+            assert (await till.sell("one", a_sale())).status == 201
             assert (await till.request("POST", "/v1/reports/z")).status == 201
             await printer.wait_for_slips(2, 30)
             await till.request("POST", "/v1/reports/print", json={"report": "X"})
