@@ -186,6 +186,10 @@ class PaymentLine:
         # Also while M-Pesa is off: what was paid before is still signed, and told.
         supervisor.start("checkouts", self.checkouts.run, Restart.BACKOFF)
         start_webhooks(self._settings, self._clock, self._db, self.webhooks, supervisor)
+        self.start_money(supervisor)
+
+    def start_money(self, supervisor: Supervisor) -> None:
+        """What asks for money, hears of it and looks for it; no sale is signed by any of it."""
         if self.pusher is None or self.checks is None:
             return
         supervisor.start("mpesa inbox", self.inbox.run, Restart.BACKOFF)

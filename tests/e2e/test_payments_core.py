@@ -53,7 +53,7 @@ class Counter:
         await self.line.open(self.stack)
         supervisor = Supervisor(self.clock)
         self.stack.push_async_callback(supervisor.drain)
-        self.line.start(supervisor)
+        self.line.start_money(supervisor)
 
     async def close(self) -> None:
         await self.stack.aclose()

@@ -82,7 +82,7 @@ def take(state: PaymentState, what: Evidence | Act) -> tuple[PaymentState, Alarm
 
 
 @given(st.lists(step, max_size=30))
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_paid_money_stays_paid_and_every_shilling_has_an_owner(steps: list[Evidence | Act]) -> None:
     state, accepted = START, False
     for what in steps:
@@ -111,7 +111,7 @@ def test_paid_money_stays_paid_and_every_shilling_has_an_owner(steps: list[Evide
 
 
 @given(st.lists(st.sampled_from(ANY_TIME), min_size=1, max_size=5), st.randoms())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_paid_or_not_does_not_depend_on_the_order_of_words(
     words: list[Evidence], random: Any
 ) -> None:
@@ -286,7 +286,9 @@ ORDERS = [
 
 @given(st.sampled_from(ORDERS), st.integers(0, 5), st.booleans())
 @settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 async def test_one_shilling_has_one_owner_in_every_order_with_a_restart_between(
     tmp_path_factory: pytest.TempPathFactory, order: tuple[str, ...], restart_at: int, twice: bool
