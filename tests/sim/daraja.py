@@ -328,10 +328,14 @@ class SimDaraja:
             raw = raw.replace(prompt.phone.encode(), b'"0722000***"')
         if fault == "strings":
             raw = json.dumps(self._callback(prompt, code), default=str).encode()
-        if fault == "contradicts" and code == "0":
+        other = fault == "contradicts" and code == "0"
+        before = chance.random() < 0.5
+        if other and before:
             self.relay.post("s", prompt.token, json.dumps(self._callback(prompt, "1032")).encode())
         for _ in range(chance.randint(2, 4) if fault == "twice" else 1):
             self.relay.post("s", prompt.token, raw)
+        if other and not before:
+            self.relay.post("s", prompt.token, json.dumps(self._callback(prompt, "1032")).encode())
 
     def _callback(self, prompt: Prompt, code: str) -> dict[str, Any]:
         told: dict[str, Any] = {

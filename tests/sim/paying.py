@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import secrets
 import shutil
 import sqlite3
 import tempfile
@@ -17,6 +18,7 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from gateway.domain.invoice import Payment
 from gateway.domain.payment import OPEN_PUSH, Act
@@ -340,6 +342,10 @@ def simulate(
     memory = Path("/dev/shm")
     directory = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None, prefix="sim-"))
     random.seed(seed)
+    made = random.Random(seed)
+    # Ids and tokens decide in which order sets and indexes give their rows: they belong to the seed, too.
+    chance = mock.patch.multiple("os", urandom=made.randbytes)
+    tokens = mock.patch.object(secrets, "token_urlsafe", lambda n=24: made.randbytes(n).hex())
     loop = VirtualLoop()
     loop.set_exception_handler(lambda *_: None)
     # The tasks of a dead process wait for ever and belong to nobody: collected at some moment of Python's
@@ -366,10 +372,10 @@ def simulate(
         await counter.run()
 
     try:
-        loop.run_until_complete(main())
+        with chance, tokens:
+            loop.run_until_complete(main())
     except Exception as error:  # a seed that cannot be finished is a finding, too
         found[0].world.problems.append(f"the run broke: {error!r}")
-        raise
     finally:
         counter = found[0]
         counter.disk.close()

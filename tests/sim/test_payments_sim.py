@@ -57,7 +57,7 @@ def test_what_is_wrong_with_other_gateways_is_found(
     wrong: Patch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make = wrong(monkeypatch)
-    for seed in range(1, 41):
+    for seed in range(1, 81):
         if simulate(seed, make).problems:
             return
-    raise AssertionError("forty days, and nobody noticed")
+    raise AssertionError("eighty days, and nobody noticed")
