@@ -62,6 +62,18 @@ async def test_the_page_works_without_javascript(
         await context.close()
 
 
+async def test_a_unit_that_does_not_sign_is_said_first(unit: UnitControl, shop_dir: Path) -> None:
+    async with open_shop(make_settings(shop_dir, unit.url)) as shop:
+        for broken, state in ((True, "UNIT_DOWN"), (False, "ONLINE")):
+            await unit.knobs(html404=broken)
+            await shop.gateway.watch.look()
+            status = (await shop.till().request("GET", "/v1/status")).json
+            assert status["state"] == state
+            assert status["sentence"].startswith("Nothing can be sold") == broken
+            page = await shop.till().request("GET", "/")
+            assert f'class="banner {state}"' in page.body.decode()
+
+
 async def test_what_a_till_sent_cannot_become_a_script(unit: UnitControl, shop_dir: Path) -> None:
     async with open_shop(make_settings(shop_dir, unit.url)) as shop:
         name = "<script>alert(1)</script>"
