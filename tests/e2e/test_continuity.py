@@ -8,6 +8,7 @@ import threading
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,6 +101,42 @@ async def test_one_record_that_spoils_every_batch_is_found_and_parked(
             cloud.knobs(badRequestFor=[replies[4].json["invoiceId"]], down=False)
             await until(shop, 0, parked=1)
         assert len(cloud.records) == 8
+
+
+@pytest.mark.parametrize(
+    ("fault", "mended"),
+    [
+        ({"badRequest": True}, {"badRequest": False}),
+        ({"rejectNext": 1_000_000}, {"rejectNext": 0}),
+    ],
+)
+async def test_a_cloud_that_refuses_everything_parks_nothing(
+    unit: UnitControl, shop_dir: Path, fault: dict[str, Any], mended: dict[str, Any]
+) -> None:
+    """And when it is mended, the one record that is really bad is parked, the rest flows."""
+    async with FakeCloud() as cloud:
+        cloud.knobs(**fault)
+        settings = make_settings(
+            shop_dir, unit.url, cloud={"url": cloud.url, **FAST}, cloud_token=cloud.token
+        )
+        async with open_shop(settings) as shop:
+            # One by one, as a quiet shop sells: each stands alone when it is refused.
+            replies = [await shop.till().sell(f"key-{n}", a_sale()) for n in range(8)]
+            await until(shop, 8)
+            problem = ""
+            async with asyncio.timeout(30):
+                while "refuses every record" not in problem:
+                    status = await shop.till().request("GET", "/v1/status")
+                    problem = status.json["cloud"]["problem"] or ""
+            shown = status.json["cloud"]
+            assert (shown["state"], shown["waiting"], shown["parked"]) == ("away", 8, 0)
+            cloud.knobs(rejectInvoices=[replies[0].json["invoiceId"]], **mended)
+            await until(shop, 0, parked=1)
+            status = await shop.till().request("GET", "/v1/status")
+            assert status.json["cloud"]["ok"] is True
+        assert [record["invoiceId"] for record in cloud.records] == [
+            reply.json["invoiceId"] for reply in replies[1:]
+        ]
 
 
 async def test_a_restart_sends_what_was_left(unit: UnitControl, shop_dir: Path) -> None:
