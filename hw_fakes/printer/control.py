@@ -53,7 +53,7 @@ KNOBS: dict[str, Knob] = {
         lambda p, value: setattr(p.wire, "delay_s", value / 1000),
         lambda p: round(p.wire.delay_s * 1000),
     ),
-    "stuck": (lambda p, value: p.stick(value), lambda p: p.wire.stuck),
+    "stuck": (lambda p, value: p.stick(value), lambda p: p.stuck),
 }
 
 
