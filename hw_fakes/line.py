@@ -10,6 +10,7 @@ import tty
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 READ_BYTES = 4096
 # With `one_byte`, so long between two bytes (seconds): each arrives in a read of its own.
@@ -267,3 +268,27 @@ class PtyLine:
         return bytes(
             byte | 0x80 if self._random.random() < self.wire.noise else byte for byte in data
         )
+
+
+class OnALine:
+    """A device at its end of a `line`: an async context manager that is plugged in meanwhile."""
+
+    line: PtyLine
+
+    async def __aenter__(self) -> Self:
+        self.plug()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.unplug()
+
+    @property
+    def device_path(self) -> str:
+        """What the gateway opens."""
+        return self.line.device_path
+
+    def plug(self) -> None:
+        self.line.plug()
+
+    def unplug(self) -> None:
+        self.line.unplug()

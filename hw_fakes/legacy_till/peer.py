@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from hw_fakes.line import PtyLine
+from hw_fakes.line import OnALine, PtyLine
 
 # Each question and how many bytes a printer answers: status in real time, GS r, ESC v, GS a, GS I.
 QUESTIONS = {
@@ -18,7 +18,7 @@ class NoPrinter(Exception):
     """The printer gives no answer, or says that it cannot print; the till shows "PRINTER ERROR"."""
 
 
-class FakeLegacyTill:
+class FakeLegacyTill(OnALine):
     """Async context manager: on a pty of its own (`device_path`, named by `link` if given, is what the
     gateway opens), or on a serial device that is there (`port`)."""
 
@@ -26,26 +26,9 @@ class FakeLegacyTill:
         self, *, link: Path | None = None, port: Path | None = None, wait_s: float = 2.0
     ) -> None:
         self.wait_s = wait_s
-        self._line = PtyLine(self._hear, link=link, device=port)
+        self.line = PtyLine(self._hear, link=link, device=port)
         self._heard = bytearray()
         self._more = asyncio.Event()
-
-    async def __aenter__(self) -> FakeLegacyTill:
-        self.plug()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.unplug()
-
-    @property
-    def device_path(self) -> str:
-        return self._line.device_path
-
-    def plug(self) -> None:
-        self._line.plug()
-
-    def unplug(self) -> None:
-        self._line.unplug()
 
     def _hear(self, data: bytes) -> None:
         self._heard += data
@@ -80,5 +63,5 @@ class FakeLegacyTill:
         await self.ask(b"\x10\x04\x01", 1)
 
     async def write(self, data: bytes) -> None:
-        if not await self._line.write(data):
+        if not await self.line.write(data):
             raise NoPrinter("unplugged")

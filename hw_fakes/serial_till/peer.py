@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hw_fakes.line import PtyLine
+from hw_fakes.line import OnALine, PtyLine
 from hw_fakes.serial_till.codec import ACK, NAK, Heard, Listener, frame, short
 
 TRIES = 5
@@ -46,7 +46,7 @@ class TillAnswer:
     key: str | None
 
 
-class FakeSerialTill:
+class FakeSerialTill(OnALine):
     """Async context manager; the gateway opens `device_path`, which is `link` where there is one.
     `ack_s`, `answer_s`: its patience."""
 
@@ -59,7 +59,7 @@ class FakeSerialTill:
         answer_s: float = 90.0,
     ) -> None:
         self.wire = wire or SerialWire()
-        self._line = PtyLine(self._hear, link=link)
+        self.line = PtyLine(self._hear, link=link)
         self.ack_s = ack_s
         self.answer_s = answer_s
         self.sequence = 0
@@ -75,24 +75,10 @@ class FakeSerialTill:
         self._answer: dict[str, Any] = {}
         self._raw = b""
 
-    async def __aenter__(self) -> FakeSerialTill:
-        self.plug()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.unplug()
-
-    @property
-    def device_path(self) -> str:
-        return self._line.device_path
-
     def plug(self) -> None:
         """On a fresh pty."""
         self._listener = Listener()
-        self._line.plug()
-
-    def unplug(self) -> None:
-        self._line.unplug()
+        super().plug()
 
     def restart(self) -> None:
         """Power off and on: it knows nothing of before and counts from the beginning."""
@@ -174,8 +160,8 @@ class FakeSerialTill:
 
     async def write(self, data: bytes) -> None:
         """Bytes as they are."""
-        self._line.wire.one_byte = self.wire.one_byte
-        await self._line.write(data)
+        self.line.wire.one_byte = self.wire.one_byte
+        await self.line.write(data)
 
     # --- hearing ----------------------------------------------------------------------------------------
 
@@ -196,7 +182,7 @@ class FakeSerialTill:
                 self._refused = True
                 self._acked.set()
         elif heard.kind == "broken":
-            self._line.put(short(NAK, heard.sequence))
+            self.line.put(short(NAK, heard.sequence))
         elif heard.kind == "frame":
             self._hear_answer(heard)
 
@@ -207,7 +193,7 @@ class FakeSerialTill:
             return
         if wire.corrupt_answers > 0:
             wire.corrupt_answers -= 1
-            self._line.put(short(NAK, heard.sequence))
+            self.line.put(short(NAK, heard.sequence))
             return
         value = json.loads(heard.payload)
         if value["inReplyTo"] == self._asked and not self._acked.is_set():
@@ -217,7 +203,7 @@ class FakeSerialTill:
         if wire.lose_our_acks > 0:
             wire.lose_our_acks -= 1
         else:
-            self._line.put(short(ACK, heard.sequence))
+            self.line.put(short(ACK, heard.sequence))
         if value["inReplyTo"] == self._asked:
             self._answer, self._raw = value, heard.payload
             self._answered.set()
