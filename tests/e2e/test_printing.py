@@ -10,7 +10,7 @@ from hw_fakes.printer.peer import FakePrinter
 from hw_fakes.printer.render import to_png
 from hw_fakes.vscu.unit import UnitControl
 from tests.conftest import need_tool
-from tests.support.printers import BLOCKED, HELD, PRINTED, one, settings_for, until
+from tests.support.printers import BLOCKED, PRINTED, one, settings_for, until
 from tests.support.shop import a_sale, open_shop
 
 
@@ -106,28 +106,3 @@ async def test_the_time_on_the_wire_is_known_and_shown(unit: UnitControl, shop_d
     assert last["wireMs"] == event["wireMs"] == round(last["bytes"] * 10 / 9600 * 1000)
     assert 1500 < last["wireMs"] < 2200
     assert f"{last['bytes']} bytes, {last['wireMs'] / 1000:.1f} s on the wire" in page.body.decode()
-
-
-async def test_a_slip_that_this_printer_cannot_put_on_paper_is_held_with_a_sentence(
-    unit: UnitControl, shop_dir: Path
-) -> None:
-    """A profile that `check` refuses: the sale counts, a person is told, the spool goes on."""
-    async with FakePrinter() as printer:
-        ports = one(printer, profile="TM-T99")
-        async with open_shop(settings_for(shop_dir, unit, ports)) as shop:
-            for number in range(2):
-                assert (await shop.till().sell(f"key-{number}", a_sale())).status == 201
-            await until(shop, HELD, HELD)
-            jobs = (await shop.till().request("GET", "/v1/print-jobs?state=HELD")).json["jobs"]
-            said = await shop.gateway.db.read(
-                lambda conn: conn.execute(
-                    "SELECT data FROM event WHERE kind = 'print.held'"
-                ).fetchall()
-            )
-            status = await shop.till().request("GET", "/v1/status")
-        assert printer.paper.slips == []
-        assert not printer.paper.open.items
-    reason = "it cannot be put on this printer's paper: unknown printer profile 'TM-T99'"
-    assert [job["reason"] for job in jobs] == [reason, reason]
-    assert [json.loads(data)["reason"] for (data,) in said] == [reason, reason]
-    assert status.json["printing"]["printers"][0]["held"] == 2
