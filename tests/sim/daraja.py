@@ -7,106 +7,29 @@ the truth: one entry for each shilling that moved.
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import timedelta, timezone
+from datetime import timedelta
 from typing import Any
 
-from gateway.mpesa.c2b_token import c2b_token
+from tests.sim.daraja_words import (
+    C2B_TOKEN,
+    EAT,
+    SHORTCODE,
+    SPIKE,
+    Answer,
+    Moved,
+    Prompt,
+    callback,
+    error,
+    forged,
+    told,
+)
+from tests.sim.relay import Relay
 from tests.sim.world import World
 
-EAT = timezone(timedelta(hours=3))
-SHORTCODE = "600984"
-# As in the C2B addresses that were registered.
-C2B_TOKEN = c2b_token("p", SHORTCODE)
 # A prompt is gone from the phone by then, in seconds (daraja.md 4.4: 60 s, on some phones three minutes).
 PROMPT_S = (60.0, 170.0)
-Answer = tuple[int, bytes]
-
-
-@dataclass(slots=True)
-class Moved:
-    """Money that came to the shop."""
-
-    receipt: str
-    shillings: int
-    phone: str
-    reference: str
-    at_s: float
-    token: str | None  # of the push that asked for it; None: paid without being asked
-    reversed: bool = False
-
-
-@dataclass(slots=True)
-class Prompt:
-    token: str
-    sale: tuple[str, str]
-    phone: str
-    shillings: int
-    reference: str
-    request: str
-    merchant: str
-    opened_s: float
-    # The truth: open until then, and what the customer did. None: nobody has decided yet.
-    ends_s: float
-    code: str | None = None
-    moved: Moved | None = None
-    lies: str | None = None
-
-
-class Relay:
-    """Keeps what came until the gateway has it; at least once, and away by now and then."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.messages: list[tuple[str, str, bytes]] = []
-        self._away_until_s = 0.0
-        self._arrived = asyncio.Event()
-
-    @property
-    def away(self) -> bool:
-        now = self.world.loop.time()
-        if now >= self._away_until_s and self.world.happens(0.01):
-            self._away_until_s = now + self.world.chance.choice((5, 60, 400))
-            self.world.trace("the relay is away")
-        return not self.world.quiet and now < self._away_until_s
-
-    def post(self, kind: str, token: str, raw: bytes) -> bool:
-        """False: it was away, and Daraja does not come back (daraja.md 5)."""
-        if self.away:
-            self.world.trace(f"a message of kind {kind} finds no relay")
-            return False
-        self.messages.append((kind, token, raw))
-        self._arrived.set()
-        return True
-
-    def arrived(self) -> asyncio.Event:
-        """Set when the next message comes: the long poll."""
-        self._arrived.clear()
-        return self._arrived
-
-    def answer(self, method: str, path: str, body: bytes) -> Any:
-        """Pages in order; now and then from the start again, as after a restart of its own."""
-        if method == "POST":
-            return {}
-        after = int(re.findall(r"after=(\d+)", path)[0])
-        if self.world.happens(0.05):
-            after = self.world.chance.randint(0, after)
-        page = self.messages[after : after + 20]
-        return {
-            "epoch": "sim",
-            "next": after + len(page),
-            "messages": [
-                {
-                    "id": after + n, "kind": kind, "token": token, "peer": "196.201.214.200",
-                    "body": base64.b64encode(raw).decode(),
-                }
-                for n, (kind, token, raw) in enumerate(page, 1)
-            ],
-        }  # fmt: skip
 
 
 class SimDaraja:
@@ -136,7 +59,7 @@ class SimDaraja:
         if self.world.happens(self.trouble / 10):
             self._token += 1  # the old one is worth nothing any more
         if bearer != f"token-{self._token}":
-            return _error(404, "404.001.03", "Invalid Access Token")
+            return error(404, "404.001.03", "Invalid Access Token")
         match path:
             case "/mpesa/stkpush/v1/processrequest":
                 return await self._push(body)
@@ -148,7 +71,7 @@ class SimDaraja:
                 return self._reverse(body)
             case "/mpesa/transactionstatus/v1/query":
                 return self._status(body)
-        return _error(404, "404.001.01", "Resource not found")
+        return error(404, "404.001.01", "Resource not found")
 
     def _oauth(self) -> Answer | None:
         if self.world.happens(self.trouble / 4):
@@ -168,9 +91,9 @@ class SimDaraja:
         if fault == "never":
             return None
         if fault == "429":
-            return 429, _SPIKE
+            return 429, SPIKE
         if fault == "busy":
-            return _error(500, "500.003.02", "System is busy. Please try again in few minutes.")
+            return error(500, "500.003.02", "System is busy. Please try again in few minutes.")
         if fault == "503" and chance.random() < 0.5:
             return 503, b"<html>"
         if fault == "refused":
@@ -183,14 +106,14 @@ class SimDaraja:
         now = world.loop.time()
         if any(p.phone == body["PhoneNumber"] and p.ends_s > now for p in self.prompts):
             world.trace("push locked")
-            return _error(
+            return error(
                 500,
                 "500.001.1001",
                 "Unable to lock subscriber, a transaction is already in process for the current subscriber",
             )
         prompt = self._open(body)
         if fault == "500":
-            return _error(500, "500.003.1001", "Internal Server Error")
+            return error(500, "500.003.1001", "Internal Server Error")
         if fault == "503":
             return 503, b"<html>"
         if fault == "lost":
@@ -306,7 +229,7 @@ class SimDaraja:
         await asyncio.sleep(chance.uniform(0.05, 2))
         assert prompt.code is not None
         code = prompt.code
-        raw = json.dumps(self._callback(prompt, code)).encode()
+        raw = json.dumps(callback(prompt, code, chance)).encode()
         fault = None
         if world.happens(self.trouble):
             fault = chance.choice(
@@ -322,51 +245,26 @@ class SimDaraja:
         if fault == "forged":
             # An attacker knows how callbacks look, not the address: another token, and a paid one.
             self.relay.post(
-                "s", f"forged-{self._number}", json.dumps(self._forged(prompt)).encode()
+                "s",
+                f"forged-{self._number}",
+                json.dumps(forged(prompt, self._number, chance)).encode(),
             )
         if fault == "masked":
             raw = raw.replace(prompt.phone.encode(), b'"0722000***"')
         if fault == "strings":
-            raw = json.dumps(self._callback(prompt, code), default=str).encode()
+            raw = json.dumps(callback(prompt, code, chance), default=str).encode()
         other = fault == "contradicts" and code == "0"
         before = chance.random() < 0.5
         if other and before:
-            self.relay.post("s", prompt.token, json.dumps(self._callback(prompt, "1032")).encode())
+            self.relay.post(
+                "s", prompt.token, json.dumps(callback(prompt, "1032", chance)).encode()
+            )
         for _ in range(chance.randint(2, 4) if fault == "twice" else 1):
             self.relay.post("s", prompt.token, raw)
         if other and not before:
-            self.relay.post("s", prompt.token, json.dumps(self._callback(prompt, "1032")).encode())
-
-    def _callback(self, prompt: Prompt, code: str) -> dict[str, Any]:
-        told: dict[str, Any] = {
-            "MerchantRequestID": prompt.merchant,
-            "CheckoutRequestID": prompt.request,
-            "ResultCode": int(code),
-            "ResultDesc": "as the code says",
-        }
-        if code == "0":
-            assert prompt.moved is not None
-            items = [
-                {"Name": "Amount", "Value": float(prompt.moved.shillings)},
-                {"Name": "MpesaReceiptNumber", "Value": prompt.moved.receipt},
-                {"Name": "Balance"},
-                {"Name": "TransactionDate", "Value": 20261123101530},
-                {"Name": "PhoneNumber", "Value": int(prompt.phone)},
-            ]
-            self.world.chance.shuffle(items)
-            told["CallbackMetadata"] = {"Item": items}
-        return {"Body": {"stkCallback": told}}
-
-    def _forged(self, prompt: Prompt) -> dict[str, Any]:
-        items = [
-            {"Name": "Amount", "Value": float(prompt.shillings)},
-            {"Name": "MpesaReceiptNumber", "Value": f"FORGED{self._number:04d}"},
-        ]
-        told = {
-            "MerchantRequestID": "1-1-1", "CheckoutRequestID": self.world.chance.choice((prompt.request, "ws_CO_1")),
-            "ResultCode": 0, "ResultDesc": "paid", "CallbackMetadata": {"Item": items},
-        }  # fmt: skip
-        return {"Body": {"stkCallback": told}}
+            self.relay.post(
+                "s", prompt.token, json.dumps(callback(prompt, "1032", chance)).encode()
+            )
 
     # --- questions ----------------------------------------------------------------------------------
 
@@ -375,7 +273,7 @@ class SimDaraja:
         now = world.loop.time()
         self._asked_s = [at for at in self._asked_s if now - at < 60] + [now]
         if len(self._asked_s) > 6:
-            return 429, _SPIKE
+            return 429, SPIKE
         if world.happens(self.trouble):
             others = [p for p in self.prompts if p.request != body["CheckoutRequestID"]]
             other = chance.choice(others) if others else None
@@ -385,33 +283,24 @@ class SimDaraja:
             if fault == "503":
                 return 503, b"<html>"
             if fault == "429":
-                return 429, _SPIKE
+                return 429, SPIKE
             if fault == "early":
-                return _error(400, "400.002.02", "Bad Request - Invalid CheckoutRequestID")
+                return error(400, "400.002.02", "Bad Request - Invalid CheckoutRequestID")
             if fault == "blank":
                 return 200, b'{"ResponseCode":"0"}'
             if other is not None:
                 world.trace("query answers about another request")
-                return self._told(other, "0")
+                return told(other, "0")
         prompt = next((p for p in self.prompts if p.request == body["CheckoutRequestID"]), None)
         if prompt is None:
-            return _error(400, "400.002.02", "Bad Request - Invalid CheckoutRequestID")
+            return error(400, "400.002.02", "Bad Request - Invalid CheckoutRequestID")
         if prompt.code is None:
-            return self._told(prompt, "4999")
+            return told(prompt, "4999")
         if prompt.lies == "500":
-            return _error(500, "500.001.1001", "The transaction is being processed")
+            return error(500, "500.001.1001", "The transaction is being processed")
         if prompt.lies == "400":
-            return _error(400, "400.002.02", "Bad Request - Invalid CheckoutRequestID")
-        return self._told(prompt, prompt.lies or prompt.code)
-
-    @staticmethod
-    def _told(prompt: Prompt, code: str) -> Answer:
-        said = {
-            "ResponseCode": "0", "ResponseDescription": "The service request has been accepted successsfully",
-            "MerchantRequestID": prompt.merchant, "CheckoutRequestID": prompt.request,
-            "ResultCode": code, "ResultDesc": "still under processing" if code == "4999" else "?",
-        }  # fmt: skip
-        return 200, json.dumps(said).encode()
+            return error(400, "400.002.02", "Bad Request - Invalid CheckoutRequestID")
+        return told(prompt, prompt.lies or prompt.code)
 
     def _pull(self, body: dict[str, Any]) -> Answer | None:
         world = self.world
@@ -446,7 +335,7 @@ class SimDaraja:
     def _reverse(self, body: dict[str, Any]) -> Answer | None:
         world, chance = self.world, self.world.chance
         if world.happens(self.trouble) and chance.random() < 0.5:
-            return chance.choice((None, (429, _SPIKE)))
+            return chance.choice((None, (429, SPIKE)))
         self._number += 1
         conversation = f"AG_{self._number:08d}"
         moved = next((m for m in self.journal if m.receipt == body["TransactionID"]), None)
@@ -508,14 +397,3 @@ class SimDaraja:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             self.world.problems.append(f"the simulated Daraja broke: {task.exception()!r}")
-
-
-def _error(status: int, code: str, message: str) -> Answer:
-    said = {"requestId": "21604-273291-1", "errorCode": code, "errorMessage": message}
-    return status, json.dumps(said).encode()
-
-
-_SPIKE = json.dumps(
-    {"fault": {"faultstring": "Spike arrest violation. Allowed rate : MessageRate{messagesPerPeriod=5}",
-               "detail": {"errorcode": "policies.ratelimit.SpikeArrestViolation"}}}
-).encode()  # fmt: skip

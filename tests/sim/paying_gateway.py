@@ -28,7 +28,8 @@ from gateway.settings import Settings
 from gateway.store import payments, refunds
 from gateway.store.checkouts import NewPart
 from gateway.supervisor import Supervisor
-from tests.sim.daraja import SHORTCODE, SimDaraja
+from tests.sim.daraja import SimDaraja
+from tests.sim.daraja_words import SHORTCODE
 from tests.sim.gateway import RealGateway
 from tests.sim.unit import BRANCH, PIN, SimUnit
 from tests.sim.world import Disk, Life, SimClock, never

@@ -7,7 +7,8 @@ import sqlite3
 from collections import Counter
 from typing import Any
 
-from tests.sim.daraja import Moved, SimDaraja
+from tests.sim.daraja import SimDaraja
+from tests.sim.daraja_words import Moved
 
 # A paid shilling is with one of these: signed for, on a list for a person, or back with the customer.
 _LISTED = ("OPEN", "REVIEW", "REFUND_DUE")
