@@ -150,7 +150,8 @@ class Refunds:
             for refund in refunds.unsettled(conn):
                 if refund.state is RefundState.ASKED:
                     says = "the gateway ended before it was sent; order it again"
-                    refunds.move(conn, refund, RefundState.REFUSED, at=at, says=says)
+                    refused = refunds.move(conn, refund, RefundState.REFUSED, at=at, says=says)
+                    self._tell(conn, refused, at)
                 elif refund.state is RefundState.SENDING:
                     self._unknown(conn, refund, "the gateway ended while it was being sent", at)
                 else:

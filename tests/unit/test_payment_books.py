@@ -184,6 +184,12 @@ async def test_a_restart_refuses_what_was_ordered_and_does_not_know_what_was_sen
         await bench.quiet()
         states = [(await refund_of(bench, row.id)).state for row in rows]
         assert states == [RefundState.REFUSED, RefundState.UNKNOWN]
+        # Whoever ordered it hears of both.
+        alarms = await bench.events("payment.alarm")
+        told = {e.subject: (e.data["alarm"], e.data["refund"]["state"]) for e in alarms}
+        assert [told[row.id] for row in rows] == [
+            ("REFUND_OPEN", "REFUSED"), ("REFUND_OPEN", "UNKNOWN"),
+        ]  # fmt: skip
         assert bench.wire.reversed == []
 
 
