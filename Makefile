@@ -32,6 +32,7 @@ bench: $(STAMP)
 torture: $(STAMP)
 	$(BIN)/python -m pytest -m torture -s
 
+# Days of a shop, then days of one that is paid by M-Pesa: a fifth as many, since each takes longer.
 sim: $(STAMP)
 	$(BIN)/python -m tests.sim.run --seeds $(SEEDS) --seed $(SEED)
 	$(BIN)/python -m tests.sim.run --payments --seeds $$(( $(SEEDS) / 5 )) --seed $(SEED)
