@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from tests.support.paid_shop import (
     mpesa_tender,
     paid_shop,
     problem,
+    tell_the_unit,
 )
 from tests.support.shop import Reply, a_sale
 
@@ -31,7 +31,7 @@ class Suspending:
         self.unit, self.clock, self.shop = unit, clock, shop
 
     async def cut(self) -> None:
-        await tell(self.unit, self.clock)
+        await tell_the_unit(self.unit, self.clock)
         await self.clock.advance(seconds=1)
         await self.unit.knobs(upstream="offline", ceilingReading="off")
         assert (await self.shop.till("till-2").sell("first", a_sale())).status == 201
@@ -39,7 +39,7 @@ class Suspending:
     async def suspend(self) -> None:
         """A day and a little later; what sleeps meanwhile sleeps on."""
         self.clock.pass_time(hours=24, minutes=10)
-        await tell(self.unit, self.clock)
+        await tell_the_unit(self.unit, self.clock)
         status = (await self.shop.till().request("GET", "/v1/status")).json
         assert status["state"] == "SUSPENDED"
 
@@ -54,7 +54,7 @@ class Suspending:
 
     async def pass_s(self, seconds: float) -> None:
         await self.clock.advance(seconds=seconds)
-        await tell(self.unit, self.clock)
+        await tell_the_unit(self.unit, self.clock)
 
     async def waiting(self, sale: dict[str, Any], phone: str) -> Reply:
         """A sale whose prompt stands on the phone."""
@@ -68,16 +68,12 @@ class Suspending:
         return list(lists["unsigned"])
 
 
-async def tell(unit: UnitControl, clock: FakeClock) -> None:
-    await unit.knobs(clockOffsetSeconds=round(clock.true.timestamp() - time.time()))
-
-
 @asynccontextmanager
 async def suspending(
     unit: UnitControl, shop_dir: Path, **sections: Any
 ) -> AsyncIterator[Suspending]:
     clock = FakeClock()
-    await tell(unit, clock)
+    await tell_the_unit(unit, clock)
     sections.setdefault("api", {"wait_s": 0.5})
     async with paid_shop(unit, shop_dir, clock=clock, knobs=PEOPLE, **sections) as shop:
         made = Suspending(unit, clock, shop)
