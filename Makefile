@@ -34,6 +34,7 @@ torture: $(STAMP)
 
 sim: $(STAMP)
 	$(BIN)/python -m tests.sim.run --seeds $(SEEDS) --seed $(SEED)
+	$(BIN)/python -m tests.sim.run --payments --seeds $$(( $(SEEDS) / 5 )) --seed $(SEED)
 
 check: lint test
 

@@ -290,6 +290,7 @@ class _Parts:
             contact_interval_s=ceiling.contact_interval_s,
             on_contact=self.late.contact,
             on_change=self._ceiling_changed,
+            on_changed=self.late.fire,
         )
 
     def _ceiling_changed(self, conn: sqlite3.Connection, view: CeilingView) -> None:

@@ -159,6 +159,7 @@ def _check(options: argparse.Namespace) -> int:
 def _status(options: argparse.Namespace) -> int:
     """Exit code 0 while it sells, 1 while it does not, 3 when there is nobody to ask."""
     from gateway import tools
+    from gateway.status.headline import SELLING
 
     settings = load(options.config).settings
     found = tools.status(settings)
@@ -166,7 +167,7 @@ def _status(options: argparse.Namespace) -> int:
         print(f"no gateway answers on port {settings.api.port}", file=sys.stderr)
         return 3
     print(dump(found) if options.json else tools.status_text(found))
-    return 0 if found["state"] not in ("SUSPENDED", "CLOCK_FAULT") else 1
+    return 0 if found["state"] in SELLING else 1
 
 
 def _devices(options: argparse.Namespace) -> int:

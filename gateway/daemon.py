@@ -82,8 +82,8 @@ async def _watchdog(gateway: Gateway, notifier: Notifier) -> None:
         problem = await signing_problem(gateway)
         if problem is None:
             notifier.alive()
-            view = gateway.monitor.as_json()
-            notifier.status(f"{view['state']}, {gateway.signer.waiting} waiting")
+            top = gateway.status.headline(gateway.monitor.as_json()["state"])
+            notifier.status(f"{top.state}, {gateway.signer.waiting} waiting")
         else:
             log.error("watchdog.held reason=%s", problem)
             notifier.status(problem)

@@ -50,7 +50,6 @@ class SalesLine:
         self._settings = settings
         self._clock = clock
         self._monitor = monitor
-        self._fire = fire
         # The sale that a process before this one left open, as often as it was sent by then.
         self.inherited: tuple[str, int] | None = None
         committer = Committer(
@@ -125,10 +124,10 @@ class SalesLine:
             print_jobs.enqueue_original(conn, sale.row.id, sale.row.printer, at=sale.at_us)
 
     def warning_strip(self, conn: sqlite3.Connection, view: CeilingView) -> None:
-        """At each warning step, and at the end, a strip of paper at every printer."""
+        """At each warning step, and at the end, a strip of paper at every printer. Part of the commit:
+        the spools are woken after it."""
         strip = strip_text(view, self._clock.now(), self._settings.receipt.language)
         if strip is None:
             return
         for name in self._settings.printers:
             print_jobs.enqueue_note(conn, name, strip, at=micros(self._clock.now()))
-        self._fire()

@@ -20,10 +20,12 @@ from aiohttp import web
 
 @dataclass(frozen=True, slots=True)
 class Knob:
-    """`put` may raise ValueError for a value of the right kind; `kinds` are JSON's as Python's."""
+    """`put` may raise ValueError for a value of the right kind; `kinds` are JSON's as Python's. `get`
+    tells how it stands, where the device's state does not."""
 
-    put: Callable[[Any], None]
+    put: Callable[[Any], object]
     kinds: tuple[type, ...]
+    get: Callable[[], Any] = lambda: None
 
     def accepts(self, value: Any) -> bool:
         return type(value) in self.kinds
@@ -37,7 +39,7 @@ NOTHING = (type(None),)
 
 def attribute(owner: object, name: str, kinds: tuple[type, ...]) -> Knob:
     """A knob that sets an attribute."""
-    return Knob(lambda value: setattr(owner, name, value), kinds)
+    return Knob(lambda value: setattr(owner, name, value), kinds, lambda: getattr(owner, name))
 
 
 def action(do: Callable[[], None]) -> Knob:
@@ -67,10 +69,7 @@ class ControlServer:
 
     async def __aenter__(self) -> ControlServer:
         app = web.Application()
-        app.router.add_get("/_fake/state", self._state)
-        app.router.add_get("/_fake/journal", self._journal)
-        app.router.add_get("/_fake/picture", self._picture)
-        app.router.add_post("/_fake/knobs", self._knobs)
+        self.routes(app)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
@@ -80,6 +79,12 @@ class ControlServer:
     async def __aexit__(self, *_: object) -> None:
         if self._runner is not None:
             await self._runner.cleanup()
+
+    def routes(self, app: web.Application) -> None:
+        app.router.add_get("/_fake/state", self._state)
+        app.router.add_get("/_fake/journal", self._journal)
+        app.router.add_get("/_fake/picture", self._picture)
+        app.router.add_post("/_fake/knobs", self._knobs)
 
     async def _state(self, request: web.Request) -> web.Response:
         return web.json_response(self._device.state())
@@ -106,7 +111,7 @@ class ControlServer:
         knobs = self._device.knobs
         for name, value in wanted.items():
             if name not in knobs:
-                return _refused(f"unknown knob {name}; there are {', '.join(sorted(knobs))}")
+                return _refused(f"unknown knob {name}", knobs=sorted(knobs))
             if not knobs[name].accepts(value):
                 return _refused(f"{name} cannot be {json.dumps(value)}")
         try:
@@ -117,8 +122,8 @@ class ControlServer:
         return web.json_response(self._device.state())
 
 
-def _refused(why: str) -> web.Response:
-    return web.json_response({"error": why}, status=400)
+def _refused(why: str, **more: Any) -> web.Response:
+    return web.json_response({"error": why, **more}, status=400)
 
 
 def alone(prog: str, what: str | None) -> argparse.ArgumentParser:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import tty
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 READ_BYTES = 4096
 # With `one_byte`, so long between two bytes (seconds): each arrives in a read of its own.
@@ -36,26 +38,33 @@ class PtyLine:
     """The device's end of a serial line. `heard` gets what the gateway sent; `send` speaks to it.
 
     `link` is the name that stays over a replug, as udev makes it: gone while nothing is plugged in.
+    `room` says how many bytes the device takes now; where it said 0, `listen` goes on.
+    `device`: a serial device that is there, instead of a pty.
     """
 
     def __init__(
         self,
         heard: Callable[[bytes], None],
+        room: Callable[[], int] = lambda: READ_BYTES,
         *,
         wire: Wire | None = None,
         link: Path | None = None,
+        device: Path | None = None,
         seed: int = 1,
     ) -> None:
         self.wire = wire or Wire()
         self.pty = ""
         self.stalled = False
         self._heard = heard
+        self._room = room
         self._link = link
+        self._device = device
         self._random = random.Random(seed)
         self._master = self._slave = -1
         self._counts = {"in": 0, "out": 0}
         self._waiting = bytearray()
         self._held = False
+        self._listening = False
         self._reading: asyncio.TimerHandle | None = None
         self._writing: asyncio.TimerHandle | None = None
 
@@ -72,6 +81,19 @@ class PtyLine:
         """On a fresh pty, never the one before it."""
         if self.plugged:
             return
+        if self._device is not None:
+            self._master = os.open(self._device, os.O_RDWR | os.O_NOCTTY)
+            tty.setraw(self._master)
+            self.pty = str(self._device)
+        else:
+            self._open_pty()
+        os.set_blocking(self._master, False)
+        if self._link is not None:
+            self._link.unlink(missing_ok=True)
+            self._link.symlink_to(self.pty)
+        self.listen()
+
+    def _open_pty(self) -> None:
         master, slave = os.openpty()
         if os.ttyname(slave) == self.pty:
             again = os.openpty()
@@ -81,28 +103,28 @@ class PtyLine:
         self._master, self._slave = master, slave
         # The slave stays open here, or the master would see a hang-up whenever the gateway closes it.
         tty.setraw(slave)
-        os.set_blocking(master, False)
         self.pty = os.ttyname(slave)
-        if self._link is not None:
-            self._link.unlink(missing_ok=True)
-            self._link.symlink_to(self.pty)
-        self._listen()
 
     def unplug(self) -> None:
         """The cable is pulled: what was under way is gone, and so is the name."""
         if not self.plugged:
             return
+        self._drop()
+        for fd in (self._master, self._slave):
+            if fd >= 0:
+                os.close(fd)
+        self._master = self._slave = -1
+        if self._link is not None:
+            self._link.unlink(missing_ok=True)
+
+    def _drop(self) -> None:
+        """Deaf, and what was under way is gone."""
         for timer in (self._reading, self._writing):
             if timer is not None:
                 timer.cancel()
         self._reading = self._writing = None
         self._waiting.clear()
-        asyncio.get_running_loop().remove_reader(self._master)
-        os.close(self._master)
-        os.close(self._slave)
-        self._master = self._slave = -1
-        if self._link is not None:
-            self._link.unlink(missing_ok=True)
+        self._pause()
 
     def stall(self) -> None:
         """Nothing goes through until `resume`; nothing is lost either."""
@@ -112,8 +134,7 @@ class PtyLine:
         self.stalled = False
         self.wire.stall_after = None
         self._pump_soon()
-        if self.plugged and self._reading is None:
-            self._listen()
+        self.listen()
 
     def hold(self) -> None:
         """The device takes no more bytes (its buffer is full); `release` ends it."""
@@ -121,36 +142,52 @@ class PtyLine:
 
     def release(self) -> None:
         self._held = False
-        if self.plugged and self._reading is None:
-            self._listen()
+        self.listen()
 
     # --- from the gateway ---------------------------------------------------------------------------
 
-    def _listen(self) -> None:
-        self._reading = None
-        asyncio.get_running_loop().add_reader(self._master, self._readable)
+    def listen(self) -> None:
+        """Go on reading, if something stopped it."""
+        if self._master >= 0 and not self._listening and self._reading is None:
+            self._listening = True
+            asyncio.get_running_loop().add_reader(self._master, self._readable)
+
+    def _pause(self) -> None:
+        if self._listening:
+            self._listening = False
+            asyncio.get_running_loop().remove_reader(self._master)
 
     def _readable(self) -> None:
-        loop = asyncio.get_running_loop()
-        if self.stalled or self._held:
-            loop.remove_reader(self._master)
+        room = 0 if self.stalled or self._held else self._room()
+        if room <= 0:
+            self._pause()
             return
+        # At a baud rate a fiftieth of a second's worth at a time; the line holds the rest back.
         baud = self.wire.baud
         limit = READ_BYTES if baud is None else max(1, baud // 500)
-        if self.wire.one_byte:
-            limit = 1
         try:
-            data = os.read(self._master, limit)
+            data = os.read(self._master, 1 if self.wire.one_byte else min(limit, room))
         except BlockingIOError:
             return
         except OSError:
-            self.unplug()
+            data = b""
+        if not data:
+            self._hung_up()
             return
         if baud is not None:
-            loop.remove_reader(self._master)
-            self._reading = loop.call_later(len(data) * 10 / baud, self._listen)
+            self._pause()
+            self._reading = asyncio.get_running_loop().call_later(
+                len(data) * 10 / baud, self._paced_out
+            )
         if kept := self._lossy("in", data):
             self._heard(kept)
+
+    def _paced_out(self) -> None:
+        self._reading = None
+        self.listen()
+
+    def _hung_up(self) -> None:
+        self.unplug()
 
     # --- to the gateway -----------------------------------------------------------------------------
 
@@ -162,6 +199,17 @@ class PtyLine:
             asyncio.get_running_loop().call_later(self.wire.delay_s, self._queue, self.pty, data)
         else:
             self._queue(self.pty, data)
+
+    async def write(self, data: bytes) -> bool:
+        """Bytes as they are, all of them, however slowly they are read; False if it was unplugged."""
+        step = 1 if self.wire.one_byte else READ_BYTES
+        while data and self.plugged:
+            try:
+                data = data[os.write(self._master, data[:step]) :]
+                await asyncio.sleep(0)
+            except BlockingIOError:
+                await asyncio.sleep(0.005)
+        return not data
 
     def _queue(self, pty: str, data: bytes) -> None:
         if self.plugged and self.pty == pty:
@@ -187,7 +235,7 @@ class PtyLine:
             count = min(count, wire.stall_after)
         piece = bytes(self._waiting[:count])
         del self._waiting[:count]
-        self._put(self._noisy(self._lossy("out", piece)))
+        self.put(self._noisy(self._lossy("out", piece)))
         if wire.stall_after is not None:
             wire.stall_after -= len(piece)
             if wire.stall_after <= 0:
@@ -197,11 +245,12 @@ class PtyLine:
         if self._waiting:
             self._pump_soon(max(pace, APART_S if wire.one_byte else 0.0))
 
-    def _put(self, data: bytes) -> None:
-        try:
+    def put(self, data: bytes) -> None:
+        """Past everything that is wrong with the wire."""
+        with contextlib.suppress(
+            OSError
+        ):  # nobody reads: lost, as on a real wire; or nobody is there
             os.write(self._master, data)
-        except BlockingIOError:
-            pass  # nobody reads: lost, as on a real wire
 
     def _lossy(self, way: str, data: bytes) -> bytes:
         if not self.wire.lose_every:
@@ -219,3 +268,27 @@ class PtyLine:
         return bytes(
             byte | 0x80 if self._random.random() < self.wire.noise else byte for byte in data
         )
+
+
+class OnALine:
+    """A device at its end of a `line`: an async context manager that is plugged in meanwhile."""
+
+    line: PtyLine
+
+    async def __aenter__(self) -> Self:
+        self.plug()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.unplug()
+
+    @property
+    def device_path(self) -> str:
+        """What the gateway opens."""
+        return self.line.device_path
+
+    def plug(self) -> None:
+        self.line.plug()
+
+    def unplug(self) -> None:
+        self.line.unplug()

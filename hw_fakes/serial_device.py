@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from hw_fakes.control import FLAG, NOTHING, NUMBER, Knob, action, attribute
-from hw_fakes.line import PtyLine, Wire
+from hw_fakes.line import OnALine, PtyLine, Wire
 
 JOURNAL_MAX = 2000
 
 
-class SerialDevice:
+class SerialDevice(OnALine):
     """Async context manager. A subclass overrides `hear`, and adds to `state` and `knobs`."""
 
     def __init__(self, *, link: Path | None = None, wire: Wire | None = None) -> None:
@@ -25,22 +25,8 @@ class SerialDevice:
         self._journal: collections.deque[dict[str, Any]] = collections.deque(maxlen=JOURNAL_MAX)
         self._changed = asyncio.Event()
 
-    async def __aenter__(self):  # type: ignore[no-untyped-def]
-        self.plug()
-        return self
-
     async def __aexit__(self, *_: object) -> None:
         self.close()
-
-    @property
-    def device_path(self) -> str:
-        return self.line.device_path
-
-    def plug(self) -> None:
-        self.line.plug()
-
-    def unplug(self) -> None:
-        self.line.unplug()
 
     def close(self) -> None:
         self.unplug()

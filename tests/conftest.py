@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from playwright.async_api import Browser
 
 from hw_fakes.vscu.unit import ExternalUnit, UnitControl
+from tests.support.browser import chromium
 
 
 def need_tool(name: str) -> str:
@@ -42,3 +44,9 @@ async def unit(unit_process: ExternalUnit) -> AsyncIterator[UnitControl]:
 @pytest.fixture
 def shop_dir(tmp_path: Path) -> Path:
     return tmp_path
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    async with chromium(need_tool("chromium")) as opened:
+        yield opened

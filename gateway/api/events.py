@@ -55,7 +55,9 @@ async def stream(
         )
         await response.prepare(request)
         at = last if last is not None else await parts.db.read(events.newest_id)
-        await response.write(b"retry: 1000\n\n")
+        # With a number from the start: a till that has heard nothing yet and loses its connection asks for
+        # what came after this, and misses nothing either.
+        await response.write(f"retry: 1000\nid: {at}\n\n".encode())
         while not parts.stop_streams():
             changed = asyncio.ensure_future(parts.db.changed())
             try:

@@ -64,7 +64,12 @@ async def post_invoice(request: web.Request) -> web.Response:
         printer = printer_for(parts, body.printer, till.printer)
     except RequestError:
         # Rates and printers change; what a till was told about this key does not.
-        earlier = None if key is None else await parts.intake.again(till.id, key, digest)
+        if key is None:
+            number = value.get("tillReceiptNo") if isinstance(value, dict) else None
+            confirms = confirmed_repeat(request)
+            earlier = await parts.intake.again_keyless(till.id, number, digest, confirms)
+        else:
+            earlier = await parts.intake.again(till.id, key, digest)
         if earlier is None:
             raise
         return respond(earlier)

@@ -65,7 +65,11 @@ class KraLink(Protocol):
 
 
 class CeilingMonitor:
-    """One per gateway. `load` first, then `run` for as long as the daemon lives."""
+    """One per gateway. `load` first, then `run` for as long as the daemon lives.
+
+    `on_change` is part of the transaction that records a change, on the store's thread; `on_changed`
+    comes after its commit, on the loop.
+    """
 
     def __init__(
         self,
@@ -77,6 +81,7 @@ class CeilingMonitor:
         contact_interval_s: float,
         on_contact: Callable[[], None] = lambda: None,
         on_change: Callable[[sqlite3.Connection, CeilingView], None] = lambda conn, view: None,
+        on_changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._db = db
         self._clock = clock
@@ -85,6 +90,7 @@ class CeilingMonitor:
         self._interval_s = contact_interval_s
         self._on_contact = on_contact
         self._on_change = on_change
+        self._on_changed = on_changed
         self._pace = Pace()
         # Moved on by the loop and by the store's writer thread, so always as one step.
         self._moving = threading.Lock()
@@ -301,6 +307,7 @@ class CeilingMonitor:
             self._on_change(conn, view)
 
         await self._db.write(change)
+        self._on_changed()
 
     def _reading(self) -> ClockReading:
         clock = self._clock

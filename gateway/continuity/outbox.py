@@ -23,6 +23,13 @@ BACKOFF_FIRST_S = 1.0
 # Under a bandwidth cap a batch is made small enough to take no longer than this. Seconds.
 CAPPED_BATCH_S = 10.0
 CAPPED_BATCH_MIN_BYTES = 4_000
+# So many records refused one after the other, for the same reason and none taken: no longer their fault.
+IN_A_ROW = 5
+# While the cloud is in doubt each round asks about twice as many, up to this: a long run of bad records
+# must not keep what stands behind it for ever, and a metered link must not carry the backlog in vain.
+ROUND_MAX = 40
+
+Refused = list[tuple[OutboxRecord, str]]
 
 
 class Cloud(Protocol):
@@ -65,6 +72,10 @@ class OutboxSender:
         # Why the last batch did not get through; None while all is well.
         self.problem: str | None = None
         self._flow = Flow()
+        # Refused since the cloud last took one; while it is in doubt, since the last back-off.
+        self._in_a_row: Refused = []
+        self._doubted = False
+        self._round = IN_A_ROW
 
     def notify(self) -> None:
         """Something was signed. Does not cut a back-off short: the cloud is known to be away."""
@@ -87,26 +98,50 @@ class OutboxSender:
             batch = await self._next(limit)
             if not batch:
                 limit = self._batch_records
-                await wake_or_sleep(self._clock, self._wake, self._interval_s)
+                if self._in_a_row and self._doubted:
+                    # Everything that waits has been tried.
+                    self._in_a_row.clear()
+                    pause = await self._back_off(pause)
+                else:
+                    await wake_or_sleep(self._clock, self._wake, self._interval_s)
                 continue
             result = await self._send(batch)
             if isinstance(result, NotTaken):
-                self.problem = result.reason
-                if result.poison:
-                    limit = await self._halve(batch, result.reason)
+                if result.poison and len(batch) > 1:
+                    # Made smaller until the one bad record stands alone.
+                    self.problem, limit = result.reason, len(batch) // 2
                     continue
-                await self._count([record.seq for record in batch])
-                log.warning("outbox.not_taken reason=%s", result.reason)
-                self._backing_off = True
-                # Full jitter; a server that names its own time is heard.
-                nap = result.retry_after_s or pause * random.random()  # noqa: S311
-                await wake_or_sleep(self._clock, self._wake, nap)
-                self._backing_off = False
-                pause = min(pause * 2, self._backoff_max_s)
+                if not result.poison:
+                    self.problem = result.reason
+                    await self._count([record.seq for record in batch])
+                    log.warning("outbox.not_taken reason=%s", result.reason)
+                    pause = await self._back_off(pause, result.retry_after_s)
+                    continue
+                result = Acknowledged((), ((batch[0].seq, result.reason),))
+            ours = {record.seq: record for record in batch}
+            taken = [seq for seq in result.taken if seq in ours]
+            refused = [(ours[seq], reason) for seq, reason in result.refused if seq in ours]
+            if taken:
+                await self._took(taken, refused)
+            elif not refused:
+                self.problem = "the cloud answered without a word on our records"
+                await wake_or_sleep(self._clock, self._wake, self._interval_s)
                 continue
-            pause = BACKOFF_FIRST_S
-            limit = self._batch_records
-            await self._acknowledge(batch, result)
+            elif not await self._parked(refused):
+                limit = 1
+                pause = await self._back_off(pause)
+                continue
+            limit = self._batch_records if taken else 1
+            if not self._doubted:
+                pause = BACKOFF_FIRST_S
+
+    async def _back_off(self, pause: float, named_s: float | None = None) -> float:
+        """Full jitter; a server that names its own time is heard. Returns the next pause, in seconds."""
+        self._backing_off = True
+        nap = named_s or pause * random.random()  # noqa: S311
+        await wake_or_sleep(self._clock, self._wake, nap)
+        self._backing_off = False
+        return min(pause * 2, self._backoff_max_s)
 
     async def _send(self, batch: Sequence[OutboxRecord]) -> Acknowledged | NotTaken:
         """One batch, and under a cap the rest of the time that its bytes are worth."""
@@ -120,43 +155,65 @@ class OutboxSender:
         return result
 
     async def _next(self, limit: int) -> list[OutboxRecord]:
-        return await self._db.read(lambda conn: outbox.next_batch(conn, limit, self._batch_bytes))
+        """While the cloud is in doubt, one record after the other."""
+        after = self._in_a_row[-1][0].seq if self._doubted and self._in_a_row else 0
+        limit = 1 if self._doubted else limit
+        return await self._db.read(
+            lambda conn: outbox.next_batch(conn, limit, self._batch_bytes, after=after)
+        )
 
     async def _count(self, seqs: list[int]) -> None:
         await self._db.write_soft(lambda conn: outbox.count_attempt(conn, seqs))
 
-    async def _acknowledge(self, batch: Sequence[OutboxRecord], result: Acknowledged) -> None:
-        ours = {record.seq: record for record in batch}
-        taken = [seq for seq in result.taken if seq in ours]
-        refused = [(seq, reason) for seq, reason in result.refused if seq in ours]
-        if not taken and not refused:
-            self.problem = "the cloud answered without a word on our records"
-            await wake_or_sleep(self._clock, self._wake, self._interval_s)
-            return
-        self.problem = None
+    async def _took(self, taken: list[int], refused: Refused) -> None:
+        """The cloud can tell good from bad: what it refused on the way is parked."""
+        if self._doubted:
+            log.warning("outbox.taken_again refused=%d", len(self._in_a_row))
+            refused = [*self._in_a_row, *refused]
+        self._in_a_row, self._doubted, self.problem = [], False, None
+        self._round = IN_A_ROW
         self._flow.moved(self._clock.boottime_ns(), len(taken) + len(refused))
-        await self._db.write_soft(lambda conn: self._settle(conn, ours, taken, refused))
 
-    def _settle(
-        self,
-        conn: sqlite3.Connection,
-        ours: dict[int, OutboxRecord],
-        taken: list[int],
-        refused: list[tuple[int, str]],
-    ) -> None:
         # Soft on purpose: a power cut forgets it at worst, and the cloud knows duplicates.
-        at = micros(self._clock.now())
-        outbox.mark_stored(conn, taken, at=at)
-        for seq, reason in refused:
-            self._park(conn, ours[seq], reason, at)
+        def settle(conn: sqlite3.Connection) -> None:
+            at = micros(self._clock.now())
+            outbox.mark_stored(conn, taken, at=at)
+            for record, reason in refused:
+                self._park(conn, record, reason, at)
 
-    async def _halve(self, batch: Sequence[OutboxRecord], reason: str) -> int:
-        """A batch the cloud cannot take is made smaller until the one bad record stands alone."""
-        if len(batch) > 1:
-            return len(batch) // 2
-        at = micros(self._clock.now())
-        await self._db.write(lambda conn: self._park(conn, batch[0], reason, at))
-        return self._batch_records
+        await self._db.write_soft(settle)
+
+    async def _parked(self, refused: Refused) -> bool:
+        """Nothing was taken. False when so many in a row were refused for the same reason that it is the
+        cloud's fault: then they all wait, until it takes one again."""
+        for record, reason in refused:
+            if not self._doubted and self._in_a_row and self._in_a_row[-1][1] != reason:
+                self._in_a_row = []
+            self._in_a_row.append((record, reason))
+        row = self._in_a_row
+        fault = len(row) >= self._round
+        if self._doubted:
+            # A record is parked only beside one that is taken.
+            if fault:
+                self._in_a_row, self._round = [], min(self._round * 2, ROUND_MAX)
+            return not fault
+        self.problem = None
+        kept = [record.seq for record, _ in row] if fault else []
+        if fault:
+            reason = row[-1][1]
+            self.problem = f"the cloud refuses every record ({reason}); all are kept and sent again"
+            log.error("outbox.doubted reason=%s", reason)
+            self._in_a_row, self._doubted = [], True
+
+        def settle(conn: sqlite3.Connection) -> None:
+            at = micros(self._clock.now())
+            for record, reason in refused:
+                if record.seq not in kept:
+                    self._park(conn, record, reason, at)
+            outbox.wait_again(conn, kept)
+
+        await self._db.write(settle)
+        return not fault
 
     def _park(self, conn: sqlite3.Connection, record: OutboxRecord, reason: str, at: int) -> None:
         log.error("outbox.parked subject=%s reason=%s", record.subject_id, reason)

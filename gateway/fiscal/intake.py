@@ -61,6 +61,11 @@ def keyless_key(fingerprint: str, at_us: int) -> str:
     return f"keyless:{fingerprint[:32]}:{at_us}"
 
 
+def _confirmed_key(body_digest: str, confirms: str) -> str:
+    """Naming the earlier sale makes the key, so that this one cannot be doubled either."""
+    return f"confirmed:{ids.digest([body_digest, confirms])[:32]}"
+
+
 def _likely_repeat(row: InvoiceRow) -> LikelyRepeat:
     at = f"{from_micros(row.created_at).astimezone(EAT):%H:%M}"
     return LikelyRepeat(
@@ -159,6 +164,26 @@ class Intake:
         if row is None:
             return None
         _same_sale(row, body_digest)
+        return await self._begun(row)
+
+    async def again_keyless(
+        self, till_id: str, till_receipt_no: object, body_digest: str, confirms: str | None
+    ) -> Answer | None:
+        """As `again`, for a till that sends no key: LikelyRepeat when it is signed. The number may be
+        anything, as the body has it."""
+        if confirms is not None:
+            return await self.again(till_id, _confirmed_key(body_digest, confirms), body_digest)
+        fingerprint = ids.digest([till_receipt_no, body_digest])
+        since = micros(self._clock.now()) - self._keyless_window_us
+        row = await self._db.read(
+            lambda conn: invoices.by_fingerprint(conn, till_id, fingerprint, since=since)
+        )
+        if row is not None and row.state is SigningState.SIGNED:
+            raise _likely_repeat(row)
+        return None if row is None else await self._begun(row)
+
+    async def _begun(self, row: InvoiceRow) -> Answer | None:
+        """What became of it; None when nothing was signed and nobody is about to."""
         if row.state is SigningState.RECEIVED and self._signer.job(row.id) is None:
             return None
         return await self._outcome(row)
@@ -181,9 +206,8 @@ class Intake:
                     "repeats.",
                     errors=[FieldError(f"/{CONFIRM_HEADER}", "KEY_INVALID", "Not that sale.")],
                 )
-            # Naming the earlier sale makes the key, so that this one cannot be doubled either.
-            fingerprint = ids.digest([sale.idem_key, confirms])
-            return await self.submit(replace(sale, idem_key=f"confirmed:{fingerprint[:32]}"))
+            key = _confirmed_key(sale.body_digest, confirms)
+            return await self.submit(replace(sale, idem_key=key))
         fingerprint = ids.digest([sale.invoice.till_receipt_no, sale.body_digest])
         new = self._row_of(sale)
         new = replace(new, idem_key=keyless_key(fingerprint, new.at))

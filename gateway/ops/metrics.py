@@ -30,7 +30,7 @@ def _families(s: Mapping[str, Any]) -> Iterable[tuple[str, str, str, list[Sample
         "state",
         "gauge",
         "1 for the ceiling's state.",
-        [({"state": state}, int(s["state"] == state)) for state in STATES],
+        [({"state": state}, int(ceiling["state"] == state)) for state in STATES],
     )
     yield (
         "ceiling_seconds_left",

@@ -94,7 +94,10 @@ class Reconciler:
         since_s = await self._since_read_s()
         due = [row for row in rows if _due(ages[row.id], since_s, self._absent_after_s)]
         tried_s = self._since_s(self._tried_ns)
-        if not (due or closed is not None or self._asked):
+        # The first reading of all is the beginning that every later one goes back to: money that nobody
+        # asked for and whose confirmation was lost is found from then on.
+        first = await self._db.read(pulled.last) is None
+        if not (due or closed is not None or self._asked or first):
             return self._nap(rows, ages)
         if tried_s < BETWEEN_S:
             return BETWEEN_S - tried_s

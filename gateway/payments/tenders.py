@@ -219,13 +219,14 @@ class Tenders:
     # --- in the receipt's transaction ---------------------------------------------------------------
 
     def on_signed(self, conn: sqlite3.Connection, sale: SignedLike) -> None:
-        """The commit hook. It never undoes a receipt: what fails in here is an alarm."""
+        """The commit hook. It never undoes a receipt: a rule that is broken in here is an alarm. A store that
+        cannot be written (disk full) is neither: the whole commit waits for it, as without payments."""
         if not is_sale(sale.invoice):
             return
         try:
             with checkouts.attempt(conn):
                 self.settle(conn, sale.row, sale.invoice)
-        except (GatewayError, payments.Conflict, sqlite3.Error, AssertionError) as error:
+        except (GatewayError, payments.Conflict, sqlite3.IntegrityError, AssertionError) as error:
             log.critical("tender.not_settled invoice=%s error=%s", sale.row.id, error)
             events.record(
                 conn, at=micros(self._clock.now()), kind="payment.alarm", subject=sale.row.id,

@@ -22,6 +22,7 @@ from gateway.money import from_cents
 from gateway.printing.spooler import PrinterWorker
 from gateway.settings import Settings
 from gateway.status import payment_views
+from gateway.status.headline import Headline, headline
 from gateway.store import (
     continuity,
     invoices,
@@ -35,13 +36,6 @@ from gateway.store import (
 from gateway.store.database import Database
 
 LAST_RECEIPTS = 10
-SENTENCES = {
-    CeilingState.ONLINE: "Selling. KRA is connected.",
-    CeilingState.OFFLINE: "Selling without KRA. Everything is kept and sent later.",
-    CeilingState.WARNING: "Selling without KRA, and time is running out. Bring the internet back.",
-    CeilingState.SUSPENDED: "Nothing can be sold until KRA is heard again. Bring the internet back.",
-    CeilingState.CLOCK_FAULT: "The clock is wrong. Set it right; until then nothing is signed.",
-}
 
 
 class ReferenceProblems(Protocol):
@@ -88,24 +82,33 @@ class StatusSource:
     lists: ReferenceProblems
     mpesa: MpesaHealth = field(default_factory=MpesaHealth)
 
+    def headline(self, ceiling: CeilingState) -> Headline:
+        """The most important truth at this moment, under this state of the ceiling."""
+        return headline(
+            broken=self.db.broken is not None,
+            held=self.ahead.hold is not None,
+            ceiling=ceiling,
+            kra=self.monitor.problem,
+            in_doubt=self.signer.in_doubt,
+            blocked=self.signer.blocked is not None,
+            healthy=self.health.healthy,
+        )
+
     async def collect(self) -> dict[str, Any]:
         """The whole status as JSON-ready values; one read transaction."""
         now = self.clock.now()
         stored = await self.db.read(lambda conn: self._stored(conn, now))
         view = self.monitor.view()
         ceiling = self.monitor.as_json()
-        state = CeilingState(ceiling["state"])
         left_s = ceiling["secondsLeft"]
-        sentence = SENTENCES[state]
-        if state is not CeilingState.ONLINE and self.monitor.problem:
-            sentence = f"{sentence} ({self.monitor.problem})"
+        top = self.headline(CeilingState(ceiling["state"]))
         waiting = stored["outbox"].waiting
         cloud = self.settings.cloud.url is not None
         problem = self.sender.problem if self.sender else None
         rate = self.sender.per_minute() if self.sender and waiting else None
         return {
-            "state": state,
-            "sentence": sentence,
+            "state": top.state,
+            "sentence": top.sentence,
             "now": iso(now),
             "gateway": {
                 "version": __version__,
@@ -124,7 +127,9 @@ class StatusSource:
                 "limit": span(view.limit_us // 1_000_000),
                 "lastContact": stored["contact"],
                 "forecast": forecast(ceiling),
-                "clocks": self.monitor.clocks() if state is CeilingState.CLOCK_FAULT else None,
+                "clocks": self.monitor.clocks()
+                if ceiling["state"] is CeilingState.CLOCK_FAULT
+                else None,
             },
             "signer": {
                 "waiting": self.signer.waiting,

@@ -21,6 +21,9 @@ _INSERT = """
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (till_id, idem_key) DO NOTHING"""
 _BY_KEY = f"SELECT {_COLUMNS} FROM invoice WHERE till_id = ? AND idem_key = ?"
+_BY_FINGERPRINT = f"""
+    SELECT {_COLUMNS} FROM invoice WHERE id =
+        (SELECT invoice_id FROM keyless WHERE till_id = ? AND fingerprint = ? AND at >= ?)"""
 _BY_ID = f"SELECT {_COLUMNS} FROM invoice WHERE id = ?"
 _CREDIT = f"""
     SELECT {_COLUMNS} FROM invoice
@@ -137,6 +140,14 @@ def claim_keyless(
         (new.till_id, fingerprint),
     ).fetchone()
     return str(row[0])
+
+
+def by_fingerprint(
+    conn: sqlite3.Connection, till_id: str, fingerprint: str, *, since: int
+) -> InvoiceRow | None:
+    """The sale without a key that has this fingerprint, not older than `since`."""
+    values = (till_id, fingerprint, since)
+    return _one(conn.execute(_BY_FINGERPRINT, values).fetchone())
 
 
 def by_key(conn: sqlite3.Connection, till_id: str, idem_key: str) -> InvoiceRow | None:

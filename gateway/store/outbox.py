@@ -10,7 +10,7 @@ _PUT = """
     INSERT INTO outbox (subject_id, kind, payload, sha256, created_at) VALUES (?, ?, ?, ?, ?)"""
 _NEXT = """
     SELECT seq, subject_id, kind, payload, sha256, attempts FROM outbox
-    WHERE state = 'WAITING' ORDER BY seq LIMIT ?"""
+    WHERE state = 'WAITING' AND seq > ? ORDER BY seq LIMIT ?"""
 _FIGURES = """
     SELECT (SELECT COUNT(*) FROM outbox WHERE state = 'WAITING'),
            (SELECT COUNT(*) FROM outbox WHERE state = 'PARKED'),
@@ -49,11 +49,14 @@ def put(conn: sqlite3.Connection, *, kind: str, subject_id: str, payload: bytes,
     conn.execute(_PUT, (subject_id, kind, payload, hashlib.sha256(payload).hexdigest(), at))
 
 
-def next_batch(conn: sqlite3.Connection, records: int, max_bytes: int) -> list[OutboxRecord]:
-    """The oldest waiting records, at most so many and (but for the first) so many bytes."""
+def next_batch(
+    conn: sqlite3.Connection, records: int, max_bytes: int, *, after: int = 0
+) -> list[OutboxRecord]:
+    """The oldest waiting records (behind the seq `after`), at most so many and (but for the first) so
+    many bytes."""
     batch: list[OutboxRecord] = []
     size = 0
-    for row in conn.execute(_NEXT, (records,)):
+    for row in conn.execute(_NEXT, (after, records)):
         size += len(row[3])
         if batch and size > max_bytes:
             break
@@ -76,6 +79,14 @@ def park(conn: sqlite3.Connection, seq: int, reason: str) -> None:
 def count_attempt(conn: sqlite3.Connection, seqs: list[int]) -> None:
     conn.executemany(
         "UPDATE outbox SET attempts = attempts + 1 WHERE seq = ?", [(seq,) for seq in seqs]
+    )
+
+
+def wait_again(conn: sqlite3.Connection, seqs: list[int]) -> None:
+    """Parked records whose refusal was the cloud's fault."""
+    conn.executemany(
+        "UPDATE outbox SET state = 'WAITING', reason = NULL WHERE seq = ? AND state = 'PARKED'",
+        [(seq,) for seq in seqs],
     )
 
 

@@ -23,6 +23,7 @@ KNOBS: dict[str, Any] = {
     "rejectNext": 0,  # so many next records are refused
     "rejectInvoices": [],  # these are refused as often as they come
     "badRequestFor": [],  # a batch with one of these is answered 400 as a whole
+    "badRequest": False,  # every batch is answered 400
     "captive": False,  # everything is answered 200 with a login page
     "down": False,  # connections are closed without an answer
 }
@@ -94,7 +95,8 @@ class FakeCloud:
             ids = [record["invoiceId"] for record in records]
         except (ValueError, KeyError, TypeError):
             return web.json_response({"code": "BAD_REQUEST"}, status=400)
-        if any(invoice in self.values["badRequestFor"] for invoice in ids):
+        spoilt = any(invoice in self.values["badRequestFor"] for invoice in ids)
+        if spoilt or self.values["badRequest"]:
             return web.json_response({"code": "BAD_REQUEST"}, status=400)
         results = [self._store(record) for record in records]
         self._changed.set()

@@ -43,25 +43,18 @@ def slip_of(options: argparse.Namespace) -> bytes:
 
 async def run(options: argparse.Namespace) -> int:
     data = slip_of(options)
-    async with FakeLegacyTill(port=options.port, wait_s=1.0) as till:
-        if options.link is not None:
-            options.link.unlink(missing_ok=True)
-            options.link.symlink_to(till.device_path)
-        print(f"the till is on {options.link or options.port}", flush=True)
-        try:
-            for _ in range(options.times):
-                for left in range(options.tries, 0, -1):
-                    try:
-                        await till.print_slip(data)
-                        print("printed", flush=True)
-                        break
-                    except NoPrinter as error:
-                        print(f"PRINTER ERROR: {error}; {left - 1} more tries", file=sys.stderr)
-                else:
-                    return 1
-        finally:
-            if options.link is not None:
-                options.link.unlink(missing_ok=True)
+    async with FakeLegacyTill(link=options.link, port=options.port, wait_s=1.0) as till:
+        print(f"the till is on {till.device_path}", flush=True)
+        for _ in range(options.times):
+            for left in range(options.tries, 0, -1):
+                try:
+                    await till.print_slip(data)
+                    print("printed", flush=True)
+                    break
+                except NoPrinter as error:
+                    print(f"PRINTER ERROR: {error}; {left - 1} more tries", file=sys.stderr)
+            else:
+                return 1
     return 0
 
 

@@ -25,18 +25,12 @@ async def serve(options: argparse.Namespace) -> None:
             options.png.mkdir(parents=True, exist_ok=True)
             (options.png / f"slip-{count:04d}.png").write_bytes(to_png(slip))
 
-    def point(path: str | None) -> None:
-        if options.link is not None:
-            options.link.unlink(missing_ok=True)
-            if path is not None:
-                options.link.symlink_to(path)
-
     async with contextlib.AsyncExitStack() as stack:
         printer = FakePrinter(
-            on_slip=show, on_plug=point, tcp_port=options.tcp, wire=Wire(baud=options.baud)
+            on_slip=show, link=options.link, tcp_port=options.tcp, wire=Wire(baud=options.baud)
         )
         await stack.enter_async_context(printer)
-        print(f"the printer is on {options.link or printer.device_path}", flush=True)
+        print(f"the printer is on {printer.device_path}", flush=True)
         if options.control is not None:
             control = PrinterControl(printer, options.control)
             await stack.enter_async_context(control)

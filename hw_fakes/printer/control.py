@@ -1,106 +1,77 @@
-"""The fake printer's hands over HTTP: `/_fake/state`, `/_fake/journal`, `/_fake/knobs`, `/_fake/paper.png`."""
+"""The fake printer's hands over HTTP: state, journal and knobs as of every fake, and its paper."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
+from hw_fakes.control import FLAG, NOTHING, NUMBER, ControlServer, Knob, attribute
 from hw_fakes.printer.peer import ENDLESS_MM, FakePrinter
 from hw_fakes.printer.render import to_png
 
-# Knob -> (what sets it, what reads it).
-Knob = tuple[Callable[[FakePrinter, Any], object], Callable[[FakePrinter], Any]]
+
+def knobs(printer: FakePrinter) -> dict[str, Knob]:
+    p, wire = printer, printer.wire
+
+    def switch(on: Callable[[], None], off: Callable[[], None], get: Callable[[], Any]) -> Knob:
+        return Knob(lambda value: on() if value else off(), FLAG, get)
+
+    return {
+        "paperOut": switch(p.remove_paper, p.load_paper, lambda: p.paper_out),
+        "rollMm": Knob(
+            lambda value: p.load_paper(value or ENDLESS_MM), (*NUMBER, *NOTHING), lambda: p.roll_mm
+        ),
+        "nearEndMm": attribute(p, "near_end_mm", NUMBER),
+        "coverOpen": switch(p.open_cover, p.close_cover, lambda: p.cover_open),
+        "cutterJammed": Knob(p.jam_cutter, FLAG, lambda: p.cutter_jammed),
+        "offline": Knob(p.go_offline, FLAG, lambda: p.held_offline),
+        "error": Knob(p.fail, FLAG, lambda: p.error),
+        "powered": switch(p.power_on, p.power_off, lambda: p.powered),
+        "plugged": switch(p.plug, p.unplug, lambda: p.plugged),
+        "drawerOpen": switch(p.pull_drawer, p.close_drawer, lambda: p.drawer_open),
+        "stalled": switch(p.stall, p.resume, lambda: p.stalled),
+        "silent": attribute(p, "silent", FLAG),
+        "confirms": attribute(p, "confirms", FLAG),
+        "wrongIds": attribute(p, "wrong_ids", FLAG),
+        "asb": attribute(p, "asb_switch", (int,)),
+        "speedMmS": attribute(p, "speed_mm_s", (*NUMBER, *NOTHING)),
+        "baud": attribute(wire, "baud", (int, *NOTHING)),
+        "oneByte": attribute(wire, "one_byte", FLAG),
+        "loseEvery": attribute(wire, "lose_every", (int,)),
+        "loseAnswers": attribute(wire, "lose_answers", NUMBER),
+        "noise": attribute(wire, "noise", NUMBER),
+        "delayMs": Knob(
+            lambda value: setattr(wire, "delay_s", value / 1000),
+            NUMBER,
+            lambda: round(wire.delay_s * 1000),
+        ),
+        "stuck": Knob(p.stick, FLAG, lambda: p.stuck),
+    }
 
 
-def _attribute(name: str) -> Knob:
-    return (lambda p, value: setattr(p, name, value)), (lambda p: getattr(p, name))
-
-
-def _wire(name: str) -> Knob:
-    return (lambda p, value: setattr(p.wire, name, value)), (lambda p: getattr(p.wire, name))
-
-
-def _switch(on: str, off: str, read: Callable[[FakePrinter], Any]) -> Knob:
-    return (lambda p, value: getattr(p, on if value else off)()), read
-
-
-KNOBS: dict[str, Knob] = {
-    "paperOut": _switch("remove_paper", "load_paper", lambda p: p.paper_out),
-    "rollMm": (lambda p, value: p.load_paper(value or ENDLESS_MM), lambda p: p.roll_mm),
-    "nearEndMm": _attribute("near_end_mm"),
-    "coverOpen": _switch("open_cover", "close_cover", lambda p: p.cover_open),
-    "cutterJammed": (lambda p, value: p.jam_cutter(value), lambda p: p.cutter_jammed),
-    "offline": (lambda p, value: p.go_offline(value), lambda p: p.held_offline),
-    "error": (lambda p, value: p.fail(value), lambda p: p.error),
-    "powered": _switch("power_on", "power_off", lambda p: p.powered),
-    "plugged": _switch("plug", "unplug", lambda p: p.plugged),
-    "drawerOpen": _switch("pull_drawer", "close_drawer", lambda p: p.drawer_open),
-    "stalled": _switch("stall", "resume", lambda p: p.stalled),
-    "silent": _attribute("silent"),
-    "confirms": _attribute("confirms"),
-    "wrongIds": _attribute("wrong_ids"),
-    "asb": _attribute("asb_switch"),
-    "speedMmS": _attribute("speed_mm_s"),
-    "baud": _wire("baud"),
-    "oneByte": _wire("one_byte"),
-    "loseEvery": _wire("lose_every"),
-    "loseAnswers": _wire("lose_answers"),
-    "noise": _wire("noise"),
-    "delayMs": (
-        lambda p, value: setattr(p.wire, "delay_s", value / 1000),
-        lambda p: round(p.wire.delay_s * 1000),
-    ),
-    "stuck": (lambda p, value: p.stick(value), lambda p: p.wire.stuck),
-}
-
-
-class PrinterControl:
+class PrinterControl(ControlServer):
     """Async context manager: the control surface on a loopback port (0: any)."""
 
     def __init__(self, printer: FakePrinter, port: int = 0) -> None:
+        super().__init__(self, port)
         self._printer = printer
-        self._port = port
-        self._runner: web.AppRunner | None = None
-        self.url = ""
+        self.knobs = knobs(printer)
 
-    async def __aenter__(self) -> PrinterControl:
-        app = web.Application()
-        app.router.add_get("/_fake/state", self._state)
-        app.router.add_get("/_fake/journal", self._journal)
-        app.router.add_post("/_fake/knobs", self._knobs)
+    def state(self) -> dict[str, Any]:
+        return state(self._printer)
+
+    def journal(self) -> dict[str, Any]:
+        return journal(self._printer)
+
+    def routes(self, app: web.Application) -> None:
+        super().routes(app)
         app.router.add_get("/_fake/paper.png", self._png)
         app.router.add_get("/_fake/paper.txt", self._text)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
-
-    async def _state(self, request: web.Request) -> web.Response:
-        return web.json_response(state(self._printer))
 
     async def _journal(self, request: web.Request) -> web.Response:
-        return web.json_response(journal(self._printer))
-
-    async def _knobs(self, request: web.Request) -> web.Response:
-        try:
-            wanted = json.loads(await request.read())
-            unknown = sorted(set(wanted) - set(KNOBS))
-        except (ValueError, TypeError):
-            return web.json_response({"error": "a JSON object of knobs is wanted"}, status=400)
-        if unknown:
-            error = {"error": f"unknown: {', '.join(unknown)}", "knobs": sorted(KNOBS)}
-            return web.json_response(error, status=400)
-        for name, value in wanted.items():
-            KNOBS[name][0](self._printer, value)
-        return web.json_response(state(self._printer))
+        return web.json_response(self.journal())
 
     async def _png(self, request: web.Request) -> web.Response:
         slips = self._printer.paper.slips
@@ -115,7 +86,7 @@ class PrinterControl:
 
 
 def state(printer: FakePrinter) -> dict[str, Any]:
-    """Everything about it now; `knobs` with the names that /_fake/knobs takes."""
+    """Everything about it now; its knobs under their names."""
     return {
         "device": printer.device_path,
         "slips": len(printer.paper.slips),
@@ -128,7 +99,7 @@ def state(printer: FakePrinter) -> dict[str, Any]:
         "ignoredBytes": printer.ignored_bytes,
         "drawerKicks": printer.drawer_kicks,
         "problems": printer.problems,
-        "knobs": {name: read(printer) for name, (_, read) in KNOBS.items()},
+        "knobs": {name: knob.get() for name, knob in knobs(printer).items()},
     }
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable
+from pathlib import Path
 
 from hw_fakes.printer.interpreter import Interpreter
 from hw_fakes.printer.line import PrinterLine, Wire
@@ -21,7 +21,7 @@ XON, XOFF = b"\x11", b"\x13"
 class FakePrinter:
     """Async context manager. Speaks ESC/POS to whoever opens `device_path`.
 
-    `on_plug` is told where it is, None when it is unplugged, as udev would name and forget it.
+    `link` is the name that stays over a replug, as udev makes it.
     `asb`: what its switches say about automatic status back, in the bits of GS a. `speed_mm_s`: how
     fast its head goes; None: at once. `tcp_port`: on this loopback port (0: any) instead of a pty.
     """
@@ -30,7 +30,7 @@ class FakePrinter:
         self,
         *,
         on_slip: Callable[[Slip], None] | None = None,
-        on_plug: Callable[[str | None], None] | None = None,
+        link: Path | None = None,
         roll_mm: float = ENDLESS_MM,
         buffer_bytes: int = 1 << 20,
         xonxoff: bool = False,
@@ -73,9 +73,9 @@ class FakePrinter:
         self._head: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
         self._on_slip = on_slip
-        self._on_plug = on_plug
-        chance = random.Random(seed)
-        self._line = PrinterLine(wire or Wire(), chance, self._take, self._room, tcp_port=tcp_port)
+        self._line = PrinterLine(
+            self._take, self._room, wire=wire or Wire(), link=link, seed=seed, tcp_port=tcp_port
+        )
         self._interpreter = self._new_interpreter()
 
     def _new_interpreter(self) -> Interpreter:
@@ -118,15 +118,11 @@ class FakePrinter:
         """On a fresh pty, whose path may be another than before; or on the same TCP port."""
         if not self.plugged:
             self._line.plug()
-            if self._on_plug is not None:
-                self._on_plug(self.device_path)
 
     def unplug(self) -> None:
         if self._head is not None:
             self._head.cancel()
             self._head = None
-        if self.plugged and self._on_plug is not None:
-            self._on_plug(None)
         self._line.unplug()
 
     def reset_link(self) -> None:
@@ -224,9 +220,14 @@ class FakePrinter:
 
     def stick(self, stuck: bool = True) -> None:
         """The line stalls, in the middle of whatever is under way."""
-        self.wire.stuck = stuck
-        if not stuck:
-            self._line.listen()
+        if stuck:
+            self._line.stall()
+        else:
+            self._line.resume()
+
+    @property
+    def stuck(self) -> bool:
+        return self._line.stalled
 
     async def wait_for_slips(self, count: int, timeout: float) -> list[Slip]:
         """The first `count` slips, when they are out. TimeoutError otherwise."""
@@ -280,10 +281,10 @@ class FakePrinter:
             return
         if not self._held_off and len(self._held) > self._buffer_bytes // 2:
             self._held_off = True
-            self._line.put_now(XOFF)
+            self._line.put(XOFF)
         elif self._held_off and len(self._held) < self._buffer_bytes // 4:
             self._held_off = False
-            self._line.put_now(XON)
+            self._line.put(XON)
             self._line.listen()
 
     def _real_time(self, data: bytes) -> bytes:
@@ -381,7 +382,7 @@ class FakePrinter:
 
     def _answer(self, data: bytes) -> None:
         if not self.silent and self.powered:
-            self._line.put(data)
+            self._line.send(data)
 
     def _kick(self) -> None:
         self.drawer_open = True

@@ -44,21 +44,16 @@ async def sell(options: argparse.Namespace) -> int:
     names = SerialWire.__dataclass_fields__
     wire = SerialWire(**{name: getattr(options, name) for name in names if hasattr(options, name)})
     sale = json.loads(options.sale.read_text()) if options.sale else SAMPLE
-    async with FakeSerialTill(wire) as till:
-        options.link.unlink(missing_ok=True)
-        options.link.symlink_to(till.device_path)
+    async with FakeSerialTill(wire, link=options.link) as till:
         print(f"the till is on {options.link}", flush=True)
-        try:
-            for left in range(options.tries, 0, -1):
-                try:
-                    answer = await till.sell(options.key, sale)
-                    break
-                except LineDead as dead:
-                    print(f"{dead}; {left - 1} more tries", file=sys.stderr, flush=True)
-            else:
-                return 1
-        finally:
-            options.link.unlink(missing_ok=True)
+        for left in range(options.tries, 0, -1):
+            try:
+                answer = await till.sell(options.key, sale)
+                break
+            except LineDead as dead:
+                print(f"{dead}; {left - 1} more tries", file=sys.stderr, flush=True)
+        else:
+            return 1
     print(json.dumps({"status": answer.status, "body": answer.body}, ensure_ascii=False))
     return 0 if answer.status == 201 else 1
 

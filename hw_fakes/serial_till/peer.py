@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import os
-import tty
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from hw_fakes.line import OnALine, PtyLine
 from hw_fakes.serial_till.codec import ACK, NAK, Heard, Listener, frame, short
 
-READ_BYTES = 4096
 TRIES = 5
 
 
@@ -48,14 +46,20 @@ class TillAnswer:
     key: str | None
 
 
-class FakeSerialTill:
-    """Async context manager; the gateway opens `device_path`. `ack_s`, `answer_s`: its patience."""
+class FakeSerialTill(OnALine):
+    """Async context manager; the gateway opens `device_path`, which is `link` where there is one.
+    `ack_s`, `answer_s`: its patience."""
 
     def __init__(
-        self, wire: SerialWire | None = None, *, ack_s: float = 2.0, answer_s: float = 90.0
+        self,
+        wire: SerialWire | None = None,
+        *,
+        link: Path | None = None,
+        ack_s: float = 2.0,
+        answer_s: float = 90.0,
     ) -> None:
         self.wire = wire or SerialWire()
-        self.device_path = ""
+        self.line = PtyLine(self._hear, link=link)
         self.ack_s = ack_s
         self.answer_s = answer_s
         self.sequence = 0
@@ -64,7 +68,6 @@ class FakeSerialTill:
         self.heard_answers = 0
         self.heard_naks = 0
         self._listener = Listener()
-        self._master = self._slave = -1
         self._asked = -1
         self._acked = asyncio.Event()
         self._refused = False
@@ -72,30 +75,10 @@ class FakeSerialTill:
         self._answer: dict[str, Any] = {}
         self._raw = b""
 
-    async def __aenter__(self) -> FakeSerialTill:
-        self.plug()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.unplug()
-
     def plug(self) -> None:
-        """On a fresh pty, whose path may be another than before."""
-        self._master, self._slave = os.openpty()
-        # The slave stays open here, or the master would see a hang-up whenever the gateway closes it.
-        tty.setraw(self._slave)
-        os.set_blocking(self._master, False)
-        self.device_path = os.ttyname(self._slave)
+        """On a fresh pty."""
         self._listener = Listener()
-        asyncio.get_running_loop().add_reader(self._master, self._readable)
-
-    def unplug(self) -> None:
-        if self._master < 0:
-            return
-        asyncio.get_running_loop().remove_reader(self._master)
-        os.close(self._master)
-        os.close(self._slave)
-        self._master = self._slave = -1
+        super().plug()
 
     def restart(self) -> None:
         """Power off and on: it knows nothing of before and counts from the beginning."""
@@ -177,26 +160,12 @@ class FakeSerialTill:
 
     async def write(self, data: bytes) -> None:
         """Bytes as they are."""
-        pieces = [data[at : at + 1] for at in range(len(data))] if self.wire.one_byte else [data]
-        for piece in pieces:
-            while piece and self._master >= 0:
-                try:
-                    piece = piece[os.write(self._master, piece) :]
-                except BlockingIOError:
-                    await asyncio.sleep(0.005)
-            if self.wire.one_byte:
-                await asyncio.sleep(0)
+        self.line.wire.one_byte = self.wire.one_byte
+        await self.line.write(data)
 
     # --- hearing ----------------------------------------------------------------------------------------
 
-    def _readable(self) -> None:
-        try:
-            data = os.read(self._master, READ_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            self.unplug()
-            return
+    def _hear(self, data: bytes) -> None:
         for heard in self._listener.hear(data):
             self._take(heard)
 
@@ -213,7 +182,7 @@ class FakeSerialTill:
                 self._refused = True
                 self._acked.set()
         elif heard.kind == "broken":
-            self._put(short(NAK, heard.sequence))
+            self.line.put(short(NAK, heard.sequence))
         elif heard.kind == "frame":
             self._hear_answer(heard)
 
@@ -224,7 +193,7 @@ class FakeSerialTill:
             return
         if wire.corrupt_answers > 0:
             wire.corrupt_answers -= 1
-            self._put(short(NAK, heard.sequence))
+            self.line.put(short(NAK, heard.sequence))
             return
         value = json.loads(heard.payload)
         if value["inReplyTo"] == self._asked and not self._acked.is_set():
@@ -234,12 +203,7 @@ class FakeSerialTill:
         if wire.lose_our_acks > 0:
             wire.lose_our_acks -= 1
         else:
-            self._put(short(ACK, heard.sequence))
+            self.line.put(short(ACK, heard.sequence))
         if value["inReplyTo"] == self._asked:
             self._answer, self._raw = value, heard.payload
             self._answered.set()
-
-    def _put(self, data: bytes) -> None:
-        if self._master >= 0:
-            with contextlib.suppress(BlockingIOError):
-                os.write(self._master, data)

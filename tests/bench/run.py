@@ -23,6 +23,7 @@ from hw_fakes.cloud.server import FakeCloud
 from hw_fakes.printer.peer import FakePrinter
 from tests.bench import counter
 from tests.bench.figures import milliseconds, quantile
+from tests.bench.payments import payments
 from tests.support.backlog import fill
 from tests.support.daemon import Daemon
 from tests.support.shop import TOKENS, TillClient, a_sale
@@ -211,6 +212,9 @@ async def main() -> None:
         lost.mkdir()
         async with aiohttp.ClientSession() as session:
             await swallowed(lost, session)
+        paid = Path(folder) / "paid"
+        paid.mkdir()
+        await payments(paid)
         full = Path(folder) / "backlog"
         full.mkdir()
         async with aiohttp.ClientSession() as session:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sqlite3
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from tests.support.capture import (
     old_till,
     settings_for,
     slips_of,
+    toml,
     until_ready,
     until_slips,
 )
@@ -322,14 +322,6 @@ def stored(daemon: Daemon, state: str, table: str = "invoice") -> int:
         return conn.execute(f"SELECT COUNT(*) FROM {table} WHERE state = ?", (state,)).fetchone()[0]
     finally:
         conn.close()
-
-
-def toml(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(k)} = {toml(v)}" for k, v in value.items()) + "}"
-    return (
-        "[" + ", ".join(map(toml, value)) + "]" if isinstance(value, tuple) else json.dumps(value)
-    )
 
 
 async def test_a_till_that_prints_line_by_line_ends_its_slip_with_its_last_line(

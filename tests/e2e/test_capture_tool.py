@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 from dataclasses import replace
@@ -12,18 +11,10 @@ from typing import Any
 
 from hw_fakes.legacy_till import slips
 from hw_fakes.vscu.unit import UnitControl
-from tests.support.capture import PATTERNS, old_till, until_slips
+from tests.support.capture import PATTERNS, old_till, toml, until_slips
 from tests.support.shop import TOKENS
 
 SALE = slips.TillSale()
-
-
-def toml(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(k)} = {toml(v)}" for k, v in value.items()) + "}"
-    return (
-        "[" + ", ".join(map(toml, value)) + "]" if isinstance(value, tuple) else json.dumps(value)
-    )
 
 
 def configuration(folder: Path, names: tuple[str, ...] = ("old",), **changes: Any) -> Path:

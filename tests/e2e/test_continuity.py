@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 import time
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gateway.continuity.monitor import CeilingMonitor
+from gateway.domain.ceiling import HOUR_US, Limits
 from gateway.errors import StoreError
 from gateway.store import continuity, outbox
+from gateway.store.database import FILE_NAME, open_database
+from gateway.vscu.client import ContactResult
 from hw_fakes.cloud.server import FakeCloud
+from hw_fakes.printer.peer import FakePrinter
 from hw_fakes.vscu.unit import UnitControl
 from tests.support.clock import FakeClock
 from tests.support.shop import OpenShop, a_sale, make_settings, open_shop
@@ -93,6 +101,42 @@ async def test_one_record_that_spoils_every_batch_is_found_and_parked(
             cloud.knobs(badRequestFor=[replies[4].json["invoiceId"]], down=False)
             await until(shop, 0, parked=1)
         assert len(cloud.records) == 8
+
+
+@pytest.mark.parametrize(
+    ("fault", "mended"),
+    [
+        ({"badRequest": True}, {"badRequest": False}),
+        ({"rejectNext": 1_000_000}, {"rejectNext": 0}),
+    ],
+)
+async def test_a_cloud_that_refuses_everything_parks_nothing(
+    unit: UnitControl, shop_dir: Path, fault: dict[str, Any], mended: dict[str, Any]
+) -> None:
+    """And when it is mended, the one record that is really bad is parked, the rest flows."""
+    async with FakeCloud() as cloud:
+        cloud.knobs(**fault)
+        settings = make_settings(
+            shop_dir, unit.url, cloud={"url": cloud.url, **FAST}, cloud_token=cloud.token
+        )
+        async with open_shop(settings) as shop:
+            # One by one, as a quiet shop sells: each stands alone when it is refused.
+            replies = [await shop.till().sell(f"key-{n}", a_sale()) for n in range(8)]
+            await until(shop, 8)
+            problem = ""
+            async with asyncio.timeout(30):
+                while "refuses every record" not in problem:
+                    status = await shop.till().request("GET", "/v1/status")
+                    problem = status.json["cloud"]["problem"] or ""
+            shown = status.json["cloud"]
+            assert (shown["state"], shown["waiting"], shown["parked"]) == ("away", 8, 0)
+            cloud.knobs(rejectInvoices=[replies[0].json["invoiceId"]], **mended)
+            await until(shop, 0, parked=1)
+            status = await shop.till().request("GET", "/v1/status")
+            assert status.json["cloud"]["ok"] is True
+        assert [record["invoiceId"] for record in cloud.records] == [
+            reply.json["invoiceId"] for reply in replies[1:]
+        ]
 
 
 async def test_a_restart_sends_what_was_left(unit: UnitControl, shop_dir: Path) -> None:
@@ -201,3 +245,54 @@ async def test_a_commit_that_failed_first_still_starts_the_stopwatch(
         stored = await db.read(continuity.load)
     assert stored is not None
     assert stored.unsent_age_us == 1_000_000
+
+
+async def test_a_warning_strip_comes_out_at_once(unit: UnitControl, shop_dir: Path) -> None:
+    """The clock stands still from the change on: only the word after its commit wakes the spool."""
+    clock = FakeClock()
+    await unit.knobs(clockOffsetSeconds=_offset(clock))
+    async with FakePrinter() as printer:
+        ports = {"counter": {"port": printer.device_path, "baud": 115200}}
+        async with open_shop(make_settings(shop_dir, unit.url, printers=ports), clock) as shop:
+            await clock.advance(seconds=1)
+            await unit.knobs(upstream="offline", ceilingReading="off")
+            clock.pass_time(hours=20)
+            shop.gateway.monitor.contact_soon()
+            (slip,) = await printer.wait_for_slips(1, 20)
+    assert "SELLING STOPS" in " ".join(slip.text().split())
+
+
+async def test_who_waits_for_a_change_of_the_ceiling_is_told_on_the_loop_after_the_commit(
+    tmp_path: Path,
+) -> None:
+    loop_thread = threading.get_ident()
+    told: list[tuple[int, str, int]] = []
+
+    class Deaf:
+        async def contact(self) -> ContactResult:
+            return ContactResult(False, None, "nobody there")
+
+    async with open_database(tmp_path / "store") as db:
+
+        def tell(what: str) -> None:
+            # A connection of its own sees what is committed, and nothing else.
+            with closing(sqlite3.connect(tmp_path / "store" / FILE_NAME)) as conn:
+                (count,) = conn.execute("SELECT COUNT(*) FROM event").fetchone()
+            told.append((threading.get_ident(), what, count))
+
+        monitor = CeilingMonitor(
+            db=db,
+            clock=FakeClock(),
+            link=Deaf(),
+            limits=Limits(limit_us=HOUR_US, online_us=60_000_000),
+            contact_interval_s=60,
+            on_change=lambda conn, view: tell("in the commit"),
+            on_changed=lambda: tell("after it"),
+        )
+        task = asyncio.ensure_future(monitor.run())
+        await monitor.first_answer(60)
+        task.cancel()
+    (first, *_), (second, *_) = told
+    assert [(what, count) for _, what, count in told] == [("in the commit", 0), ("after it", 1)]
+    assert first != loop_thread
+    assert second == loop_thread

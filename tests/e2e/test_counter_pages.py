@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page
 
 from gateway.store import captures, events
 from gateway.store.captures import NewSlip
 from hw_fakes.printer.peer import FakePrinter
 from hw_fakes.vscu.unit import UnitControl
-from tests.conftest import need_tool
-from tests.e2e.test_page import FLAGS, PHONE
-from tests.support.shop import TECHNICIANS, TOKENS, OpenShop, a_sale, make_settings, open_shop
+from tests.support.browser import PHONE
+from tests.support.printers import states, until
+from tests.support.shop import TECHNICIANS, TOKENS, a_sale, make_settings, open_shop
 
 CODE = TECHNICIANS["wanjiru"]
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    chromium = need_tool("chromium")
-    async with async_playwright() as playwright:
-        opened = await playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield opened
-        await opened.close()
 
 
 def settings_for(shop_dir: Path, unit: UnitControl, printer: FakePrinter, **more: Any) -> Any:
@@ -43,23 +31,6 @@ def settings_for(shop_dir: Path, unit: UnitControl, printer: FakePrinter, **more
 
 async def fits(page: Page) -> None:
     assert await page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-
-
-async def states(shop: OpenShop) -> list[tuple[str, str]]:
-    rows = await shop.gateway.db.read(
-        lambda conn: conn.execute("SELECT kind, state FROM print_job ORDER BY id").fetchall()
-    )
-    return [(row[0], row[1]) for row in rows]
-
-
-async def until(shop: OpenShop, *wanted: tuple[str, str]) -> None:
-    async with asyncio.timeout(30):
-        while True:
-            news = asyncio.ensure_future(shop.gateway.db.changed())
-            if await states(shop) == list(wanted):
-                news.cancel()
-                return
-            await news
 
 
 async def test_a_cashier_is_asked_whether_a_slip_came_out_and_answers(

@@ -55,6 +55,12 @@ async def run(*args: str, code: str | None = None) -> tuple[int, str, str]:
     return process.returncode or 0, out.decode(), err.decode()
 
 
+def places(machine: Machine) -> tuple[str, ...]:
+    """Of a made machine, without a configuration."""
+    none = machine.dev.parent / "none"
+    return ("--dev", str(machine.dev), "--sys", str(machine.sys), "--config", str(none))
+
+
 async def line_with(process: asyncio.subprocess.Process, part: str) -> str:
     """The next line of its output that has this."""
     assert process.stdout is not None
@@ -209,14 +215,7 @@ async def test_the_tap_goes_on_through_a_restart_of_the_gateway(
 
 async def test_the_wizard_on_real_ptys(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
-    args = (
-        "--dev",
-        str(machine.dev),
-        "--sys",
-        str(machine.sys),
-        "--config",
-        str(tmp_path / "none"),
-    )
+    args = places(machine)
     async with FakePrinter() as printer, command(*args, "--find") as process:
         machine.plug("ttyUSB0", pty=printer.device_path)
         await line_with(process, "Unplug the device now")
@@ -238,14 +237,7 @@ async def test_the_wizard_on_real_ptys(tmp_path: Path) -> None:
 
 async def test_ctrl_c_ends_the_wizard(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
-    args = (
-        "--dev",
-        str(machine.dev),
-        "--sys",
-        str(machine.sys),
-        "--config",
-        str(tmp_path / "none"),
-    )
+    args = places(machine)
     async with command(*args, "--find") as process:
         await line_with(process, "Unplug the device now")
         await interrupt(process)
@@ -258,14 +250,7 @@ async def test_list_and_wizard_open_no_port(tmp_path: Path) -> None:
     async with FakePrinter() as printer:
         machine.plug("ttyUSB0", "1-1", pty=printer.device_path)
         machine.built_in("ttyS0")
-        args = (
-            "--dev",
-            str(machine.dev),
-            "--sys",
-            str(machine.sys),
-            "--config",
-            str(tmp_path / "no"),
-        )
+        args = places(machine)
         trace = tmp_path / "trace"
         process = await asyncio.create_subprocess_exec(
             strace, "-f", "-o", str(trace), "-e", "trace=open,openat,openat2",

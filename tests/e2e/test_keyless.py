@@ -90,6 +90,41 @@ async def test_a_confirmation_must_name_an_invoice(unit: UnitControl, shop_dir: 
     assert len(await unit.journal()) == 2
 
 
+async def test_a_repeat_is_known_when_it_could_not_be_sold_any_more(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    """The printer that the till names is gone from the settings: what was signed stays signed."""
+    clock = FakeClock()
+    await unit.knobs(clockOffsetSeconds=round(clock.now().timestamp() - time.time()))
+    sale = a_sale(printer="bar")
+    ports = {"bar": {"port": str(shop_dir / "not-there")}}
+    async with open_shop(make_settings(shop_dir, unit.url, printers=ports), clock) as shop:
+        first = await shop.till().sell(None, sale)
+        confirm = {"Confirm-New-Sale": first.json["invoiceId"]}
+        second = await shop.till().request("POST", "/v1/invoices", json=sale, headers=confirm)
+        assert (first.status, second.status) == (201, 201)
+        await unit.knobs(html404=True)
+        unsold = await shop.till().sell(None, a_sale(printer="bar", tillReceiptNo="unsold"))
+        assert unsold.json["signed"] == "no"
+        await unit.knobs(html404=False)
+    async with open_shop(make_settings(shop_dir, unit.url), clock) as shop:
+        again = await shop.till().sell(None, sale)
+        assert (again.status, again.json["code"]) == (409, "LIKELY_REPEAT")
+        assert again.json["invoiceId"] == first.json["invoiceId"]
+        replay = await shop.till().request("POST", "/v1/invoices", json=sale, headers=confirm)
+        assert (replay.status, replay.body) == (201, second.body)
+        # Nothing was signed of these: they hear what is wrong with them.
+        for other in (a_sale(printer="bar"), a_sale(printer="bar", tillReceiptNo="unsold")):
+            refused = await shop.till().sell(None, other)
+            assert (refused.status, refused.json["code"]) == (422, "INVOICE_INVALID")
+        stranger = await shop.till("till-2").sell(None, sale)
+        assert stranger.json["errors"][0]["code"] == "PRINTER_UNKNOWN"
+        # A day later the same receipt number may be another sale.
+        clock.pass_time(hours=25)
+        assert (await shop.till().sell(None, sale)).json["code"] == "INVOICE_INVALID"
+    assert len(await unit.journal()) == 2
+
+
 async def test_a_shop_may_insist_on_keys(unit: UnitControl, shop_dir: Path) -> None:
     settings = make_settings(shop_dir, unit.url, api={"keyless_window_s": 0})
     async with open_shop(settings) as shop:

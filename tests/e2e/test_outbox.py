@@ -16,6 +16,7 @@ import aiohttp
 import fastjsonschema
 import pytest
 
+from gateway.clock import SystemClock
 from gateway.continuity.outbox import OutboxSender
 from gateway.continuity.pace import Flow
 from gateway.store import outbox
@@ -111,6 +112,24 @@ async def test_fifty_thousand_waiting_fit_into_twenty_megabytes(tmp_path: Path) 
     finally:
         process.terminate()
         await process.wait()
+
+
+async def test_a_long_run_of_bad_records_does_not_keep_the_good_ones_behind_it(
+    tmp_path: Path,
+) -> None:
+    bad = [f"invoice-{number}" for number in range(13)]
+    async with FakeCloud() as fake, open_database(tmp_path / "store") as db:
+        await fill(db, 30)
+        fake.knobs(badRequestFor=bad)
+        client = CloudClient(url=fake.url, gateway_id="g", token=fake.token, timeout_s=30)
+        async with client as cloud:
+            sender = a_sender(db, cloud, SystemClock(), interval_s=0.05, backoff_max_s=0.05)
+            task = asyncio.ensure_future(sender.run())
+            await drained(db)
+            task.cancel()
+        figures = await db.read(outbox.figures)
+        assert (figures.stored, figures.parked) == (17, 13)
+        assert not set(bad) & {record["invoiceId"] for record in fake.records}
 
 
 async def test_a_cap_is_kept(tmp_path: Path) -> None:

@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
 from pathlib import Path
 
-import pytest
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser
 
 from hw_fakes.vscu.unit import UnitControl
-from tests.conftest import need_tool
+from tests.support.browser import PHONE
 from tests.support.shop import OpenShop, a_sale, make_settings, open_shop
-
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-PHONE = {"width": 360, "height": 740}
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    chromium = need_tool("chromium")
-    async with async_playwright() as playwright:
-        opened = await playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield opened
-        await opened.close()
 
 
 async def test_the_page_is_live_and_fits_a_phone(
@@ -60,6 +44,21 @@ async def test_the_page_works_without_javascript(
         await page.goto(shop.gateway.url + "/")
         assert "1/1 NS" in await page.inner_text("main")
         await context.close()
+
+
+async def test_a_unit_that_does_not_sign_is_said_first(unit: UnitControl, shop_dir: Path) -> None:
+    async with open_shop(make_settings(shop_dir, unit.url)) as shop:
+        for broken, state in ((True, "UNIT_DOWN"), (False, "ONLINE")):
+            await unit.knobs(html404=broken)
+            status = {"state": ""}
+            # A look that began before the change may still come to its end after it.
+            async with asyncio.timeout(20):
+                while status["state"] != state:
+                    await shop.gateway.watch.look()
+                    status = (await shop.till().request("GET", "/v1/status")).json
+            assert status["sentence"].startswith("Nothing can be sold") == broken
+            page = await shop.till().request("GET", "/")
+            assert f'class="banner {state}"' in page.body.decode()
 
 
 async def test_what_a_till_sent_cannot_become_a_script(unit: UnitControl, shop_dir: Path) -> None:

@@ -16,6 +16,7 @@ from tests.support.printers import (
     UNCONFIRMED,
     begun,
     in_step,
+    long_sale,
     one,
     originals,
     printers,
@@ -23,6 +24,7 @@ from tests.support.printers import (
     settings_for,
     so,
     states,
+    the_job,
     until,
 )
 from tests.support.shop import a_sale, open_shop
@@ -100,7 +102,7 @@ async def test_a_stray_byte_that_looks_like_the_answer_confirms_no_slip(
         async with open_shop(settings_for(shop_dir, unit, one(printer))) as shop:
             assert (await shop.till().sell("key", a_sale())).status == 201
             await so(lambda: printer.paper_out)
-            printer._line.put_now(b"\x00")
+            printer._line.put(b"\x00")
             await problem_is(shop, "paper out")
             assert await states(shop) == [SENDING]
             printer.load_paper()
@@ -113,11 +115,9 @@ async def test_a_held_line_says_why_if_the_printer_tells_by_itself(
 ) -> None:
     printer = FakePrinter(asb=0x0F, buffer_bytes=512, xonxoff=True, wire=Wire(baud=115200))
     async with printer:
-        lines = [{**a_sale()["lines"][0], "name": f"Item number {n}"} for n in range(300)]
-        sale = a_sale(lines=lines, total=f"{300 * 232}.00")
         ports = one(printer, flow="xonxoff")
         async with open_shop(settings_for(shop_dir, unit, ports)) as shop:
-            assert (await shop.till().sell("long", sale)).status == 201
+            assert (await shop.till().sell("long", long_sale())).status == 201
             await begun(printer)
             printer.open_cover()
             await problem_is(shop, "the cover is open")
@@ -136,7 +136,7 @@ async def test_a_printer_with_another_process_id_has_not_confirmed(
         async with open_shop(settings_for(shop_dir, unit, ports)) as shop:
             assert (await shop.till().sell("key", a_sale())).status == 201
             await until(shop, UNCONFIRMED)
-            (job,) = (await shop.till().request("GET", "/v1/print-jobs")).json["jobs"]
+            job = await the_job(shop)
             assert job["reason"] == "the printer did not confirm"
             printer.wrong_ids = False
             await shop.till().sell("next", a_sale())
@@ -152,7 +152,7 @@ async def test_a_printer_that_falls_silent_after_the_last_byte_has_not_confirmed
         async with open_shop(settings_for(shop_dir, unit, one(printer))) as shop:
             assert (await shop.till().sell("key", a_sale())).status == 201
             await until(shop, UNCONFIRMED)
-            (job,) = (await shop.till().request("GET", "/v1/print-jobs")).json["jobs"]
+            job = await the_job(shop)
             assert job["reason"] == "the printer fell silent while printing"
             assert len(printer.paper.slips) == 1
             printer._on_slip, printer.silent = None, False

@@ -7,20 +7,24 @@ from pathlib import Path
 
 import pytest
 
+from gateway.store import events
 from hw_fakes.printer.peer import FakePrinter, Wire
 from hw_fakes.vscu.unit import UnitControl
 from tests.support.printers import (
     BLOCKED,
+    HELD,
     PRINTED,
     SENDING,
     UNCONFIRMED,
     begun,
     in_step,
+    long_sale,
     one,
     originals,
     problem_is,
     settings_for,
     so,
+    the_job,
     until,
 )
 from tests.support.shop import TOKENS, a_sale, open_shop
@@ -30,10 +34,8 @@ async def test_a_printer_on_the_network_confirms_too_and_is_not_outrun(
     unit: UnitControl, shop_dir: Path
 ) -> None:
     async with FakePrinter(tcp_port=0, buffer_bytes=512, speed_mm_s=2000) as printer:
-        lines = [{**a_sale()["lines"][0], "name": f"Item number {n}"} for n in range(300)]
-        sale = a_sale(lines=lines, total=f"{300 * 232}.00")
         async with open_shop(settings_for(shop_dir, unit, one(printer))) as shop:
-            assert (await shop.till().sell("long", sale)).status == 201
+            assert (await shop.till().sell("long", long_sale())).status == 201
             await until(shop, PRINTED)
         assert printer.lost_bytes == 0
         assert printer.problems == []
@@ -54,7 +56,7 @@ async def test_a_printer_on_the_network_refuses_then_is_reset_in_mid_slip(
             await begun(printer)
             printer.power_off()
             await until(shop, UNCONFIRMED)
-            (job,) = (await shop.till().request("GET", "/v1/print-jobs")).json["jobs"]
+            job = await the_job(shop)
             assert "the line broke while printing" in job["reason"]
             printer.power_on()
             assert (await shop.till().sell("two", a_sale())).status == 201
@@ -120,12 +122,17 @@ async def test_a_slip_that_cannot_be_encoded_is_held_and_stops_no_other(
             setup = shop.gateway.status.workers[0].printer
             monkeypatch.setattr(setup, "setup", replace(setup.setup, profile="NONSENSE"))
             assert (await shop.till().sell("one", a_sale())).status == 201
-            await until(shop, ("ORIGINAL", "HELD"))
-            (job,) = (await shop.till().request("GET", "/v1/print-jobs")).json["jobs"]
-            assert "NONSENSE" in job["reason"]
+            await until(shop, HELD)
+            job = await the_job(shop)
+            assert job["reason"] == (
+                "it cannot be put on this printer's paper: unknown printer profile 'NONSENSE'"
+            )
+            told = await shop.gateway.db.read(lambda conn: events.story(conn, job["invoiceId"]))
+            held = [event.data["reason"] for event in told if event.kind == "print.held"]
+            assert held == [job["reason"]]
             monkeypatch.undo()
             assert (await shop.till().sell("two", a_sale())).status == 201
-            await until(shop, ("ORIGINAL", "HELD"), PRINTED)
+            await until(shop, HELD, PRINTED)
             await shop.till().request("POST", "/v1/print-jobs/1/release")
             await until(shop, PRINTED, PRINTED)
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.store import events
+from gateway.tools import status_text
 from hw_fakes.vscu.unit import UnitControl
 from tests.support.shop import TECHNICIANS, OpenShop, Reply, a_sale, make_settings, open_shop
 
@@ -54,7 +55,11 @@ async def test_the_portals_receipt_settles_the_sale(unit: UnitControl, shop_dir:
         assert case.json["known"]
         # Reads, the page and the rest of the shop go on meanwhile.
         assert (await shop.till().request("GET", f"/v1/invoices/{invoice_id}")).status == 200
-        assert (await shop.till().request("GET", "/")).status == 200
+        page = await shop.till().request("GET", "/")
+        assert 'class="banner IN_DOUBT"' in page.body.decode()
+        status = (await shop.till().request("GET", "/v1/status")).json
+        assert (status["state"], status["ceiling"]["state"]) == ("IN_DOUBT", "ONLINE")
+        assert status_text(status).startswith("IN_DOUBT: Nothing can be sold")
         (entry,) = await unit.journal()
         settled = await shop.technician().decide(invoice_id, **portal(entry))
         assert (settled.status, settled.json["state"]) == (200, "SIGNED")
@@ -62,6 +67,7 @@ async def test_the_portals_receipt_settles_the_sale(unit: UnitControl, shop_dir:
         assert replay.status == 201
         assert replay.json["rcptSign"] == entry["rcptSign"]
         # And the shop sells on.
+        assert (await shop.till().request("GET", "/v1/status")).json["state"] == "ONLINE"
         after = await shop.till("till-2").sell("next", a_sale())
         assert (after.status, after.json["invcNo"]) == (201, 2)
         told = await shop.gateway.db.read(lambda conn: events.story(conn, invoice_id))

@@ -82,16 +82,8 @@ async def storm(shop_dir: Path, unit: UnitControl, seed: int, seconds: float) ->
     chance = random.Random(seed)
     links = {name: shop_dir / name for name in ("one", "two")}
 
-    def named(name: str) -> Callable[[str | None], None]:
-        def point(path: str | None) -> None:
-            links[name].unlink(missing_ok=True)
-            if path is not None:
-                links[name].symlink_to(path)
-
-        return point
-
-    one = FakePrinter(wire=Wire(baud=115200), seed=seed, on_plug=named("one"), speed_mm_s=1500)
-    two = FakePrinter(wire=Wire(baud=57600), seed=seed + 1, on_plug=named("two"), asb=0x0F)
+    one = FakePrinter(wire=Wire(baud=115200), seed=seed, link=links["one"], speed_mm_s=1500)
+    two = FakePrinter(wire=Wire(baud=57600), seed=seed + 1, link=links["two"], asb=0x0F)
     three = FakePrinter(seed=seed + 2, tcp_port=0, buffer_bytes=1024, speed_mm_s=1500)
     async with one, two, three:
         ports = {

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.store import events
+from gateway.tools import status_text
 from hw_fakes.vscu.unit import UnitControl
 from tests.support import unit_database
 from tests.support.shop import a_sale, make_settings, open_shop
@@ -126,6 +127,15 @@ async def test_an_old_copy_of_the_store_does_not_sign(unit: UnitControl, shop_di
             assert held.json["signed"] == "no"
             status = await shop.till().request("GET", "/v1/status")
             assert "already holds a sale" in status.json["signer"]["hold"]
+            # KRA is connected all the while, and that is not what matters.
+            assert (status.json["state"], status.json["ceiling"]["state"]) == (
+                "UNIT_AHEAD",
+                "ONLINE",
+            )
+            assert "do not agree" in status_text(status.json).splitlines()[0]
+            page = (await shop.till().request("GET", "/")).body.decode()
+            assert 'class="banner UNIT_AHEAD"' in page
+            assert "Selling." not in page
     async with open_shop(settings) as shop:
         technician = shop.technician()
         page = await shop.till().request("GET", "/unit")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from decimal import Decimal
 
@@ -17,6 +18,7 @@ from gateway.fiscal.commit import Committer, Identity
 from gateway.fiscal.decision import Decisions, PortalReceipt
 from gateway.fiscal.evidence import Evidence, ReadBack, Resend
 from gateway.fiscal.intake import Intake, Submission
+from gateway.fiscal.ports import AfterCommit, CommitHook, MaySign
 from gateway.fiscal.resolver import Resolver
 from gateway.fiscal.signer import Signer
 from gateway.store import invoices, unit
@@ -44,6 +46,11 @@ class RealGateway:
         self.unit = sim_unit
         self.client = SimClient(life, sim_unit, self.clock)
         self.db: Database = disk.open(life)
+        # What else is part of a receipt's commit.
+        self.hooks: list[CommitHook] = []
+        self.may_sign: MaySign = lambda conn, row, invoice: None
+        self.after_commit: list[AfterCommit] = []
+        self.wire()
         db, clock = self.db, self.clock
         self.monitor = CeilingMonitor(
             db=db,
@@ -55,7 +62,7 @@ class RealGateway:
         committer = Committer(
             clock=clock,
             identity=Identity(PIN, BRANCH, "https://sim"),
-            hooks=[lambda c, _: self.monitor.record_signed(c)],
+            hooks=[lambda c, _: self.monitor.record_signed(c), *self.hooks],
             extras=lambda: {"ceiling": self.monitor.as_json()},
         )
         readers = [StoredSales(self.client)] if sim_unit.read_back else []
@@ -86,10 +93,22 @@ class RealGateway:
             committer=committer,
             resolver=self.resolver,
             render_problem=problem.render,
+            after_commit=self.after_commit,
             heard=self.monitor.heard_from_unit,
+            may_sign=self.may_sign,
             queue_max=50,
         )
         self.intake = Intake(db=db, clock=clock, signer=self.signer, wait_s=25, gate=self._gate)
+
+    def wire(self) -> None:
+        """Parts of a larger gateway that the sales' own parts are built upon."""
+
+    async def take_up(self) -> None:
+        """What a larger gateway does before anything runs."""
+
+    def loops(self) -> list[Callable[[], Awaitable[None]]]:
+        """What else runs for as long as the process lives."""
+        return []
 
     def _gate(self) -> None:
         self.ahead.gate()
@@ -107,13 +126,15 @@ class RealGateway:
         opened = await self.signer.recover()
         if opened is not None and self.unit.hosted:
             self.inherited = (opened.id, opened.attempts)
+        await self.take_up()
         monitor = asyncio.ensure_future(self.monitor.run())
         await self.monitor.first_answer(3)
         await self.ahead.check()
         self.life.world.trace(f"life {self.life.number} is ready")
         self.ready = True
         signer = asyncio.ensure_future(self.signer.run())
-        done, _ = await asyncio.wait({monitor, signer}, return_when=asyncio.FIRST_COMPLETED)
+        more = [asyncio.ensure_future(loop()) for loop in self.loops()]
+        done, _ = await asyncio.wait([monitor, signer, *more], return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -35,6 +36,15 @@ PATTERNS: dict[str, Any] = {
 }
 # The same till without a date on its slips.
 UNDATED: dict[str, Any] = {**PATTERNS, "date": None}
+
+
+def toml(value: Any) -> str:
+    """As a settings file has it."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(k)} = {toml(v)}" for k, v in value.items()) + "}"
+    return (
+        "[" + ", ".join(map(toml, value)) + "]" if isinstance(value, tuple) else json.dumps(value)
+    )
 
 
 def a_template(**changes: Any) -> Template:

@@ -29,6 +29,8 @@ class Daemon:
         self._env = env or {}
         # A command that runs the daemon's command (strace).
         self.prefix: list[str] = []
+        # What runs as `python -m`: the gateway, or the gateway on a clock of its own.
+        self.module = "gateway"
         self._process: asyncio.subprocess.Process | None = None
         prepare(directory / "unit", port=self.unit_port)
         self.config = directory / "gateway.toml"
@@ -69,7 +71,7 @@ port = {self.port}
             env = {**os.environ, "NOTIFY_SOCKET": path, "GATEWAY_TILL_TOKENS": tokens, **self._env}
             with (self.directory / "daemon.log").open("ab") as log:
                 self._process = await asyncio.create_subprocess_exec(
-                    *self.prefix, sys.executable, "-m", "gateway", "run", "--config", str(self.config),
+                    *self.prefix, sys.executable, "-m", self.module, "run", "--config", str(self.config),
                     env=env, stdout=log, stderr=log,
                 )  # fmt: skip
             loop = asyncio.get_running_loop()

@@ -6,12 +6,11 @@ import asyncio
 import tempfile
 from pathlib import Path
 
-from playwright.async_api import async_playwright
-
 from hw_fakes.cloud.server import FakeCloud
 from hw_fakes.printer.peer import FakePrinter
 from hw_fakes.printer.render import to_png
 from hw_fakes.vscu.unit import ExternalUnit
+from tests.support.browser import chromium
 from tests.support.shop import TOKENS, a_sale, make_settings, open_shop
 
 FOLDER = Path(__file__).parents[2] / "docs/pictures"
@@ -39,7 +38,6 @@ RICH_SALE = {
     ],
     "total": "3525.00",
 }  # fmt: skip
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
 async def main() -> None:
@@ -65,7 +63,7 @@ async def main() -> None:
                 cloud={"url": cloud.url, "interval_s": 0.1},
                 cloud_token=cloud.token,
             )
-            async with open_shop(settings) as shop, async_playwright() as playwright:
+            async with open_shop(settings) as shop, chromium("/usr/bin/chromium") as browser:
                 await shop.till().sell("key", RICH_SALE)
                 for number in range(5):
                     till = shop.till(f"till-{number % 3 + 1}")
@@ -73,9 +71,6 @@ async def main() -> None:
                 slips = await printer.wait_for_slips(6, 30)
                 await cloud.wait_for(6, 30)
                 (FOLDER / "receipt.png").write_bytes(to_png(slips[0]))
-                browser = await playwright.chromium.launch(
-                    executable_path="/usr/bin/chromium", args=FLAGS
-                )
                 page = await browser.new_page(viewport={"width": 400, "height": 800})
                 await page.goto(shop.gateway.url + "/")
                 await page.screenshot(path=str(FOLDER / "status.png"), full_page=True)
@@ -86,7 +81,6 @@ async def main() -> None:
                 await page.wait_for_selector("text=Did it come out?")
                 await page.wait_for_selector("text=paper out")
                 await page.screenshot(path=str(FOLDER / "counter.png"), full_page=True)
-                await browser.close()
 
 
 if __name__ == "__main__":

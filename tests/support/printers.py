@@ -11,13 +11,14 @@ from gateway.settings import Settings
 from hw_fakes.printer.paper import Slip
 from hw_fakes.printer.peer import FakePrinter
 from hw_fakes.vscu.unit import UnitControl
-from tests.support.shop import TOKENS, OpenShop, make_settings
+from tests.support.shop import TOKENS, OpenShop, a_sale, make_settings
 
 FAST = {"stale_minutes": 0, "failover_s": 0}
 WITHIN_S = 60.0
 PRINTED = ("ORIGINAL", "PRINTED")
 UNCONFIRMED = ("ORIGINAL", "UNCONFIRMED")
 BLOCKED = ("ORIGINAL", "BLOCKED")
+HELD = ("ORIGINAL", "HELD")
 SENDING = ("ORIGINAL", "SENDING")
 
 
@@ -35,6 +36,19 @@ def settings_for(
         printing=printing,
         **more,
     )
+
+
+def long_sale() -> dict[str, Any]:
+    """300 lines: more than any printer's buffer holds."""
+    lines = [{**a_sale()["lines"][0], "name": f"Item number {n}"} for n in range(300)]
+    return a_sale(lines=lines, total=f"{300 * 232}.00")
+
+
+async def the_job(shop: OpenShop) -> dict[str, Any]:
+    """The one job that waits or is asked about."""
+    (job,) = (await shop.till().request("GET", "/v1/print-jobs")).json["jobs"]
+    assert isinstance(job, dict)
+    return job
 
 
 def one(printer: FakePrinter, **more: Any) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,390 @@
+"""One simulated day of a shop that is paid by M-Pesa: tills, customers, Daraja, relay, deaths.
+
+python -m tests.sim.run --payments --seeds 1000        # or one seed with its trace: --seed 7 --trace
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import secrets
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from gateway.domain.invoice import Payment
+from gateway.domain.payment import OPEN_PUSH, Act
+from gateway.errors import GatewayError
+from gateway.ids import token_hash
+from gateway.store.database import FILE_NAME
+from tests.sim.daraja import SimDaraja
+from tests.sim.paying_gateway import PayingGateway
+from tests.sim.run import Outcome, _abandon
+from tests.sim.shillings import check_shillings
+from tests.sim.unit import SimUnit
+from tests.sim.world import Disk, Life, VirtualLoop, World
+
+# Virtual seconds: a storm of so long, then quiet for reconciliation and M-Pesa's own list.
+STORM_S = 1500.0
+TILL_S = 2 * 3600.0
+# What every basket comes to (tests/support/invoices.py).
+TOTAL = 297
+QUIET_S = 3 * 3600.0
+
+MakePaying = Callable[[Life, Disk, SimUnit, SimDaraja], PayingGateway]
+
+
+@dataclass(slots=True)
+class Basket:
+    """What one customer buys, and how the till means to be paid."""
+
+    till: str
+    ref: str
+    phone: str
+    how: str  # push, checkout, split, cash later
+    patience_s: float
+    done: bool = False
+
+
+@dataclass(slots=True)
+class Counter:
+    """The state of one run."""
+
+    world: World
+    disk: Disk
+    unit: SimUnit
+    daraja: SimDaraja
+    make: MakePaying
+    crashes: list[int]
+    baskets: list[Basket] = field(default_factory=list)
+    life: Life | None = None
+    system: PayingGateway | None = None
+    lives: int = 0
+    phones: list[str] = field(default_factory=list)
+
+    async def power(self) -> None:
+        """The machine: starts the process, and again whenever it has died."""
+        world = self.world
+        while True:
+            self.lives += 1
+            world.dies_at = self.crashes.pop(0) if self.crashes and not world.quiet else None
+            life = self.life = Life(world, self.lives)
+            world.trace(f"life {life.number} starts, dies at {world.dies_at}")
+            try:
+                self.system = self.make(life, self.disk, self.unit, self.daraja)
+                process = asyncio.ensure_future(self.system.run())
+                dead = asyncio.ensure_future(life.ended.wait())
+                await asyncio.wait({process, dead}, return_when=asyncio.FIRST_COMPLETED)
+                if process.done() and not dead.done():
+                    error = process.exception()
+                    world.trace(f"life {life.number} ends by itself: {error!r}")
+                    if not _the_stores(error):
+                        world.problems.append(f"a part died: {error!r}")
+                    life.alive = False
+            finally:
+                self.system = None
+            self.disk.crash(power=world.chance.random() < 0.5)
+            await asyncio.sleep(world.chance.choice((0.5, 5, 60)))
+
+    def row_of(self, token: str) -> tuple[str, tuple[str, str], str] | None:
+        """What the store holds of a push with this token; durable, or the process may yet forget it."""
+        query = "SELECT id, till_id, sale_ref, money FROM payment WHERE token_hash = ?"
+        if self.disk._writer is not None:
+            row = self.disk._writer._conn.execute(query, (token_hash(token),)).fetchone()
+        else:
+            with contextlib.closing(sqlite3.connect(self.disk.directory / FILE_NAME)) as conn:
+                row = conn.execute(query, (token_hash(token),)).fetchone()
+        return None if row is None else (row[0], (row[1], row[2]), row[3])
+
+    # --- tills --------------------------------------------------------------------------------------
+
+    async def exchange(self, ask: Callable[[PayingGateway], Any]) -> Any:
+        """One HTTP exchange over a LAN that loses requests and answers, and doubles some; None: no answer."""
+        world, life, system = self.world, self.life, self.system
+        await asyncio.sleep(world.delay())
+        if (
+            system is None
+            or life is None
+            or not life.alive
+            or not system.ready
+            or world.happens(0.05)
+        ):
+            return None
+        copies = 2 if world.happens(0.15) else 1
+        asked = [asyncio.ensure_future(ask(system)) for _ in range(copies)]
+        patience = world.chance.choice((0.02, 1.0, 10.0, 40.0)) if not world.quiet else 60.0
+        dead = asyncio.ensure_future(life.ended.wait())
+        await asyncio.wait({asked[-1], dead}, timeout=patience, return_when="FIRST_COMPLETED")
+        dead.cancel()
+        if not asked[-1].done() or not life.alive:
+            if life.alive and world.chance.random() < 0.5:
+                asked[-1].cancel()  # the till hangs up
+            return None
+        try:
+            said = asked[-1].result()
+        except Exception as error:
+            world.problems.append(f"a request ended in {error!r}")
+            return None
+        return None if world.happens(0.1) else said
+
+    async def until(self, ask: Callable[[PayingGateway], Any]) -> Any:
+        """The same request again until there is an answer."""
+        while (said := await self.exchange(ask)) is None:
+            await asyncio.sleep(self.world.chance.choice((0.01, 0.5, 2, 10)))
+        return said
+
+    async def till(self, baskets: list[Basket]) -> None:
+        for basket in baskets:
+            await self.serve(basket)
+            basket.done = True
+
+    async def serve(self, basket: Basket) -> None:
+        """Ask for the money, wait for it, sell; or lose patience and take cash, or let the customer go."""
+        for attempt in range(1, 4):
+            if attempt > 1 and self.world.chance.random() < 0.4:
+                basket.phone = self.world.chance.choice(self.phones)  # "Take my husband's phone."
+            key = f"{basket.ref}/{attempt}"
+            if basket.how == "push":
+                done = await self.push_then_sell(basket, key)
+            else:
+                done = await self.sell_asking(basket, key)
+            if done:
+                return
+            await asyncio.sleep(self.world.chance.choice((1, 30, 70, 130)))
+        await self.cash(basket)
+
+    async def push_then_sell(self, basket: Basket, key: str) -> bool:
+        world, chance = self.world, self.world.chance
+        till, ref = basket.till, basket.ref
+        row = await self.until(lambda system: system.push(till, key, ref, TOTAL, basket.phone))
+        if isinstance(row, GatewayError):
+            world.trace(f"{key} refused {row.code}")
+            return False
+        end = world.loop.time() + basket.patience_s
+        while world.loop.time() < end and row.money in OPEN_PUSH:
+            await asyncio.sleep(chance.choice((1, 5, 15)))
+            row = await self.until(lambda system: system.look(row.id))
+        world.trace(f"{key} is {row.money} {row.tender}")
+        if row.money != "PAID" or row.tender != "OPEN":
+            return False
+        paid = [Payment("06", Decimal(TOTAL), payment_id=row.id)]
+        return await self.signed(basket, lambda system: system.sell(till, f"{key}/sale", ref, paid))
+
+    async def sell_asking(self, basket: Basket, key: str) -> bool:
+        """A sale with tenders under one key, sent again until it has its end or the till's patience has."""
+        world, chance = self.world, self.world.chance
+        phones, cash = [(basket.phone, TOTAL)], 0
+        if basket.how == "split":
+            cash = chance.choice((0, 97))
+            other = chance.choice([phone for phone in self.phones if phone != basket.phone])
+            phones = [(basket.phone, 100), *([(other, 197)] if not cash else [(other, 100)])]
+        end = world.loop.time() + basket.patience_s
+
+        def ask(system: PayingGateway) -> Any:
+            return system.sell_asking(basket.till, key, basket.ref, cash, phones)
+
+        while True:
+            said = await self.until(ask)
+            if not isinstance(said, GatewayError):
+                world.trace(f"{key} signed")
+                return True
+            if said.code != "PAYMENT_WAITING":
+                world.trace(f"{key} hears {said.code}")
+            if said.code in (
+                "PAYMENT_FAILED",
+                "PAYMENT_OPEN",
+                "PAYMENT_TOO_SOON",
+                "PAYMENT_INVALID",
+            ):
+                if said.extra.get("state") != "COLLECTING":
+                    if said.code == "PAYMENT_FAILED" or "checkoutId" not in said.extra:
+                        return False
+            if said.code == "KEY_REUSED":
+                world.problems.append(f"{key} is called another sale")
+            if world.loop.time() > end and (checkout := said.extra.get("checkoutId")):
+                act = chance.choice((Act.SALE_WITHOUT_IT, Act.GIVEN_UP))
+                closed = await self.until(lambda system: system.close(checkout, act))
+                world.trace(f"{key} closed {act}: {getattr(closed, 'code', 'yes')}")
+                if not isinstance(closed, GatewayError):
+                    return False
+                end = world.loop.time() + basket.patience_s
+            await asyncio.sleep(_pause(said, chance))
+
+    async def signed(self, basket: Basket, ask: Callable[[PayingGateway], Any]) -> bool:
+        """The same sale again until it is signed, or surely is not and cannot be."""
+        while True:
+            said = await self.until(ask)
+            code = getattr(said, "code", "signed")
+            self.world.trace(f"{basket.ref} hears {code}")
+            if not isinstance(said, GatewayError):
+                return True
+            if code in ("PAYMENT_INVALID", "PAYMENT_OPEN", "PAYMENT_SETTLED"):
+                return False
+            if code in ("KEY_REUSED", "LIKELY_REPEAT"):
+                self.world.problems.append(f"{basket.ref} is called another sale")
+                return False
+            await asyncio.sleep(_pause(said, self.world.chance))
+
+    async def cash(self, basket: Basket) -> None:
+        """Enough of phones. What still rings is told to be settled otherwise."""
+        paid = [Payment("01", Decimal(TOTAL))]
+        key = f"{basket.ref}/cash"
+        for _ in range(60):
+            done = await self.signed(
+                basket, lambda system: system.sell(basket.till, key, basket.ref, paid)
+            )
+            if done:
+                return
+            for row in await self.until(lambda system: system.of_sale(basket.till, basket.ref)):
+                if row.tender in ("OPEN", "REVIEW"):
+                    await self.until(lambda system: system.settle(row.id, Act.SALE_WITHOUT_IT))
+            await asyncio.sleep(self.world.chance.choice((1, 10, 60)))
+        self.world.problems.append(f"{basket.ref} could not be sold for cash")
+
+    async def person(self) -> None:
+        """A technician who comes by now and then, for what only a person can decide."""
+        while True:
+            await asyncio.sleep(self.world.chance.uniform(30, 600))
+            system, life = self.system, self.life
+            if system is not None and life is not None and life.alive and system.ready:
+                await asyncio.wait({asyncio.ensure_future(system.person())}, timeout=60)
+
+    async def strangers(self) -> None:
+        """Customers who pay the shop without being asked; some type what they see on the counter."""
+        chance = self.world.chance
+        while True:
+            await asyncio.sleep(chance.uniform(60, 1500))
+            if self.world.happens(0.3):
+                reference = chance.choice(("", "SHOP", *(b.ref for b in self.baskets)))
+                self.daraja.pay_directly(TOTAL, chance.choice(self.phones), reference)
+
+    async def clock(self) -> None:
+        """Hands and NTP on the machine's clock."""
+        while True:
+            await asyncio.sleep(self.world.chance.uniform(60, 1200))
+            if self.world.happens(0.3):
+                step = self.world.chance.choice((-3600, -120, -1, 1, 120, 3600, 86_400))
+                self.world.skew += timedelta(seconds=step)
+                self.world.trace(f"clock steps {step}")
+
+    async def run(self) -> None:
+        world, chance = self.world, self.world.chance
+        self.daraja.row_of = self.row_of
+        phones = self.phones = [f"2547{n:08d}" for n in chance.sample(range(10**8), 4)]
+        tills = []
+        for number in range(chance.randint(1, 3)):
+            name = f"till-{number}"
+            mine = [
+                Basket(
+                    name, f"{name}-{n}", chance.choice(phones),
+                    chance.choice(("push", "checkout", "split")), chance.choice((20, 60, 200, 600)),
+                )
+                for n in range(chance.randint(1, 4))
+            ]  # fmt: skip
+            self.baskets += mine
+            tills.append(asyncio.ensure_future(self.till(mine)))
+        others = [
+            asyncio.ensure_future(work())
+            for work in (self.power, self.clock, self.person, self.strangers)
+        ]
+        await asyncio.wait(tills, timeout=STORM_S)
+        world.quiet = True
+        world.skew = timedelta()
+        world.trace("quiet")
+        if self.life is not None and self.life.alive:
+            self.life.die()
+        done, pending = await asyncio.wait(tills, timeout=TILL_S)
+        for task in done:
+            task.result()
+        if pending:
+            world.problems.append(f"no end for {[b.ref for b in self.baskets if not b.done]}")
+        await asyncio.sleep(QUIET_S / 2)
+        # The close of the day, at which M-Pesa's own list is read.
+        if self.system is not None and self.system.line.reconciler is not None:
+            self.system.line.reconciler.soon()
+        await asyncio.sleep(QUIET_S / 2)
+        for task in others:
+            if task.done():
+                task.result()
+        if self.disk._writer is not None:
+            world.problems += check_shillings(
+                self.disk._writer._conn, self.daraja, self.unit.journal
+            )
+
+
+def _pause(said: GatewayError, chance: random.Random) -> float:
+    """Seconds until a till asks again: what it was told, or what it likes."""
+    told = chance.choice((0.5, 2, 10))
+    return (
+        told
+        if said.retry_after_s is None or chance.random() < 0.2
+        else float(said.retry_after_s) + told
+    )
+
+
+def _the_stores(error: BaseException | None) -> bool:
+    """A store that fails ends the process; that is what it is meant to do."""
+    return type(error).__name__ in ("StoreError", "DiskFull", "StoreCorrupt")
+
+
+def simulate(
+    seed: int, make: MakePaying = PayingGateway, crashes: list[int] | None = None
+) -> Outcome:
+    """One run. `crashes`: after how many steps each life dies; else the seed decides."""
+    memory = Path("/dev/shm")
+    directory = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None, prefix="sim-"))
+    random.seed(seed)
+    made = random.Random(seed)
+    # Ids and tokens decide in which order sets and indexes give their rows: they belong to the seed, too.
+    chance = mock.patch.multiple("os", urandom=made.randbytes)
+    tokens = mock.patch.object(secrets, "token_urlsafe", lambda n=24: made.randbytes(n).hex())
+    loop = VirtualLoop()
+    loop.set_exception_handler(lambda *_: None)
+    # The tasks of a dead process wait for ever and belong to nobody: collected at some moment of Python's
+    # choice, their clean-up would run in the middle of another life.
+    waiting: set[asyncio.Task[Any]] = set()
+
+    def keep(loop: asyncio.AbstractEventLoop, work: Any, **more: Any) -> asyncio.Task[Any]:
+        task = asyncio.Task(work, loop=loop, **more)
+        waiting.add(task)
+        task.add_done_callback(waiting.discard)
+        return task
+
+    loop.set_task_factory(keep)
+    found: list[Counter] = []
+
+    async def main() -> None:
+        world = World(seed, directory)
+        chance = world.chance
+        deaths = crashes
+        if deaths is None:
+            deaths = [chance.randint(1, 400) for _ in range(chance.randint(0, 6))]
+        counter = Counter(world, Disk(world), SimUnit(world), SimDaraja(world), make, deaths)
+        found.append(counter)
+        await counter.run()
+
+    try:
+        with chance, tokens:
+            loop.run_until_complete(main())
+    except Exception as error:  # a seed that cannot be finished is a finding, too
+        found[0].world.problems.append(f"the run broke: {error!r}")
+    finally:
+        counter = found[0]
+        counter.disk.close()
+        _abandon(loop)
+        shutil.rmtree(directory, ignore_errors=True)
+    return Outcome(
+        seed,
+        counter.world.problems,
+        counter.world.lines,
+        len(counter.daraja.journal),
+        counter.lives,
+    )

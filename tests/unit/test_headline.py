@@ -1,0 +1,52 @@
+"""The status says the most important truth first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway.domain.ceiling import CeilingState
+from gateway.ops import metrics
+from gateway.status.headline import SELLING, headline
+
+WELL: dict[str, Any] = {
+    "broken": False,
+    "held": False,
+    "ceiling": CeilingState.ONLINE,
+    "kra": "",
+    "in_doubt": False,
+    "blocked": False,
+    "healthy": True,
+}
+# What may be wrong at once, the worst first.
+WRONG = [
+    ("STORE_FAILED", {"broken": True}),
+    ("UNIT_AHEAD", {"held": True}),
+    ("CLOCK_FAULT", {"ceiling": CeilingState.CLOCK_FAULT}),
+    ("IN_DOUBT", {"in_doubt": True}),
+    ("BLOCKED", {"blocked": True}),
+    ("UNIT_DOWN", {"healthy": False}),
+]
+
+
+@pytest.mark.parametrize("first", range(len(WRONG)))
+def test_what_keeps_sales_from_being_signed_comes_before_what_does_not(first: int) -> None:
+    everything: dict[str, Any] = dict(WELL)
+    for _, wrong in WRONG[first:]:
+        everything |= wrong
+    alone = headline(**(WELL | WRONG[first][1]))
+    assert alone.state == headline(**everything).state == WRONG[first][0]
+    assert alone.state not in SELLING
+    assert not alone.sentence.startswith("Selling")
+
+
+@pytest.mark.parametrize("state", CeilingState)
+def test_a_shop_that_is_well_shows_the_ceiling_and_why_kra_is_not_heard(
+    state: CeilingState,
+) -> None:
+    top = headline(**(WELL | {"ceiling": state, "kra": "no connection"}))
+    assert top.state == state
+    assert ("no connection" in top.sentence) == (state is not CeilingState.ONLINE)
+    assert top.sentence.startswith("Selling") == (top.state in SELLING)
+    assert state in metrics.STATES
