@@ -16,9 +16,9 @@ from gateway.store import payments
 from hw_fakes.daraja import KEY, PASSKEY, SECRET, FakeDaraja
 from hw_fakes.vscu.unit import UnitControl, free_port
 from tests.conftest import need_tool
-from tests.e2e.test_page import FLAGS, PHONE
 from tests.e2e.test_payment_pages import UNKNOWN, Story, everything, fits, paid, the_row
 from tests.e2e.test_payment_report import ON
+from tests.support.browser import FLAGS, PHONE
 from tests.support.shop import (
     TECHNICIANS,
     TOKENS,

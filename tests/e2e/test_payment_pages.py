@@ -17,7 +17,7 @@ from gateway.store import checkouts, payments
 from gateway.store.payments import NewPush, PaymentRow
 from hw_fakes.vscu.unit import UnitControl
 from tests.conftest import need_tool
-from tests.e2e.test_page import FLAGS, PHONE
+from tests.support.browser import FLAGS, PHONE
 from tests.support.shop import OpenShop, a_sale, make_settings, open_shop
 
 NUMBER = "2547083741{:02d}"
