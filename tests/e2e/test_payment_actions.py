@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser
 
 from gateway.domain.payment import Money, Tender
 from gateway.payments.desk import Ask
 from gateway.store import payments
 from hw_fakes.daraja import KEY, PASSKEY, SECRET, FakeDaraja
 from hw_fakes.vscu.unit import UnitControl, free_port
-from tests.conftest import need_tool
 from tests.e2e.test_payment_pages import UNKNOWN, Story, everything, fits, paid, the_row
 from tests.e2e.test_payment_report import ON
-from tests.support.browser import FLAGS, PHONE
+from tests.support.browser import PHONE
 from tests.support.shop import (
     TECHNICIANS,
     TOKENS,
@@ -31,15 +29,6 @@ from tests.support.shop import (
 
 MANAGER = TECHNICIANS["wanjiru"]
 TILL = TOKENS["till-1"]
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    chromium = need_tool("chromium")
-    async with async_playwright() as playwright:
-        opened = await playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield opened
-        await opened.close()
 
 
 async def press(shop: OpenShop, payment_id: str, button: str, code: str, **more: str) -> Reply:

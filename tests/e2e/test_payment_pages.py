@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page
 
 from gateway.clock import micros
 from gateway.domain.payment import Act, Evidence, Reason, Source, Verdict
@@ -16,21 +14,11 @@ from gateway.payments.ledger import Ledger
 from gateway.store import checkouts, payments
 from gateway.store.payments import NewPush, PaymentRow
 from hw_fakes.vscu.unit import UnitControl
-from tests.conftest import need_tool
-from tests.support.browser import FLAGS, PHONE
+from tests.support.browser import PHONE
 from tests.support.shop import OpenShop, a_sale, make_settings, open_shop
 
 NUMBER = "2547083741{:02d}"
 RAW = b'{"Body":{"stkCallback":{"ResultCode":0,"MSISDN":254708374101}}}'
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    chromium = need_tool("chromium")
-    async with async_playwright() as playwright:
-        opened = await playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield opened
-        await opened.close()
 
 
 class Story:

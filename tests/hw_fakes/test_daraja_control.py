@@ -9,12 +9,10 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
-from playwright.async_api import async_playwright
+from playwright.async_api import Browser
 
-from tests.conftest import need_tool
-from tests.e2e.test_page import FLAGS
-from tests.e2e.test_page import PHONE as SCREEN
 from tests.hw_fakes.daraja_shop import PHONE, Shop, open_shop
+from tests.support.browser import PHONE as SCREEN
 
 
 @pytest.fixture
@@ -119,13 +117,8 @@ async def test_a_person_answers_the_prompt(shop: Shop) -> None:
     assert [p.amount for p in fake.payments] == [450]
 
 
-async def test_the_page_of_the_phones() -> None:
-    chromium = need_tool("chromium")
-    async with (
-        open_shop(default="phone", prompt_life_s=10_000) as shop,
-        async_playwright() as playwright,
-    ):
-        browser = await playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+async def test_the_page_of_the_phones(browser: Browser) -> None:
+    async with open_shop(default="phone", prompt_life_s=10_000) as shop:
         page = await browser.new_page(viewport=SCREEN)
         asked: list[str] = []
         problems: list[str] = []
@@ -153,4 +146,3 @@ async def test_the_page_of_the_phones() -> None:
         assert shop.fake.payments[-1].number == "5566778"
         assert all(url.startswith(shop.fake.url) for url in asked)
         assert problems == []
-        await browser.close()
