@@ -206,14 +206,21 @@ def build_credit_note(
 
 
 def _without_change(original: Invoice) -> tuple[Payment, ...]:
-    """What the buyer really paid, tender by tender: the change came out of the cash."""
+    """What the buyer really paid, tender by tender: the change came out of the cash, or is the rest of
+    an M-Pesa payment that was too much."""
     change = original.change
-    kept = []
-    for payment in original.payments:
-        given_back = min(change, payment.amount) if payment.code == CASH else ZERO
-        change -= given_back
-        if payment.amount > given_back:
-            kept.append(Payment(payment.code, payment.amount - given_back, payment.reference))
+    left = [payment.amount for payment in original.payments]
+    for cash in (True, False):
+        for at, payment in enumerate(original.payments):
+            if (payment.code == CASH) is cash:
+                given_back = min(change, left[at])
+                change -= given_back
+                left[at] -= given_back
+    kept = [
+        Payment(payment.code, amount, payment.reference)
+        for payment, amount in zip(original.payments, left, strict=True)
+        if amount
+    ]
     return tuple(kept) or original.payments[:1]
 
 

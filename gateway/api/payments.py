@@ -18,7 +18,16 @@ from gateway import ids
 from gateway.api.body import read_json
 from gateway.api.build import parse_as
 from gateway.api.invoices import idempotency_key
-from gateway.api.schemas import ClaimIn, CloseIn, CodeIn, MpesaIn, QrIn, ReasonIn, RefundIn
+from gateway.api.schemas import (
+    AcceptIn,
+    ClaimIn,
+    CloseIn,
+    CodeIn,
+    MpesaIn,
+    QrIn,
+    ReasonIn,
+    RefundIn,
+)
 from gateway.api.server import Services, services, till_of
 from gateway.api.tenders import PHONE_SAYS, shillings, visible
 from gateway.clock import EAT, from_micros, micros
@@ -256,10 +265,11 @@ async def _technician(request: web.Request) -> tuple[Services, str, PaymentRow]:
 
 
 async def post_accept(request: web.Request) -> web.Response:
-    """Another amount came, and a person takes it for this sale."""
+    """Another amount came, and a person takes it for this sale: the difference was settled in cash."""
     parts, name, row = await _technician(request)
-    body = await _body(request, ReasonIn)
-    await parts.payments.act(row.id, Act.AMOUNT_ACCEPTED, name, body.reason)
+    body = await _body(request, AcceptIn)
+    reason = f"the difference in cash; {body.reason}"
+    await parts.payments.act(row.id, Act.AMOUNT_ACCEPTED, name, reason)
     return _view(parts, await visible(parts, row.id, None))
 
 

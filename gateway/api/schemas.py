@@ -190,6 +190,13 @@ class ReasonIn(_Model):
     reason: Annotated[Text200, Field(min_length=5)]
 
 
+class AcceptIn(ReasonIn):
+    """`POST /v1/payments/{id}/accept`: how the difference to what was asked for was settled; a receipt's
+    tenders must make its total, so it is cash, taken or given."""
+
+    difference: Literal["CASH"]
+
+
 class RefundIn(ReasonIn):
     """`POST /v1/payments/{id}/refund`: through M-Pesa, or given back by hand already."""
 

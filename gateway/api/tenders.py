@@ -54,13 +54,14 @@ async def sell(
 
 
 async def _amounts(parts: Services, till_id: str, body: InvoiceIn) -> Mapping[str, int]:
-    """What came, or was asked for, of each payment named that this till may see; cents."""
+    """What a sale can count on of each payment named that this till may see: what was asked for, or what
+    came where that is less; cents."""
     named = [tender.paymentId for tender in body.tenders or () if tender.paymentId]
     if not named:
         return {}
     rows = await parts.db.read(lambda conn: [real(conn, name) for name in named])
     return {
-        name: row.amount_cents
+        name: min(row.amount_cents, row.state.came_cents)
         for name, row in zip(named, rows, strict=True)
         if row is not None and row.till_id in (None, till_id)
     }

@@ -52,13 +52,11 @@ class Side:
         for row in invoice.letters:
             self.taxable[row.letter] += row.net
             self.tax[row.letter] += row.tax
-        change = invoice.change
         for payment in invoice.payments:
-            # The change came out of the cash.
-            given_back = min(change, payment.amount) if payment.code == CASH else ZERO
-            change -= given_back
-            amount = payment.amount - given_back
-            self.payments[payment.code] = self.payments.get(payment.code, ZERO) + amount
+            self.payments[payment.code] = self.payments.get(payment.code, ZERO) + payment.amount
+        if invoice.change:
+            # It came out of the drawer, also where all of the money came by M-Pesa.
+            self.payments[CASH] = self.payments.get(CASH, ZERO) - invoice.change
         self.items += sum((line.quantity for line in invoice.lines), ZERO)
         self.discounts += invoice.discount
 

@@ -14,8 +14,9 @@ from typing import Protocol
 
 from gateway.clock import Clock, micros, wake_or_sleep
 from gateway.domain import invoice_json
-from gateway.domain.invoice import Invoice
+from gateway.domain.invoice import Invoice, Payment
 from gateway.domain.payment import OPEN_PUSH, Act, Money, Tender
+from gateway.domain.report import CASH
 from gateway.errors import (
     GatewayError,
     KeyReused,
@@ -25,6 +26,7 @@ from gateway.errors import (
     PaymentUnsigned,
     StoreError,
 )
+from gateway.money import ZERO, from_cents
 from gateway.payments.checkout_moves import (
     CheckoutMoves,
     PaidSale,
@@ -294,18 +296,12 @@ class Checkouts:
             if part.state is PartState.PAID:
                 continue
             if part.state is PartState.UNASKED and row.id in self._wanted:
-                assert part.row.phone is not None
-                await self._desk.ask(
-                    Ask(
-                        till_id=row.till_id,
-                        key=part_key(row.id, part.row.position),
-                        body_digest=part_digest(part.row),
-                        sale_ref=row.sale_ref,
-                        amount_cents=part.row.amount_cents,
-                        phone=part.row.phone,
-                        checkout_id=row.id,
-                    )
-                )
+                try:
+                    await self._desk.ask(_ask(row, part))
+                except GatewayError:
+                    # The till is told why. It asks again, or takes cash: nothing rings by itself later.
+                    self._wanted.discard(row.id)
+                    raise
             return
 
     async def _unsigned(self, row: CheckoutRow, now: int) -> None:
@@ -347,6 +343,19 @@ class Checkouts:
         return not await self._db.write(lambda conn: self.moves.signed(conn, row.id))
 
 
+def _ask(row: CheckoutRow, part: Part) -> Ask:
+    assert part.row.phone is not None
+    return Ask(
+        till_id=row.till_id,
+        key=part_key(row.id, part.row.position),
+        body_digest=part_digest(part.row),
+        sale_ref=row.sale_ref,
+        amount_cents=part.row.amount_cents,
+        phone=part.row.phone,
+        checkout_id=row.id,
+    )
+
+
 def _with_invoice(
     conn: sqlite3.Connection, checkout_id: str
 ) -> tuple[CheckoutRow, InvoiceRow | None]:
@@ -355,18 +364,25 @@ def _with_invoice(
 
 
 def _document(conn: sqlite3.Connection, row: CheckoutRow) -> Invoice:
-    """The invoice as it is signed: each M-Pesa part with its payment, and the receipt where it is known."""
+    """The invoice as it is signed: each M-Pesa part with its payment, the receipt where it is known, and
+    what came. Where a person took another amount, the difference is cash (`Act.AMOUNT_ACCEPTED`)."""
     invoice = invoice_json.from_json(row.document)
     found = iter(parts_of(conn, row))
-    signed = []
+    signed, more = [], ZERO
     for tender in invoice.payments:
         # Marked by the API when the sale was built.
         if tender.payment_id is not None:
             payment = next(found).payment
             assert payment is not None
-            tender = replace(tender, payment_id=payment.id, reference=payment.receipt)
+            came = from_cents(payment.state.came_cents)
+            more += came - tender.amount
+            tender = replace(tender, amount=came, payment_id=payment.id, reference=payment.receipt)
         signed.append(tender)
-    return replace(invoice, payments=tuple(signed))
+    change = invoice.change + more
+    if change < ZERO:
+        # The customer paid the rest into the drawer.
+        signed.append(Payment(CASH, -change))
+    return replace(invoice, payments=tuple(signed), change=max(change, ZERO))
 
 
 def _told_anew(problem: GatewayError, checkout_id: str) -> GatewayError:

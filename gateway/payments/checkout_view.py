@@ -100,7 +100,7 @@ def checkout_json(conn: sqlite3.Connection, row: CheckoutRow, now_us: int) -> di
             {
                 "method": "MPESA",
                 "paymentId": p.payment.id,
-                "amount": text(from_cents(p.row.amount_cents)),
+                "amount": text(from_cents(min(p.row.amount_cents, p.payment.state.came_cents))),
             }
             for p in found
             if closed and p.payment is not None and p.state is PartState.PAID

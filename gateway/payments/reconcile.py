@@ -141,9 +141,10 @@ class Reconciler:
         """The whole list of the time that counts; False when it was not told to its end."""
         now = self._clock.now()
         oldest = min((row.sent_at or row.created_at for row in rows), default=micros(now))
-        last = await self._db.read(pulled.last)
-        if last is not None:
-            oldest = min(oldest, last.until_us)
+        if await self._db.read(pulled.last) is not None:
+            # A reading by a clock that was ahead covers nothing of the time that came after it.
+            until = await self._db.read(lambda conn: pulled.covered_until(conn, micros(now)))
+            oldest = min(oldest, micros(now - KEPT) if until is None else until)
         # A shop that has just switched this on does not look for owners of two days of old payments.
         start = max(from_micros(oldest - BEFORE_US), now - KEPT)
         count, offset, seen = 0, 0, set[str]()

@@ -104,6 +104,13 @@ def _of_this_sale(
     return fits[0] if len(fits) == 1 else None
 
 
+def fits(row: PaymentRow, amount_cents: int) -> bool:
+    """A receipt never says that more came by M-Pesa than did. It may say what was asked for where more
+    came: the rest is the customer's."""
+    came = row.state.came_cents
+    return amount_cents == came or amount_cents == row.amount_cents < came
+
+
 def wrong_with(
     row: PaymentRow, till_id: str, amount_cents: int, *, may_come: bool = False
 ) -> str | None:
@@ -118,7 +125,7 @@ def wrong_with(
         return f"This M-Pesa payment is not paid. {sentence(row.state).en}"
     if row.tender is not Tender.OPEN and not (waits and row.tender is Tender.REVIEW):
         return f"This M-Pesa payment cannot be used. {sentence(row.state).en}"
-    if amount_cents not in (row.amount_cents, row.state.came_cents):
+    if not fits(row, amount_cents):
         came, asked = (text(from_cents(c)) for c in (row.state.came_cents, amount_cents))
         return f"The M-Pesa payment is {came}, the sale says {asked}."
     return None

@@ -12,10 +12,11 @@ import hmac
 import json
 import logging
 import random
+import sqlite3
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-from gateway.clock import Clock, from_micros, iso
+from gateway.clock import Clock, from_micros, iso, micros
 from gateway.store import events, meta
 from gateway.store.database import Database
 from gateway.store.events import Event
@@ -23,6 +24,8 @@ from gateway.store.events import Event
 log = logging.getLogger(__name__)
 
 KINDS = ("payment.", "checkout.")
+# An event's kind, and its subject: all of them are found by it.
+GIVEN_UP = "webhook.given_up"
 PAGE_ROWS = 200
 # Between two attempts, in seconds, each with jitter: first and last.
 AGAIN_FIRST_S = 1.0
@@ -45,7 +48,15 @@ class Webhook:
     """One till's; `run` for as long as the daemon lives."""
 
     def __init__(
-        self, *, db: Database, clock: Clock, till_id: str, url: str, token: str, post: Post
+        self,
+        *,
+        db: Database,
+        clock: Clock,
+        till_id: str,
+        url: str,
+        token: str,
+        post: Post,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self._db = db
         self._clock = clock
@@ -53,6 +64,7 @@ class Webhook:
         self._url = url
         self._token = token
         self._post = post
+        self._jitter = jitter
         self._key = f"webhook.{till_id}"
 
     async def run(self) -> None:
@@ -100,7 +112,7 @@ class Webhook:
             ensure_ascii=False,
         ).encode()
         pause = AGAIN_FIRST_S
-        while self._clock.now() - from_micros(row.at) < TOO_OLD:
+        while True:
             time = str(int(self._clock.now().timestamp()))
             headers = {
                 "Content-Type": "application/json",
@@ -111,7 +123,35 @@ class Webhook:
             status = await self._post(self._url, body, headers)
             if status is not None and 200 <= status < 300:
                 return
+            # Asked after a try: what grew old while the gateway was off, or in a wrong clock, has one.
+            if self._clock.now() - from_micros(row.at) >= TOO_OLD:
+                await self._give_up(row)
+                return
             log.info("webhook.again till=%s event=%s status=%s", self._till_id, row.id, status)
-            await self._clock.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  no secret
+            await self._clock.sleep(pause * (0.5 + self._jitter() / 2))
             pause = min(pause * 2, AGAIN_LAST_S)
-        log.warning("webhook.given_up till=%s event=%s", self._till_id, row.id)
+
+    async def _give_up(self, row: Event) -> None:
+        """Skipped, with an alarm. It is no event of a payment, so no webhook carries it in its turn."""
+        log.error("webhook.given_up till=%s event=%s", self._till_id, row.id)
+        at = micros(self._clock.now())
+        data = {
+            "till": self._till_id,
+            "event": row.id,
+            "kind": row.kind,
+            "about": row.subject,
+            "happened": iso(from_micros(row.at)),
+        }
+
+        def tell(conn: sqlite3.Connection) -> None:
+            events.record(
+                conn,
+                at=at,
+                kind=GIVEN_UP,
+                subject=GIVEN_UP,
+                till_id=self._till_id,
+                data=data,
+            )
+            meta.put(conn, self._key, str(row.id))
+
+        await self._db.write(tell)

@@ -155,7 +155,9 @@ async def _do(
                 raise _invalid("/till", "There is no till with this name.")
             await desk.claim(payment_id, till, str(value.get("saleRef", "")), who)
         case "accept":
-            await desk.act(payment_id, Act.AMOUNT_ACCEPTED, who, needed(reason))
+            # The button says it.
+            reason = f"the difference in cash; {needed(reason)}"
+            await desk.act(payment_id, Act.AMOUNT_ACCEPTED, who, reason)
         case "not-paid":
             await desk.not_paid(payment_id, who, needed(reason))
         case "reversal" | "by-hand":

@@ -12,7 +12,8 @@ from gateway.domain.payment import OPEN_PUSH, Act, Alarm, Money, Reason, Tender,
 from gateway.money import from_cents
 from gateway.ops.logging import masked
 from gateway.payments.view import payment_json
-from gateway.store import checkouts, payment_days, payments, refunds
+from gateway.payments.webhooks import GIVEN_UP
+from gateway.store import checkouts, events, payment_days, payments, refunds
 from gateway.store.checkouts import CheckoutState
 from gateway.store.payments import PaymentRow, Word
 from gateway.store.refunds import Refund, RefundState
@@ -172,9 +173,19 @@ def lists(conn: sqlite3.Connection, now: datetime) -> dict[str, Any]:
             {**_one(row, at), "alarm": alarm_says(alarm), "at": _when(when)}
             for row, alarm, when in payment_days.alarms(conn, at - ALARMS_US, ROWS_MAX)
         ],
+        "untold": _untold(conn, at - ALARMS_US),
         "unmatched": payment_days.unmatched_count(conn),
         "last": _shown(payments.where(conn, "1 ORDER BY seq DESC LIMIT 10"), at),
     }
+
+
+def _untold(conn: sqlite3.Connection, since: int) -> list[dict[str, Any]]:
+    """Tills whose webhook has not taken news within a day: how many, and when the newest was given up."""
+    found: dict[str, dict[str, Any]] = {}
+    for event in events.newest_of(conn, GIVEN_UP, since, 1000):
+        till = found.setdefault(event.till_id or "", {"at": _when(event.at), "count": 0})
+        till["count"] += 1
+    return [{"till": till, **told} for till, told in found.items()]
 
 
 def _shown(rows: Iterable[PaymentRow], at: int) -> list[dict[str, Any]]:

@@ -51,6 +51,16 @@ def story(conn: sqlite3.Connection, subject: str) -> list[Event]:
     return [_event(row) for row in conn.execute(_STORY, (subject,))]
 
 
+def newest_of(conn: sqlite3.Connection, subject: str, since: int, limit: int) -> list[Event]:
+    """What happened to a subject from then on (UTC microseconds), newest first."""
+    rows = conn.execute(
+        "SELECT id, at, kind, subject, till_id, data FROM event WHERE subject = ? AND at >= ? "
+        "ORDER BY id DESC LIMIT ?",
+        (subject, since, limit),
+    )
+    return [_event(row) for row in rows]
+
+
 def of_kind(conn: sqlite3.Connection, kind: str) -> list[Event]:
     """All events of one kind, oldest first."""
     rows = conn.execute(

@@ -29,3 +29,11 @@ def last(conn: sqlite3.Connection) -> Reading | None:
         "SELECT from_us, until_us, read_at, rows FROM pulled ORDER BY id DESC LIMIT 1"
     ).fetchone()
     return None if row is None else Reading(*row)
+
+
+def covered_until(conn: sqlite3.Connection, now_us: int) -> int | None:
+    """The end of the newest time that was read, of readings whose clock was not ahead of now."""
+    found = conn.execute(
+        "SELECT MAX(until_us) FROM pulled WHERE until_us <= ? AND read_at <= ?", (now_us, now_us)
+    ).fetchone()[0]
+    return None if found is None else int(found)

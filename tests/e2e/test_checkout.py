@@ -236,9 +236,8 @@ async def test_another_amount_waits_for_a_person(unit: UnitControl, shop_dir: Pa
         path = f"/v1/payments/{payment.id}/accept"
         nobody = await shop.till().request("POST", path, json={"reason": "a few shillings"})
         assert problem(nobody) == (401, "UNKNOWN_TECHNICIAN")
-        accepted = await shop.shop.technician().request(
-            "POST", path, json={"reason": "a few shillings"}
-        )
+        said = {"reason": "a few shillings", "difference": "CASH"}
+        accepted = await shop.shop.technician().request("POST", path, json=said)
         assert accepted.status == 200, accepted.json
         await shop.until_checkout("key-1", "SIGNED")
         assert (await shop.payment(payment.id)).tender == "COMPLETED_BY_MPESA"

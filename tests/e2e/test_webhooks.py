@@ -13,7 +13,15 @@ from aiohttp import web
 from gateway.payments.webhooks import signature
 from hw_fakes.daraja import FakeDaraja
 from hw_fakes.vscu.unit import UnitControl
-from tests.support.paid_shop import PaidShop, a_paid_sale, a_phone, mpesa_settings, mpesa_tender
+from tests.support.clock import FakeClock
+from tests.support.paid_shop import (
+    PaidShop,
+    a_paid_sale,
+    a_phone,
+    mpesa_settings,
+    mpesa_tender,
+    tell_the_unit,
+)
 from tests.support.shop import TOKENS, open_shop
 
 
@@ -107,3 +115,30 @@ async def test_every_change_comes_signed_in_order_and_none_is_lost_in_a_restart(
         "PAID",  # COMPLETED_BY_MPESA
     ]
     assert {one["data"]["till"] for one in till.taken} == {"till-1"}  # type: ignore[index]
+
+
+async def test_news_that_a_till_never_took_is_on_the_page(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    async with listener() as till, FakeDaraja(time_scale=0.01) as fake:
+        till.status = 503
+        mpesa = {"webhooks": {"till-1": till.url}}
+        settings = mpesa_settings(shop_dir, unit.url, fake, mpesa=mpesa)
+        clock = FakeClock()
+        await tell_the_unit(unit, clock)
+        async with open_shop(settings, clock) as opened:
+            shop = PaidShop(opened, fake)
+            reply = await shop.till().sell("k1", a_paid_sale(mpesa_tender(a_phone())))
+            assert reply.status == 201, reply.json
+            await till.until_tried()
+            page = (await shop.till().request("GET", "/payments")).body.decode()
+            assert "was not told" not in page
+            clock.pass_time(hours=24)
+
+            async def given_up() -> bool:
+                await clock.advance(seconds=60)
+                return bool(await shop.events("webhook.given_up"))
+
+            await shop.until(given_up)
+            page = (await shop.till().request("GET", "/payments")).body.decode()
+            assert "till-1 was not told" in page

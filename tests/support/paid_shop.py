@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from gateway.store.events import Event
 from gateway.store.payments import PaymentRow
 from hw_fakes.daraja import KEY, PASSKEY, SECRET, FakeDaraja
 from hw_fakes.vscu.unit import UnitControl, free_port
+from tests.support.clock import FakeClock
 from tests.support.shop import OpenShop, Reply, TillClient, a_sale, make_settings, open_shop
 
 SHORTCODE = "174379"
@@ -156,6 +158,11 @@ async def paid_shop(
         settings = mpesa_settings(shop_dir, unit.url, fake, **sections)
         async with open_shop(settings, clock) as shop:
             yield PaidShop(shop, fake)
+
+
+async def tell_the_unit(unit: UnitControl, clock: FakeClock) -> None:
+    """The unit lives by the true time of a clock that a test drives."""
+    await unit.knobs(clockOffsetSeconds=round(clock.true.timestamp() - time.time()))
 
 
 def problem(reply: Reply) -> tuple[int, str]:

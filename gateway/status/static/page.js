@@ -28,7 +28,7 @@
     "print.moved", "print.copy", "print.decided", "drawer.opened", "drawer.closed", "capture.unread", "capture.settled",
     "day.closed", "doubt.examined", "doubt.decided", "unit.ahead", "unit.numbering_decided",
     "outbox.stored", "outbox.parked", "unit.changed", "payment.changed",
-    "payment.alarm", "payment.unmatched", "checkout.changed"].forEach(function (kind) {
+    "payment.alarm", "payment.unmatched", "checkout.changed", "webhook.given_up"].forEach(function (kind) {
     source.addEventListener(kind, refresh);
   });
   source.onopen = refresh;
