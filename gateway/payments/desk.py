@@ -6,6 +6,7 @@ are for the sentence that the cashier gets.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import sqlite3
 from collections.abc import Callable
@@ -114,8 +115,14 @@ class PaymentDesk:
 
     async def check(self, payment_id: str) -> PaymentRow:
         """Ask M-Pesa before all others, within its limit, and say what is known then: the answer itself, or
-        what was known before when the limit does not let the question leave just now."""
+        what was known before when the limit does not let the question leave just now. Of a refund in
+        doubt it is asked, too."""
         row = await self.row(payment_id)
+        for refund in await self._db.read(lambda conn: refund_rows.of_payment(conn, payment_id)):
+            if refund.state is refund_rows.RefundState.UNKNOWN:
+                # Settled meanwhile: nothing is left to be asked.
+                with contextlib.suppress(PaymentSettled):
+                    await self._questions.about_refund(refund.id, "a check")
         if self._checks is not None and row.kind == "STK":
             await self._checks.check(payment_id)
             if row.money in (Money.SEND_UNKNOWN, Money.UNKNOWN, Money.NOT_PAID):

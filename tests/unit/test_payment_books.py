@@ -135,7 +135,7 @@ async def test_a_lost_answer_is_unknown_and_is_never_sent_again(bench: Bench) ->
     await bench.clock.advance(hours=1)
     assert len(bench.wire.reversed) == 1
     # M-Pesa's status says nothing clear: it stays a person's.
-    await bench.questions.about_refund(refund.id, "wanjiru")
+    await bench.desk.check(row.id)
     await bench.quiet()
     url = bench.wire.asked_status[0][1]
     said = result(TransactionStatus="Completed", ReceiptNo=RECEIPT, Amount="450")
