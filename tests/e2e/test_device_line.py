@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
+
 from gateway.counter.scale import Scale
 from gateway.devices.channel import Channel, LineSettings
 from gateway.devices.line import REOPEN_LAST_S, STUCK, WRITE_MAX_S, DeviceLine
@@ -105,7 +107,9 @@ async def test_a_stop_leaves_no_file_no_thread_and_no_lock() -> None:
         assert {t.name.split("_")[0] for t in threading.enumerate()} <= {"MainThread", "asyncio"}
 
 
-async def test_a_device_that_takes_no_data_is_said_to_be_stuck_and_heals() -> None:
+async def test_a_device_that_takes_no_data_is_said_to_be_stuck_and_heals(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     clock = FakeClock()
     async with FakeScanner() as device:
         line = DeviceLine("pole", LineSettings(device.device_path), clock)
@@ -120,7 +124,8 @@ async def test_a_device_that_takes_no_data_is_said_to_be_stuck_and_heals() -> No
                     # In small steps: the other's time begins when this one gives up.
                     await clock.advance(seconds=WRITE_MAX_S / 8)
             assert await long is False
-            assert line.problem == STUCK
+            # It was said; the kernel may have had room for the other's one byte since.
+            assert STUCK in caplog.text
             device.line.release()
             assert await short is True
             assert line.problem is None
