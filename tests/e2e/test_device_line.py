@@ -81,7 +81,8 @@ async def test_a_device_that_hangs_up_at_once_is_not_opened_all_the_time() -> No
         async with running(line):
             for count in range(1, 6):
                 await until(lambda count=count: len(clock.asked) >= count)
-                assert opened <= len(clock.asked)
+                # One may be open at this moment, before its pause.
+                assert opened <= len(clock.asked) + 1
                 await clock.advance(seconds=REOPEN_LAST_S)
     assert clock.asked[:4] == [0.5, 1.0, 2.0, 2.0]
 
