@@ -192,7 +192,7 @@ class RelayStore:
                 sizes[item.gateway] = used + item.size
                 numbers.append(int(cursor.lastrowid or 0))
             self._conn.execute("COMMIT")
-        except BaseException:
+        except BaseException:  # undone whatever ended it, and passed on
             if self._conn.in_transaction:
                 self._conn.execute("ROLLBACK")
             raise
@@ -272,10 +272,10 @@ async def open_store(directory: Path, cap_bytes: int) -> RelayStore:
         store = RelayStore(conn, thread, cap_bytes)
         try:
             await store.prepare()
-        except BaseException:
+        except BaseException:  # undone whatever ended it, and passed on
             await store.close()
             raise
-    except BaseException:
+    except BaseException:  # undone whatever ended it, and passed on
         thread.shutdown(wait=False)
         raise
     return store

@@ -283,7 +283,7 @@ def attempt(conn: sqlite3.Connection) -> Iterator[None]:
     conn.execute("SAVEPOINT attempt")
     try:
         yield
-    except BaseException:
+    except BaseException:  # undone whatever ended it, and passed on
         conn.execute("ROLLBACK TO attempt")
         conn.execute("RELEASE attempt")
         raise

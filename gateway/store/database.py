@@ -166,7 +166,7 @@ def transaction(conn: sqlite3.Connection):  # type: ignore[no-untyped-def]
     try:
         yield
         conn.execute("COMMIT")
-    except BaseException:
+    except BaseException:  # undone whatever ended it, and passed on
         if conn.in_transaction:
             conn.execute("ROLLBACK")
         raise
