@@ -11,6 +11,7 @@ from gateway import emergency
 from gateway.app import Gateway, open_gateway
 from gateway.clock import SystemClock
 from gateway.errors import SchemaNewer, StoreCorrupt, StoreError
+from gateway.ops import memory
 from gateway.ops.systemd import Notifier
 from gateway.settings import Settings
 
@@ -62,6 +63,7 @@ async def _serve(settings: Settings, notifier: Notifier) -> int:
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, stop.set)
         gateway.supervisor.start("watchdog", lambda: _watchdog(gateway, notifier))
+        log.info("memory.settled objects=%d", memory.settle())
         notifier.ready()
         log.info("gateway.ready url=%s host=%s", gateway.url, socket.gethostname())
         failed = asyncio.ensure_future(gateway.supervisor.failed())

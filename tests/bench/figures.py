@@ -14,3 +14,10 @@ def milliseconds(values: list[float]) -> str:
 def say(line: str) -> None:
     """At once, also into a pipe: the whole takes minutes."""
     print(line, flush=True)
+
+
+def bar(what: str, value: float, limit: float, unit: str) -> bool:
+    """Says a figure beside what it is held to; False where it is missed."""
+    kept = value < limit
+    say(f"bar: {what} {value:.2f} {unit}, under {limit:g} {unit}: {'kept' if kept else 'MISSED'}")
+    return kept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -39,6 +40,9 @@ async def test_it_starts_sells_and_stops_with_the_unit_in_its_own_process(tmp_pa
     assert await daemon.stop() == 0
     # The JAR's own words are in the gateway's log; the tokens are in none.
     assert "Started Application" in daemon.log()
+    # Everything the start made is out of the garbage collections that JPype asks for.
+    settled = re.search(r"memory\.settled objects=(\d+)", daemon.log())
+    assert settled is not None and int(settled[1]) > 50_000
     assert not any(token in daemon.log() for token in TOKENS.values())
     # What the JAR keeps stands in its directory, because the process works from there.
     assert (tmp_path / "unit/data").is_dir()

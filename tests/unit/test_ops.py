@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from gateway.ops import logging as logs
+from gateway.ops import memory
 from gateway.ops.systemd import Notifier
 from tests.conftest import need_tool
 
@@ -95,3 +97,15 @@ def test_the_unit_file_is_valid_and_hardened(tmp_path: Path) -> None:
         check=False,
     )
     assert rated.returncode == 0, rated.stdout[-600:]
+
+
+def test_what_the_start_made_is_in_no_later_collection() -> None:
+    kept = [[number] for number in range(5000)]
+    objects = len(gc.get_objects())
+    try:
+        frozen = memory.settle()
+        assert frozen >= objects - 1000 >= len(kept)
+        # Only what was made since would be walked.
+        assert len(gc.get_objects()) < 1000
+    finally:
+        gc.unfreeze()
