@@ -226,6 +226,7 @@ class _Parts:
             wait_s=settings.api.wait_s,
             keyless_window_s=settings.api.keyless_window_s,
             gate=signer.gate,
+            may_begin=ahead.may_begin,
         )
         self.payments.connect(
             intake, lambda: None if health.healthy else health.reason or "not started yet"

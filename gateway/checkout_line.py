@@ -70,9 +70,9 @@ class _Signing:
         self._unit_problem = unit_problem
         self._gated = gated
 
-    def possible(self) -> None:
+    async def possible(self, till_id: str, idem_key: str) -> None:
         try:
-            self._intake.could_sign(gated=self._gated)
+            await self._intake.could_sign(till_id, idem_key, gated=self._gated)
         except GatewayError as error:
             error.extra.setdefault("signed", "no")
             raise

@@ -349,6 +349,14 @@ class UnitAhead(FiscalError):
     title = "The control unit is ahead of this gateway's store"
 
 
+class MaybeSigned(FiscalError):
+    """The sale was first seen while the store was an old copy, and sales of that time are missing here."""
+
+    code = "MAYBE_SIGNED"
+    title = "This sale may have been signed before the store was put back"
+    status = 409
+
+
 class StillWaiting(FiscalError):
     """The sale is in the queue or at the unit; the till has waited long enough for one request."""
 

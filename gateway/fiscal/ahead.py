@@ -5,6 +5,11 @@ unit has signed sales this store has never seen, and would sign them again as ne
 of the unit's folder: it would give receipt numbers a second time. So before the first sale after
 each start the unit's own data are compared with ours, and a store that was restored on purpose waits
 for a comparison or for a person.
+
+A till that lost its answer together with the old disk sends its sale again. Its key is not in the
+copy, its receipt may be in the unit. So every key that comes meanwhile is written down, and once a
+person has said that sales are missing here, those keys are never signed: the paper, the portal or
+a person says which of them have a receipt.
 """
 
 from __future__ import annotations
@@ -13,19 +18,36 @@ import json
 import logging
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from gateway.clock import Clock, from_micros, iso, micros
-from gateway.errors import DecisionInvalid, FieldError, UnitAhead
+from gateway.errors import DecisionInvalid, FieldError, MaybeSigned, StoreError, UnitAhead
 from gateway.fiscal.evidence import CountingUnit, ReadingUnit
-from gateway.store import events, invoices, meta, receipts, unit
+from gateway.store import events, invoices, meta, receipts, unclear_keys, unit
 from gateway.store.backup import RESTORED_KEY
 from gateway.store.database import Database
 
 log = logging.getLogger(__name__)
 
 _HOLD_KEY = "unit.ahead"
+# So many unclear keys are shown.
+SHOWN = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Why nothing is signed, in words. `seen`: something was found that this store lacks, it is not only
+    known to be a backup. `complete`: the unit is the old copy, no sale is missing here."""
+
+    reason: str
+    seen: bool = True
+    complete: bool = False
+
+    @property
+    def signed(self) -> str:
+        """What is true of a sale that is sent now and is not here."""
+        return "no" if self.complete else "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +58,13 @@ class _Known:
     last_counter: int
     open_sale: bool
     restored: str | None
-    hold: str | None
+    hold: Hold | None
+    unclear: bool
 
 
 class AheadWatch:
-    """`check` before the signer starts; `gate` right before the wire."""
+    """`check` before the signer starts; `may_begin` before a sale gets its place in the line, or is paid
+    for; `gate` right before the wire."""
 
     def __init__(
         self,
@@ -54,37 +78,74 @@ class AheadWatch:
         self._clock = clock
         self._readers = tuple(readers)
         self._counter = counter
-        self.hold: str | None = None
+        self._hold: Hold | None = None
+        # Whether any key is unclear for ever; spares a sale the look.
+        self._unclear = False
+
+    @property
+    def hold(self) -> str | None:
+        """Why signing is held; None while it is not."""
+        return None if self._hold is None else self._hold.reason
 
     def gate(self) -> None:
-        """Back if the unit is not known to be ahead. UnitAhead otherwise."""
-        if self.hold is not None:
+        """Back if unit and store are not known to disagree. UnitAhead otherwise."""
+        if self._hold is not None:
             raise UnitAhead(
-                f"Nothing is signed: {self.hold}. Call the technician: see the page /unit.",
+                f"Nothing is signed: {self._hold.reason}. Call the technician: see the page /unit.",
                 retry_after_s=60,
-                extra={"signed": "no"},
+                extra={"signed": self._hold.signed},
+            )
+
+    async def may_begin(self, till_id: str, idem_key: str) -> None:
+        """Back if this sale, which has no receipt here, has none anywhere. UnitAhead while nobody can tell
+        (the key is then written down), MaybeSigned when nobody ever will, StoreError."""
+        if self._hold is not None and not self._hold.complete:
+            at = micros(self._clock.now())
+
+            def note(conn: sqlite3.Connection) -> None:
+                # The person may have answered while this waited for the writer; it came before.
+                late = meta.get(conn, _HOLD_KEY) is None
+                settled = late and unclear_keys.any_settled(conn)
+                unclear_keys.note(conn, till_id, idem_key, at=at, settled=settled)
+
+            try:
+                await self._db.write(note)
+            except StoreError as error:
+                error.extra.setdefault("signed", "unknown")
+                raise
+            self.gate()
+        if self._unclear and await self._db.read(
+            lambda conn: unclear_keys.is_settled(conn, till_id, idem_key)
+        ):
+            raise MaybeSigned(
+                "This sale may have a receipt from before the gateway's data were put back. Look for it "
+                "on paper or on KRA's portal. If there is none, ring the sale up as a new one.",
+                extra={"signed": "unknown"},
             )
 
     async def check(self) -> str | None:
         """Compare once; the reason to hold, or None. A hold survives restarts until it is settled."""
         known = await self._db.read(_known)
-        reason, agreed = await self._compare(known)
+        self._unclear = known.unclear
+        hold, agreed = await self._compare(known)
         if agreed:
             await self._settle(known)
             return None
-        if reason is None:
+        if hold is None:
             # Nobody could tell. A store that is known to be an old copy waits all the same.
-            reason = known.hold or (_restored_reason(known) if known.restored else None)
-        if reason is not None and reason != known.hold:
-            await self._db.write(lambda conn: self._record(conn, reason))
-            log.critical("unit.ahead reason=%s", reason)
-        self.hold = reason
-        return reason
+            hold = known.hold or (_restored(known) if known.restored else None)
+        if hold is not None and hold != known.hold:
+            await self._db.write(lambda conn: self._record(conn, hold))
+            log.critical("unit.ahead reason=%s", hold.reason)
+        self._hold = hold
+        return self.hold
 
     async def settle_by_person(self, next_invc_no: int, who: str, reason: str) -> None:
-        """The next number as read from the unit or the portal. DecisionInvalid for a lower one."""
+        """The next number as read from the unit or the portal. DecisionInvalid for a lower one. Sales
+        are missing here when it is higher than ours, or when the unit was seen to have some: then what
+        was sent meanwhile stays unclear."""
 
-        def decide(conn: sqlite3.Connection) -> None:
+        def decide(conn: sqlite3.Connection) -> int:
             expected = unit.next_invc_no(conn)
             if next_invc_no < expected:
                 raise DecisionInvalid(
@@ -95,15 +156,29 @@ class AheadWatch:
                 )
             at = micros(self._clock.now())
             unit.use_up(conn, next_invc_no - 1, at=at)
+            hold = _stored_hold(conn)
+            unclear = 0
+            if hold is None or hold.complete or not (hold.seen or next_invc_no > expected):
+                unclear_keys.forget(conn)
+            else:
+                unclear = unclear_keys.settle(conn)
             _clear(conn)
-            data = {"who": who, "reason": reason, "nextInvcNo": next_invc_no, "was": expected}
+            data = {
+                "who": who,
+                "reason": reason,
+                "nextInvcNo": next_invc_no,
+                "was": expected,
+                "unclearSales": unclear,
+            }
             events.record(conn, at=at, kind="unit.numbering_decided", data=data)
+            return unclear
 
-        await self._db.write(decide)
-        log.warning("unit.numbering_decided who=%s next=%s", who, next_invc_no)
-        self.hold = None
+        unclear = await self._db.write(decide)
+        log.warning("unit.numbering_decided who=%s next=%s unclear=%s", who, next_invc_no, unclear)
+        self._unclear = self._unclear or unclear > 0
+        self._hold = None
 
-    async def _compare(self, known: _Known) -> tuple[str | None, bool]:
+    async def _compare(self, known: _Known) -> tuple[Hold | None, bool]:
         """(why to hold, whether they agree); (None, False) when nobody can tell."""
         # An open sale may or may not have moved the unit on by one; the resolver clears that up.
         slack = 1 if known.open_sale else 0
@@ -113,17 +188,17 @@ class AheadWatch:
             if isinstance(counted, int):
                 if counted > known.last_counter + slack:
                     unknown = counted - known.last_counter
-                    return (
+                    reason = (
                         f"the control unit has signed {unknown} receipts that this store does "
-                        "not know",
-                        False,
+                        "not know"
                     )
+                    return Hold(reason), False
                 if counted < known.last_counter:
-                    return (
+                    reason = (
                         f"the control unit's counter is at {counted}, behind {known.last_counter}, "
-                        "the last receipt here: its data were put back, or it is another unit",
-                        False,
+                        "the last receipt here: its data were put back, or it is another unit"
                     )
+                    return Hold(reason, complete=True), False
                 agreed = True
         if known.open_sale:
             return None, agreed
@@ -132,47 +207,55 @@ class AheadWatch:
             if found is None:
                 agreed = True
             elif not isinstance(found, str):
-                return (
+                reason = (
                     f"the control unit already holds a sale under invoice number "
-                    f"{known.next_invc_no}, which this store has never used",
-                    False,
+                    f"{known.next_invc_no}, which this store has never used"
                 )
+                return Hold(reason), False
         return None, agreed
 
     async def _settle(self, known: _Known) -> None:
-        self.hold = None
+        self._hold = None
         if known.hold is None and known.restored is None:
             return
+        after = "restore" if known.hold is None else known.hold.reason
 
         def record(conn: sqlite3.Connection) -> None:
             _clear(conn)
+            unclear_keys.forget(conn)
             at = micros(self._clock.now())
-            events.record(conn, at=at, kind="unit.agrees", data={"after": known.hold or "restore"})
+            events.record(conn, at=at, kind="unit.agrees", data={"after": after})
 
         await self._db.write(record)
-        log.warning("unit.agrees after=%s", known.hold or "restore")
+        log.warning("unit.agrees after=%s", after)
 
-    def _record(self, conn: sqlite3.Connection, reason: str) -> None:
-        meta.put(conn, _HOLD_KEY, json.dumps(reason))
+    def _record(self, conn: sqlite3.Connection, hold: Hold) -> None:
+        meta.put(conn, _HOLD_KEY, json.dumps(asdict(hold)))
         events.record(
-            conn, at=micros(self._clock.now()), kind="unit.ahead", data={"reason": reason}
+            conn, at=micros(self._clock.now()), kind="unit.ahead", data={"reason": hold.reason}
         )
 
 
+def _stored_hold(conn: sqlite3.Connection) -> Hold | None:
+    stored = meta.get(conn, _HOLD_KEY)
+    return None if stored is None else Hold(**json.loads(stored))
+
+
 def _known(conn: sqlite3.Connection) -> _Known:
-    hold = meta.get(conn, _HOLD_KEY)
     return _Known(
         next_invc_no=unit.next_invc_no(conn),
         last_counter=receipts.last_counter(conn),
         open_sale=invoices.open_row(conn) is not None,
         restored=meta.get(conn, RESTORED_KEY),
-        hold=json.loads(hold) if hold else None,
+        hold=_stored_hold(conn),
+        unclear=unclear_keys.any_settled(conn),
     )
 
 
-def _restored_reason(known: _Known) -> str:
+def _restored(known: _Known) -> Hold:
     at = iso(from_micros(int(known.restored or 0)))
-    return f"this store is a backup of {at}, and nobody could ask the unit what it signed since"
+    reason = f"this store is a backup of {at}, and nobody could ask the unit what it signed since"
+    return Hold(reason, seen=False)
 
 
 def _clear(conn: sqlite3.Connection) -> None:
@@ -187,4 +270,8 @@ def as_json(watch: AheadWatch, conn: sqlite3.Connection) -> dict[str, Any]:
         "hold": watch.hold,
         "nextInvcNo": known.next_invc_no,
         "lastTotRcptNo": known.last_counter,
+        "unclearSales": [
+            {"tillId": key.till_id, "key": key.idem_key, "at": iso(from_micros(key.at))}
+            for key in unclear_keys.newest(conn, SHOWN)
+        ],
     }

@@ -27,9 +27,10 @@ from gateway.errors import (
     StillWaiting,
     StoreError,
     TooManyWaiting,
+    UnitAhead,
     UnitUnavailable,
 )
-from gateway.fiscal.ports import Gate
+from gateway.fiscal.ports import Gate, MayBegin
 from gateway.fiscal.signer import Answer, Job, Signer
 from gateway.money import cents, from_cents, text
 from gateway.store import checkouts, events, invoices
@@ -59,6 +60,13 @@ class Submission:
 def keyless_key(fingerprint: str, at_us: int) -> str:
     """The key of a sale whose till sent none; unique, since the same sale may come again one day."""
     return f"keyless:{fingerprint[:32]}:{at_us}"
+
+
+def _names(idem_key: str) -> list[str]:
+    """The key, and for a sale without one what stays the same when it is sent again later."""
+    if idem_key.startswith("keyless:"):
+        return [idem_key, idem_key.rpartition(":")[0]]
+    return [idem_key]
 
 
 def _confirmed_key(body_digest: str, confirms: str) -> str:
@@ -109,14 +117,16 @@ class Intake:
         clock: Clock,
         signer: Signer,
         wait_s: float,
+        gate: Gate,
+        may_begin: MayBegin,
         keyless_window_s: float = 86_400,
-        gate: Gate = lambda: None,
     ) -> None:
         self._db = db
         self._clock = clock
         self._signer = signer
         self._wait_s = wait_s
         self._gate = gate
+        self._may_begin = may_begin
         self._keyless_window_us = int(keyless_window_s * 1_000_000)
 
     @property
@@ -232,7 +242,12 @@ class Intake:
                 )
             return invoices.by_id(conn, earlier or new.id), earlier is not None
 
-        row, repeated = await self._claimed(record)
+        try:
+            row, repeated = await self._claimed(record)
+        except UnitAhead:
+            # Not claimed, and yet remembered: it may be signed already.
+            await self._may_begin(new.till_id, _names(new.idem_key)[-1])
+            raise
         if repeated and row.state is SigningState.SIGNED:
             raise _likely_repeat(row)
         return await self._outcome(row)
@@ -262,6 +277,9 @@ class Intake:
             job = self._signer.job(row.id)
             if job is not None:
                 return await self._wait(row, job)
+            if row.state is SigningState.RECEIVED:
+                for name in _names(row.idem_key):
+                    await self._may_begin(row.till_id, name)
             fresh = await self._stored(row.id)
             assert fresh is not None
             job = self._signer.job(row.id)
@@ -294,9 +312,10 @@ class Intake:
     async def _stored(self, invoice_id: str) -> InvoiceRow | None:
         return await self._db.read(lambda conn: invoices.by_id(conn, invoice_id))
 
-    def could_sign(self, *, gated: bool = True) -> None:
+    async def could_sign(self, till_id: str, idem_key: str, *, gated: bool = True) -> None:
         """Raises why a sale that came now could not be signed: asked before anybody pays for it. Without
         `gated` a stop of selling is no reason."""
+        await self._may_begin(till_id, idem_key)
         if gated:
             self._gate()
         if self._signer.blocked is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -43,6 +43,8 @@ class SignedSale:
 
 # Raises the reason why nothing may be signed right now (Suspended, ClockFault), or returns.
 Gate = Callable[[], None]
+# (till, key) of a sale without a receipt here: raises why it must not be begun (UnitAhead, MaybeSigned).
+MayBegin = Callable[[str, str], Awaitable[None]]
 # Asked in the transaction of the write-ahead, of which there is one at a time: why this sale must not be
 # signed (its money is another sale's, or is still asked for), or None.
 MaySign = Callable[[sqlite3.Connection, InvoiceRow, Invoice], GatewayError | None]

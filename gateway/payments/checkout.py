@@ -64,8 +64,8 @@ SWEEP_S = 30.0
 class Signing(Protocol):
     """The way to a receipt."""
 
-    def possible(self) -> None:
-        """Raises the reason why a sale could not be signed right now."""
+    async def possible(self, till_id: str, idem_key: str) -> None:
+        """Raises the reason why this new sale could not be signed right now."""
         ...
 
     async def sign(self, row: CheckoutRow, invoice: Invoice) -> None:
@@ -119,7 +119,7 @@ class Checkouts:
         (409) when the sale is closed, KeyReused, or why nobody was asked for money."""
         row = await self.begun(sale.till_id, sale.idem_key)
         if row is None:
-            self._signing.possible()
+            await self._signing.possible(sale.till_id, sale.idem_key)
             row = await self._db.write(lambda conn: self.moves.claim(conn, sale))
         return await self.again(row, sale.body_digest)
 

@@ -98,7 +98,14 @@ class RealGateway:
             may_sign=self.may_sign,
             queue_max=50,
         )
-        self.intake = Intake(db=db, clock=clock, signer=self.signer, wait_s=25, gate=self._gate)
+        self.intake = Intake(
+            db=db,
+            clock=clock,
+            signer=self.signer,
+            wait_s=25,
+            gate=self._gate,
+            may_begin=self.ahead.may_begin,
+        )
 
     def wire(self) -> None:
         """Parts of a larger gateway that the sales' own parts are built upon."""

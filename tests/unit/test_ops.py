@@ -101,6 +101,7 @@ def test_the_unit_file_is_valid_and_hardened(tmp_path: Path) -> None:
 
 def test_what_the_start_made_is_in_no_later_collection() -> None:
     kept = [[number] for number in range(5000)]
+    gc.collect()
     objects = len(gc.get_objects())
     try:
         frozen = memory.settle()
