@@ -75,6 +75,7 @@ class SalesLine:
             committer=committer,
             looking=resolver.looking,
             take_up=resolver.take_up,
+            at_work_s=settings.unit.at_work_s,
         )
         self.signer = Signer(
             db=db,

@@ -63,6 +63,8 @@ class UnitSettings(Section):
     jvm_options: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
     answer_timeout_s: Seconds = 30
+    # Until so long after the last sending nobody can declare a sale not signed: the unit may be at it.
+    at_work_s: Annotated[float, Field(ge=0, le=3600)] = 90
     probe_timeout_s: Seconds = 3
     # A unit that does not answer by then is served without, so that the status page exists.
     start_timeout_s: Seconds = 30

@@ -12,10 +12,10 @@ import logging
 import sqlite3
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
-from gateway.clock import Clock, compact, from_micros, iso, micros
+from gateway.clock import EAT, Clock, compact, from_micros, iso, micros
 from gateway.domain import invoice_json
 from gateway.domain.outcome import SignedData
 from gateway.domain.signing import SigningState
@@ -57,12 +57,14 @@ class Decisions:
         committer: Committer,
         looking: asyncio.Lock,
         take_up: Callable[[], Awaitable[None]],
+        at_work_s: float = 0,
     ) -> None:
         self._db = db
         self._clock = clock
         self._committer = committer
         self._looking = looking
         self._take_up = take_up
+        self._at_work_s = at_work_s
 
     async def signed(self, invoice_id: str, who: str, found: PortalReceipt) -> InvoiceRow:
         """The sale has this receipt. DecisionInvalid when the receipt cannot be this sale's,
@@ -103,10 +105,12 @@ class Decisions:
         return await self._decide(decide, who)
 
     async def not_signed(self, invoice_id: str, who: str, reason: str) -> InvoiceRow:
-        """The unit does not hold the sale: it may be sent again with the same key."""
+        """The unit does not hold the sale: it may be sent again with the same key. DecisionInvalid
+        while the unit may still be at work on what it was sent."""
 
         def decide(conn: sqlite3.Connection) -> InvoiceRow:
             row = _in_doubt(conn, invoice_id)
+            self._is_at_rest(row)
             self._record(conn, row, who, "NOT_SIGNED", {"reason": reason})
             invoices.found_unsigned(conn, row, at=micros(self._clock.now()))
             return _row(conn, invoice_id)
@@ -121,6 +125,17 @@ class Decisions:
         log.warning("doubt.decided invoice=%s state=%s who=%s", row.id, row.state, who)
         await self._take_up()
         return row
+
+    def _is_at_rest(self, row: InvoiceRow) -> None:
+        sent = from_micros(row.updated_at)
+        # A sending "to come" is a clock that was set back since; nobody can wait for that.
+        if timedelta(0) <= self._clock.now() - sent < timedelta(seconds=self._at_work_s):
+            until = sent + timedelta(seconds=self._at_work_s)
+            says = (
+                "The control unit may still be signing this sale. Look at the portal again, and decide "
+                f"after {until.astimezone(EAT):%H:%M:%S}."
+            )
+            raise DecisionInvalid(says, errors=[FieldError("/choice", "TOO_SOON", says)])
 
     def _record(
         self,

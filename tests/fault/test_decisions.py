@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,9 +13,10 @@ import pytest
 from gateway.store import events
 from gateway.tools import status_text
 from hw_fakes.vscu.unit import UnitControl
+from tests.support.clock import FakeClock
 from tests.support.shop import TECHNICIANS, OpenShop, Reply, a_sale, make_settings, open_shop
 
-QUICK = {"answer_timeout_s": 1.0, "probe_timeout_s": 1.0}
+QUICK = {"answer_timeout_s": 1.0, "probe_timeout_s": 1.0, "at_work_s": 0}
 
 
 @asynccontextmanager
@@ -200,3 +202,30 @@ async def test_a_decision_waits_for_a_resend_on_its_way(unit: UnitControl, shop_
         assert (await shop.till().sell("next", a_sale())).status in (201, 202)
     journal = await unit.journal()
     assert len({entry["trdInvcNo"] for entry in journal}) == len(journal)
+
+
+async def test_nobody_declares_a_sale_unsigned_while_the_unit_may_be_at_it(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    clock = FakeClock()
+    await unit.knobs(clockOffsetSeconds=round(clock.now().timestamp() - time.time()))
+    settings = make_settings(shop_dir, unit.url, unit={**QUICK, "at_work_s": 90}, api={"wait_s": 5})
+    async with open_shop(settings, clock) as shop:
+        await unit.knobs(loseAnswers=1)
+        doubt = await shop.till().sell("key", a_sale())
+        assert doubt.json["code"] == "OUTCOME_UNKNOWN"
+        invoice_id = doubt.json["invoiceId"]
+        said = {"choice": "NOT_SIGNED", "reason": "not on the portal yet"}
+        soon = await shop.technician().decide(invoice_id, **said)
+        assert (soon.status, soon.json["errors"][0]["code"]) == (422, "TOO_SOON")
+        assert "decide after 09:01:30" in soon.json["detail"]
+        # What the portal shows by then can be said at once.
+        (entry,) = await unit.journal()
+        found = await shop.technician().decide(invoice_id, **portal(entry))
+        assert found.status == 200, found.json
+
+        await unit.knobs(loseAnswers=1)
+        later = await shop.till().sell("later", a_sale())
+        await clock.advance(seconds=91)
+        done = await shop.technician().decide(later.json["invoiceId"], **said)
+        assert (done.status, done.json["state"]) == (200, "RECEIVED")
