@@ -83,8 +83,9 @@ def main(*, once: bool, port: int, directory: Path | None) -> int:
 async def _demo(home: Path, *, once: bool, port: int) -> int:
     from hw_fakes.cloud.server import FakeCloud
     from hw_fakes.daraja import KEY, PASSKEY, SECRET, FakeDaraja
+    from hw_fakes.ports import free_port
     from hw_fakes.printer.peer import FakePrinter
-    from hw_fakes.vscu.unit import BRANCH, JAR, PIN, SERIAL, free_port, prepare
+    from hw_fakes.vscu.unit import BRANCH, JAR, PIN, SERIAL, prepare
 
     async with AsyncExitStack() as stack:
         printer = await stack.enter_async_context(FakePrinter())

@@ -6,11 +6,12 @@ import asyncio
 import os
 import secrets
 import signal
-import socket
 import sys
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
+
+from hw_fakes.ports import free_port
 
 # How long a start may take on a slow machine before it is called failed, in seconds.
 START_MAX_S = 30.0
@@ -33,7 +34,7 @@ class RelayProcess:
     ) -> None:
         self.secrets = dict(gateways or {"shop-1": secrets.token_urlsafe(32)})
         self.directory = directory
-        self.port = port or _free_port()
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         # A command that runs the relay's command (strace).
         self.prefix: list[str] = []
@@ -93,9 +94,3 @@ class RelayProcess:
                 return bool(answer.status == 200)
         except OSError:
             return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

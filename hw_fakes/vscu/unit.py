@@ -9,12 +9,13 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
+
+from hw_fakes.ports import free_port
 
 JAR = Path(__file__).parent / "etims-vscu-fake.jar"
 PIN = "A000123456B"
@@ -50,13 +51,6 @@ def find_java() -> Path | None:
         if match and int(match[1]) >= 16:
             return home / "bin" / "java"
     return None
-
-
-def free_port() -> int:
-    """A port nobody listens on just now, on loopback."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class UnitControl:

@@ -15,8 +15,8 @@ from pathlib import Path
 import aiohttp
 
 from hw_fakes.daraja import KEY, PASSKEY, SECRET, FakeDaraja
+from hw_fakes.ports import free_port
 from hw_fakes.relay import RelayProcess
-from hw_fakes.vscu.unit import free_port
 from tests.support.daemon import Daemon
 from tests.support.mpesa_shop import MpesaTill
 

@@ -16,8 +16,9 @@ from typing import Any
 
 import aiohttp
 
+from hw_fakes.ports import free_port
 from hw_fakes.printer.peer import FakePrinter
-from hw_fakes.vscu.unit import UnitControl, free_port
+from hw_fakes.vscu.unit import UnitControl
 from tests.conftest import need_tool
 from tests.support.daemon import Daemon
 from tests.support.machine import Machine

@@ -13,7 +13,8 @@ from gateway.domain.payment import Money, Tender
 from gateway.payments.desk import Ask
 from gateway.store import payments
 from hw_fakes.daraja import KEY, PASSKEY, SECRET, FakeDaraja
-from hw_fakes.vscu.unit import UnitControl, free_port
+from hw_fakes.ports import free_port
+from hw_fakes.vscu.unit import UnitControl
 from tests.e2e.test_payment_pages import UNKNOWN, Story, everything, fits, paid, the_row
 from tests.e2e.test_payment_report import ON
 from tests.support.browser import PHONE

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from gateway.domain.payment import Money, Tender
 from hw_fakes.daraja import FakeDaraja
-from hw_fakes.vscu.unit import UnitControl, free_port
+from hw_fakes.ports import free_port
+from hw_fakes.vscu.unit import UnitControl
 from tests.support.mpesa import mpesa_settings
 from tests.support.payments import an_ask
 from tests.support.shop import OpenShop, open_shop

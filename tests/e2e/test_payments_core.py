@@ -21,7 +21,7 @@ from gateway.store.database import Database, open_database
 from gateway.store.payments import PaymentRow
 from gateway.supervisor import Supervisor
 from hw_fakes.daraja import FakeDaraja
-from hw_fakes.vscu.unit import free_port
+from hw_fakes.ports import free_port
 from tests.support.clock import FastClock
 from tests.support.mpesa import mpesa_settings
 from tests.support.payments import an_ask

@@ -10,7 +10,7 @@ from gateway.clock import SystemClock
 from gateway.mpesa.c2b_token import c2b_token
 from gateway.mpesa.relay_client import RelayClient
 from gateway.relay.store import Incoming, open_store
-from hw_fakes.vscu.unit import free_port
+from hw_fakes.ports import free_port
 from tests.support.box import Box, peak_kb
 from tests.support.clock import FakeClock
 from tests.support.daemon import Daemon

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from hw_fakes.daraja import KEY, PASSKEY, SECRET, FakeDaraja
-from hw_fakes.vscu.unit import free_port
+from hw_fakes.ports import free_port
 from tests.support.daemon import Daemon
 from tests.support.paid_shop import PEOPLE, SHORTCODE, a_paid_sale, a_phone, mpesa_tender
 from tests.support.shop import Reply, a_sale

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from gateway.store import events
-from hw_fakes.vscu.unit import ExternalUnit, UnitControl, free_port
+from hw_fakes.ports import free_port
+from hw_fakes.vscu.unit import ExternalUnit, UnitControl
 from tests.support.shop import OpenShop, a_sale, make_settings, open_shop
 
 QUICK = {"answer_timeout_s": 1.0, "probe_timeout_s": 1.0}

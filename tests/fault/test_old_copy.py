@@ -12,7 +12,8 @@ from gateway.settings import Settings
 from gateway.store import unclear_keys
 from gateway.store.database import open_database
 from hw_fakes.daraja import FakeDaraja
-from hw_fakes.vscu.unit import UnitControl, free_port
+from hw_fakes.ports import free_port
+from hw_fakes.vscu.unit import UnitControl
 from tests.support import unit_database
 from tests.support.paid_shop import a_paid_sale, a_phone, mpesa_settings, mpesa_tender
 from tests.support.shop import OpenShop, Reply, a_sale, make_settings, open_shop

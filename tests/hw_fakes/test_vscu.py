@@ -253,7 +253,8 @@ async def test_in_process_it_is_the_same(tmp_path: Path) -> None:
 import asyncio, json, sys
 from pathlib import Path
 from gateway.vscu.host import InProcessUnit, end_process, main_class_of
-from hw_fakes.vscu.unit import JAR, UnitControl, free_port, prepare
+from hw_fakes.ports import free_port
+from hw_fakes.vscu.unit import JAR, UnitControl, prepare
 home, port = Path({str(tmp_path)!r}), free_port()
 assert main_class_of(JAR) == "fake.launcher.JarLauncher"
 prepare(home, port=port)

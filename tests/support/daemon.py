@@ -11,7 +11,8 @@ from pathlib import Path
 
 import aiohttp
 
-from hw_fakes.vscu.unit import BRANCH, JAR, PIN, SERIAL, UnitControl, free_port, prepare
+from hw_fakes.ports import free_port
+from hw_fakes.vscu.unit import BRANCH, JAR, PIN, SERIAL, UnitControl, prepare
 from tests.support.shop import TOKENS, TillClient
 
 READY_MAX_S = 30.0

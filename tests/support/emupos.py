@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,6 +17,8 @@ from typing import Any
 
 import aiohttp
 import pytest
+
+from hw_fakes.ports import free_port
 
 HOME = Path(__file__).parents[2] / ".emupos" / "bin" / "emupos"
 # ESC t's numbers in Epson's reference, as far as emupos has letters for them.
@@ -43,14 +44,6 @@ def find_emupos() -> str:
             pytest.fail("emupos is not installed; .ci/run must run `make emupos`")
         pytest.skip("emupos is not installed: make emupos")
     return path
-
-
-def free_ports(count: int) -> list[int]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [server.getsockname()[1] for server in held]
-    for server in held:
-        server.close()
-    return ports
 
 
 @dataclass(slots=True)
@@ -121,7 +114,7 @@ class Emupos:
 async def open_emupos(folder: Path) -> AsyncIterator[Emupos]:
     """The program with one printer of each paper width."""
     program = find_emupos()
-    api_port, *ports = free_ports(1 + len(WIDTHS))
+    api_port, *ports = (free_port() for _ in range(1 + len(WIDTHS)))
     by_paper = dict(zip(WIDTHS, ports, strict=True))
     lines = ["schema: 1", f"api: {{ host: 127.0.0.1, port: {api_port} }}", "devices:"]
     for paper_mm, dots in WIDTHS.items():

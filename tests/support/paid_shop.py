@@ -21,7 +21,8 @@ from gateway.store.checkouts import CheckoutRow
 from gateway.store.events import Event
 from gateway.store.payments import PaymentRow
 from hw_fakes.daraja import KEY, PASSKEY, SECRET, FakeDaraja
-from hw_fakes.vscu.unit import UnitControl, free_port
+from hw_fakes.ports import free_port
+from hw_fakes.vscu.unit import UnitControl
 from tests.support.clock import FakeClock
 from tests.support.shop import OpenShop, Reply, TillClient, a_sale, make_settings, open_shop
 

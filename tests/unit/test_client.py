@@ -13,7 +13,7 @@ from gateway.clock import SystemClock
 from gateway.domain.outcome import Duplicate, NotSent, Refused, Signed, Unknown
 from gateway.vscu.client import UnitClient, signed_data, tax_rates_of
 from gateway.vscu.codes import Proof, proof
-from hw_fakes.vscu.unit import free_port
+from hw_fakes.ports import free_port
 
 Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 GOOD = {

@@ -20,7 +20,7 @@ from gateway.domain.payment import Reason
 from gateway.domain.payment_wire import Accepted, Lost, PushOrder, QueryVerdict, Refused
 from gateway.mpesa.account import Account
 from gateway.mpesa.client import DarajaClient, clean, password
-from hw_fakes.vscu.unit import free_port
+from hw_fakes.ports import free_port
 from tests.conftest import need_tool
 from tests.support.clock import FakeClock
 
