@@ -133,7 +133,7 @@ async def _slip(request: web.Request, problem: RequestError | None = None) -> we
     parts = services(request)
     job = await find_job(parts, request.match_info["id"])
     shown = await parts.db.read(lambda conn: describe(conn, job))
-    return page("slip.html", status=problem.status if problem else 200, problem=problem, j=shown)
+    return page("slip.html", problem=problem, j=shown)
 
 
 # --- captured slips -------------------------------------------------------------------------------------
@@ -175,7 +175,6 @@ async def _captured(
     rows = await parts.db.read(lambda conn: captures.in_state(conn, "UNREAD"))
     return page(
         "captured.html",
-        status=problem.status if problem else 200,
         problem=problem,
         count=len(rows),
         slips=[{**capture_json(row), "at": _when(row.at)} for row in rows[:ROWS_MAX]]

@@ -8,7 +8,7 @@ import jinja2
 from aiohttp import web
 
 from gateway.api.server import Services
-from gateway.errors import UnknownTechnician
+from gateway.errors import GatewayError, UnknownTechnician
 
 # Everything the pages load comes from here; `'unsafe-inline'` is not needed.
 HEADERS = {
@@ -28,7 +28,13 @@ _ENVIRONMENT = jinja2.Environment(
 )
 
 
-def page(template: str, *, status: int = 200, **values: Any) -> web.Response:
+def page(
+    template: str, *, status: int = 200, problem: GatewayError | None = None, **values: Any
+) -> web.Response:
+    """`problem`: what was wrong with the form that this page answers; its status is the page's."""
+    if problem is not None:
+        status = problem.status
+    values["problem"] = problem
     body = _ENVIRONMENT.get_template(template).render(**values)
     return web.Response(text=body, status=status, content_type="text/html", headers=HEADERS)
 

@@ -94,7 +94,6 @@ async def _story(request: web.Request, problem: RequestError | None = None) -> w
     )
     return page(
         "story.html",
-        status=problem.status if problem else 200,
         problem=problem,
         row=row,
         receipt=receipt,
@@ -125,7 +124,7 @@ async def post_unit(request: web.Request) -> web.Response:
 async def _unit(request: web.Request, problem: RequestError | None = None) -> web.Response:
     parts = services(request)
     unit = await parts.db.read(lambda conn: ahead.as_json(parts.ahead, conn))
-    return page("unit.html", status=problem.status if problem else 200, problem=problem, unit=unit)
+    return page("unit.html", problem=problem, unit=unit)
 
 
 async def get_static(request: web.Request) -> web.Response:

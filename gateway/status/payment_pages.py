@@ -80,7 +80,6 @@ async def _unmatched(
     rows = await parts.db.read(lambda conn: payment_days.unmatched(conn, views.ROWS_MAX))
     return page(
         "payments_unmatched.html",
-        status=problem.status if problem else 200,
         problem=problem,
         count=count,
         messages=[views.message(*row) for row in rows] if open_ else None,
@@ -189,7 +188,6 @@ async def _payment(
 ) -> web.Response:
     return page(
         "payment.html",
-        status=problem.status if problem else 200,
         problem=problem,
         doing=doing,
         **await _story(request, details=details),

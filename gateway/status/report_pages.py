@@ -125,7 +125,6 @@ async def _reports(
     done = any(z["day"] == today for z in closes)
     return page(
         "reports.html",
-        status=problem.status if problem else 200,
         problem=problem,
         doing=doing,
         closed=closed,
