@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from gateway.clock import Clock, from_micros, iso, micros
+from gateway.clock import EAT, Clock, from_micros, iso, micros
 from gateway.errors import DecisionInvalid, FieldError, MaybeSigned, StoreError, UnitAhead
 from gateway.fiscal.evidence import CountingUnit, ReadingUnit
 from gateway.store import events, invoices, meta, receipts, unclear_keys, unit
@@ -253,8 +253,8 @@ def _known(conn: sqlite3.Connection) -> _Known:
 
 
 def _restored(known: _Known) -> Hold:
-    at = iso(from_micros(int(known.restored or 0)))
-    reason = f"this store is a backup of {at}, and nobody could ask the unit what it signed since"
+    at = from_micros(int(known.restored or 0)).astimezone(EAT)
+    reason = f"this store is a backup of {at:%d/%m/%Y %H:%M}, and nobody could ask the unit what it signed since"
     return Hold(reason, seen=False)
 
 
