@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import tarfile
 import tracemalloc
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from tests.support.backlog import fill
 from tests.support.clock import FakeClock, settle
 from tests.support.shop import a_sale, make_settings, open_shop
 
+MB = 1024 * 1024
 NOON = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 
 
@@ -119,7 +121,7 @@ async def test_a_damaged_backup_changes_nothing(unit: UnitControl, shop_dir: Pat
     with pytest.raises(StoreCorrupt):
         tools.restore(settings, made.path, unit_keys=False)
     with pytest.raises(StoreCorrupt):
-        tools.restore(settings, shop_dir / "none.tar", unit_keys=False)
+        tools.restore(settings, shop_dir / "none.tar.gz", unit_keys=False)
     assert (settings.store.directory / "gateway.db").read_bytes() == before
 
 
@@ -165,5 +167,35 @@ async def test_a_backup_of_a_large_store_takes_little_memory(tmp_path: Path) -> 
         )
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-    assert made.size > 40_000_000
+    assert backup.found(tmp_path / "backups") == [made.path]
+    # Compressed, and the whole of it all the same.
+    assert 1_000_000 < made.size < (tmp_path / "store/gateway.db").stat().st_size / 3
     assert peak < 5_000_000
+
+
+async def test_backups_leave_room_for_selling(small_disk: Path) -> None:
+    """The oldest go first, never the newest; what a killed backup left goes, too."""
+    store, target = small_disk / "store", small_disk / "backups"
+    async with open_database(store) as db:
+        await fill(db, 500)
+        target.mkdir()
+        names = [f"pos-gateway-2026112{day}T060000Z.tar.gz" for day in range(4)]
+        for name in names:
+            (target / name).write_bytes(b"x" * 2 * MB)
+        (target / ".making-killed").mkdir()
+        (target / ".making-killed" / "gateway.db").write_bytes(b"x" * 2 * MB)
+        (target / "pos-gateway-20261123T000000Z.tar.gz.part").write_bytes(b"x" * 2 * MB)
+        size = sum(file.stat().st_size for file in store.glob("gateway.db*"))
+        backup.clear_away(target)
+        free = shutil.disk_usage(small_disk).free
+        # Three MB are missing: two of the four go.
+        gone = backup.make_room(store, target, reserve=free + 3 * MB - 2 * size)
+        assert [path.name for path in gone] == names[:2]
+        assert backup.make_room(store, target, reserve=0) == []
+        with pytest.raises(StoreError, match="There is no room for a backup"):
+            backup.make_room(store, target, reserve=30 * MB)
+        assert [path.name for path in backup.found(target)] == names[3:]
+        # On the store's own disk there is always some kept, and here that is more than it has.
+        with pytest.raises(StoreError, match=r"512|51\d|52\d"):
+            backup.make(store, None, target, NOON)
+        assert sorted(path.name for path in target.iterdir()) == names[3:]
