@@ -20,7 +20,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from gateway.clock import Clock
 from gateway.domain.payment import Reason
 from gateway.domain.payment_wire import Lost, Refused
-from gateway.http import read_whole
+from gateway.http import Lookups, read_whole, why_not
 from gateway.mpesa import codes, fields
 from gateway.mpesa.account import Account
 from gateway.mpesa.token import Fetched, TokenSource, life_of
@@ -48,6 +48,7 @@ class DarajaWire:
         self._clock = clock
         self._timeout_s = timeout_s
         self._session: aiohttp.ClientSession | None = None
+        self._lookups = Lookups()
         self.tokens = TokenSource(self._fetch_token, clock)
         # How far M-Pesa's clock is before ours, by its last answer to a request for a token.
         self.skew_s: float | None = None
@@ -56,9 +57,11 @@ class DarajaWire:
         self._session = aiohttp.ClientSession(
             # A connection of its own for each request: one that was kept could be closed by the other
             # side at the moment of a push, which would then count as lost.
-            connector=aiohttp.TCPConnector(force_close=True),
+            connector=aiohttp.TCPConnector(force_close=True, resolver=self._lookups),
             timeout=aiohttp.ClientTimeout(
-                total=self._timeout_s, connect=min(CONNECT_TIMEOUT_S, self._timeout_s)
+                # Less than the whole, or who cannot be reached would be told as who did not answer.
+                total=self._timeout_s,
+                connect=min(CONNECT_TIMEOUT_S, self._timeout_s / 2),
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
@@ -125,9 +128,9 @@ class DarajaWire:
                 found = response.headers
                 return Answer(response.status, raw, found.get("Retry-After"), found.get("Date"))
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            kind = type(error).__name__
+            why = why_not(error, self._lookups)
             return Refused(
-                Reason.NOT_SENT, UNREACHABLE, f"no connection to M-Pesa ({where}): {kind}", b""
+                Reason.NOT_SENT, UNREACHABLE, f"no connection to M-Pesa ({where}): {why}", b""
             )
         except asyncio.TimeoutError:
             return Lost(f"M-Pesa ({where}) did not answer in time")

@@ -162,7 +162,10 @@ def test_the_rate_is_of_the_last_minute() -> None:
 
 async def test_only_the_pinned_authority_is_believed(tmp_path: Path) -> None:
     authority, certificate, key = make_authority(tmp_path)
-    async with FakeCloud(tls=served_with(certificate, key)) as fake, open_database(tmp_path / "store") as db:
+    async with (
+        FakeCloud(tls=served_with(certificate, key)) as fake,
+        open_database(tmp_path / "store") as db,
+    ):
         await fill(db, 1)
         batch = await db.read(lambda conn: outbox.next_batch(conn, 1, 10_000))
         for ca_file, kind in ((authority, Acknowledged), (None, NotTaken)):

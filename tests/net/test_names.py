@@ -23,6 +23,7 @@ async def test_look_ups_that_hang_starve_nothing_and_do_not_hold_up_a_stop(tmp_p
             till = shop.till()
             print(await till.sell("one", a_sale()))
             import asyncio
+
             await asyncio.sleep(3)
             print(names.asked)
             print((await shop.status())["cloud"], (await shop.status())["mpesa"])

@@ -53,7 +53,9 @@ class Namespace:
         def make() -> None:
             try:
                 _call("unshare", CLONE_NEWNET)
-                self._fd = os.open(f"/proc/self/task/{threading.get_native_id()}/ns/net", os.O_RDONLY)
+                self._fd = os.open(
+                    f"/proc/self/task/{threading.get_native_id()}/ns/net", os.O_RDONLY
+                )
             except OSError as problem:
                 error.append(problem)
 
@@ -77,7 +79,10 @@ class Namespace:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         back = self._back.pop()
         _call("setns", back, CLONE_NEWNET)
@@ -276,7 +281,10 @@ class Passage:
                 target.close()
                 raise
             back, onward = await asyncio.open_connection(sock=target)
-            ways = [asyncio.ensure_future(_pass(reader, onward)), asyncio.ensure_future(_pass(back, writer))]
+            ways = [
+                asyncio.ensure_future(_pass(reader, onward)),
+                asyncio.ensure_future(_pass(back, writer)),
+            ]
             try:
                 # Either side's end is the other's: HTTP needs no half-open connections.
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)

@@ -67,9 +67,7 @@ class NetShop:
 
 def sockets_of(where: Namespace) -> aiohttp.TCPConnector:
     """Connections that are made in that namespace, as many as wanted."""
-    return aiohttp.TCPConnector(
-        limit=0, socket_factory=lambda info: where.socket(info[1], info[0])
-    )
+    return aiohttp.TCPConnector(limit=0, socket_factory=lambda info: where.socket(info[1], info[0]))
 
 
 @asynccontextmanager
@@ -144,9 +142,7 @@ every_hours = 0
         daemon = Daemon(directory / "shop", settings + extra, {**secrets, **(env or {})})
         daemon.module = module
         properties = directory / "shop/unit/config/application.properties"
-        properties.write_text(
-            properties.read_text() + f"api.external.domain={doors['kra'].url}\n"
-        )
+        properties.write_text(properties.read_text() + f"api.external.domain={doors['kra'].url}\n")
         file = None
         if resolv is not None:
             file = directory / "resolv.conf"
