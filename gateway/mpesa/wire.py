@@ -27,6 +27,8 @@ from gateway.mpesa.token import Fetched, TokenSource, life_of
 
 CONNECT_TIMEOUT_S = 10.0
 UNREACHABLE = "UNREACHABLE"
+# What went wrong longer ago says nothing of the link. Seconds.
+NEWS_S = 600.0
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
 
 
@@ -50,6 +52,8 @@ class DarajaWire:
         self._session: aiohttp.ClientSession | None = None
         self._lookups = Lookups()
         self.tokens = TokenSource(self._fetch_token, clock)
+        # Why the last exchange got no answer, and when.
+        self._silent: tuple[str, int] | None = None
         # How far M-Pesa's clock is before ours, by its last answer to a request for a token.
         self.skew_s: float | None = None
 
@@ -71,6 +75,13 @@ class DarajaWire:
         await self.tokens.close()
         if self._session is not None:
             await self._session.close()
+
+    @property
+    def problem(self) -> str | None:
+        """Why M-Pesa does not answer just now; None while it does, or when nobody has asked it lately."""
+        if self._silent is None or self._clock.boottime_ns() - self._silent[1] > NEWS_S * 1e9:
+            return None
+        return self._silent[0]
 
     async def post(
         self, path: str, body: dict[str, Any], limit: int = codes.ANSWER_MAX_BYTES
@@ -109,6 +120,16 @@ class DarajaWire:
         return _no_token(answer, account.environment)
 
     async def _exchange(
+        self, method: str, path: str, headers: dict[str, str], body: bytes | None, limit: int
+    ) -> Answer | Refused | Lost:
+        found = await self._try(method, path, headers, body, limit)
+        if isinstance(found, Answer):
+            self._silent = None
+        else:
+            self._silent = found.message, self._clock.boottime_ns()
+        return found
+
+    async def _try(
         self, method: str, path: str, headers: dict[str, str], body: bytes | None, limit: int
     ) -> Answer | Refused | Lost:
         """One try. Nothing is followed: a redirected push would be sent twice."""

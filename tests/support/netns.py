@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import ctypes
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -233,6 +232,9 @@ class Passage:
         self._to, self._target = to, target
         self._server: asyncio.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
+        # While it is not set, what is answered waits here.
+        self.answering = asyncio.Event()
+        self.answering.set()
         self.accepted = 0
         # Who came, by address.
         self.peers: list[str] = []
@@ -283,7 +285,7 @@ class Passage:
             back, onward = await asyncio.open_connection(sock=target)
             ways = [
                 asyncio.ensure_future(_pass(reader, onward)),
-                asyncio.ensure_future(_pass(back, writer)),
+                asyncio.ensure_future(_pass(back, writer, self.answering)),
             ]
             try:
                 # Either side's end is the other's: HTTP needs no half-open connections.
@@ -305,9 +307,13 @@ class Passage:
                         end.close()
 
 
-async def _pass(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+async def _pass(
+    source: asyncio.StreamReader, target: asyncio.StreamWriter, when: asyncio.Event | None = None
+) -> None:
     with contextlib.suppress(OSError):
         while data := await source.read(65_536):
+            if when is not None:
+                await when.wait()
             target.write(data)
             await target.drain()
 
@@ -318,7 +324,3 @@ def _socket(where: Namespace | None) -> socket.socket:
     made = socket.socket()
     made.setblocking(False)
     return made
-
-
-def has_tap() -> bool:
-    return Path("/dev/net/tun").exists() and shutil.which("ip") is not None

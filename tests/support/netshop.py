@@ -26,7 +26,7 @@ from tests.support.mpesa_shop import MpesaTill
 from tests.support.netns import Namespace, Network, Passage, network
 
 # Real seconds until something that must happen is called missing.
-PATIENCE_S = 45.0
+PATIENCE_S = 30.0
 RELAY_HOST = "relay.test"
 NAMES = {"cloud.test": netns.CLOUD, "daraja.test": netns.DARAJA, RELAY_HOST: netns.RELAY}
 
@@ -50,6 +50,18 @@ class NetShop:
     async def status(self) -> dict[str, Any]:
         reply = await self.till().request("GET", "/v1/status")
         found: dict[str, Any] = reply.json
+        return found
+
+    async def ends(self, payment_id: str, *states: str) -> dict[str, Any]:
+        """The payment once it is in one of these states."""
+        found: dict[str, Any] = {}
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                while found.get("state") not in states:
+                    found = await self.till().payment(payment_id)
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise AssertionError(f"{found}\n{self.daemon.log()[-3000:]}") from None
         return found
 
     async def until(self, is_so: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
@@ -78,12 +90,13 @@ async def net_shop(
     resolv: str | None = None,
     cloud: str = "",
     mpesa: str = "",
+    unit: str = "",
     extra: str = "",
     env: dict[str, str] | None = None,
     module: str = "gateway",
 ) -> AsyncIterator[NetShop]:
-    """`by_name`: everybody is addressed by name; `resolv`: what stands in the box's resolv.conf; `cloud` and
-    `mpesa`: more lines of their sections."""
+    """`by_name`: everybody is addressed by name; `resolv`: what stands in the box's resolv.conf; `cloud`,
+    `mpesa` and `unit`: more lines of their sections."""
     async with AsyncExitStack() as stack:
         net = stack.enter_context(network())
         names = "IP:10.77.0.10,DNS:cloud.test"
@@ -115,7 +128,7 @@ async def net_shop(
         settings = f"""[cloud]
 url = "https://{host("cloud", netns.CLOUD)}"
 ca_file = "{authority}"
-timeout_s = 2
+timeout_s = 1
 backoff_max_s = 0.5
 {cloud}
 [mpesa]
@@ -127,8 +140,7 @@ relay_url = "http://{host("relay", netns.RELAY)}"
 relay_gateway = "{gateway}"
 same_phone_s = 0
 query_every_s = 1
-answer_timeout_s = 2
-{mpesa}
+{mpesa or "answer_timeout_s = 2"}
 [reference]
 every_hours = 0
 """
@@ -141,6 +153,8 @@ every_hours = 0
         }
         daemon = Daemon(directory / "shop", settings + extra, {**secrets, **(env or {})})
         daemon.module = module
+        text = daemon.config.read_text()
+        daemon.config.write_text(text.replace("[unit]\n", f"[unit]\n{unit}"))
         properties = directory / "shop/unit/config/application.properties"
         properties.write_text(properties.read_text() + f"api.external.domain={doors['kra'].url}\n")
         file = None
