@@ -5,7 +5,10 @@ Nothing is changed but how long it waits for who does not answer, so that a test
 
 from __future__ import annotations
 
+import functools
 import sys
+
+from aiohttp import web
 
 from gateway.api import body, events
 from gateway.cli import main
@@ -15,6 +18,8 @@ if __name__ == "__main__":
     events.HEARTBEAT_S = 0.3
     events.GONE_S = 1.0
     body.BODY_MAX_S = 1.0
+    # For the rest of a body that nobody wants any more.
+    web.AppRunner = functools.partial(web.AppRunner, lingering_time=1.0)  # type: ignore[assignment,misc]
     relay_client.WAIT_S = relay_client.SILENT_S = relay_client.CONNECT_S = 1
     relay_client.BACKOFF_LAST_S = 1.0
     sys.exit(main())

@@ -31,7 +31,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 # The router's side of the shop, and the tills' side.
 BOX, BOX_AFTER = "10.77.0.1", "10.77.0.99"
 CLOUD, DARAJA, RELAY, KRA, NAMES = (f"10.77.0.{n}" for n in (10, 11, 12, 13, 53))
-BOX_ON_LAN = "192.168.77.1"
+BOX_ON_LAN, BOX_ON_LAN_AFTER = "192.168.77.1", "192.168.77.99"
 TILLS = tuple(f"192.168.77.{n}" for n in range(11, 19))
 _NOBODY = "02:00:00:00:00:99"
 
@@ -165,15 +165,18 @@ class Network:
         self._neighbour(self.box, address, "wan", _mac("net"))
         self._neighbour(self.world, BOX, "net", _mac("wan"))
 
-    def tills_vanish(self, address: str) -> None:
+    def till_vanishes(self, address: str) -> None:
         """A till's cable is pulled: nothing comes from it and nothing reaches it, and nobody is told."""
         self._neighbour(self.box, address, "lan", _NOBODY)
         self.floor.run("ip", "addr", "del", f"{address}/24", "dev", "till")
 
     def renewed(self) -> None:
-        """The router gives the box another address; the old one is gone."""
-        self.box.run("ip", "addr", "add", f"{BOX_AFTER}/24", "dev", "wan")
-        self.box.run("ip", "addr", "del", f"{BOX}/24", "dev", "wan")
+        """The interfaces go away and come back with other addresses, as after a power cut of the router."""
+        for name, old, new in (("wan", BOX, BOX_AFTER), ("lan", BOX_ON_LAN, BOX_ON_LAN_AFTER)):
+            self.box.run("ip", "link", "set", name, "down")
+            self.box.run("ip", "addr", "del", f"{old}/24", "dev", name)
+            self.box.run("ip", "addr", "add", f"{new}/24", "dev", name)
+            self.box.run("ip", "link", "set", name, "up")
 
     @staticmethod
     def _neighbour(where: Namespace, address: str, device: str, mac: str) -> None:

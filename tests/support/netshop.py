@@ -91,12 +91,13 @@ async def net_shop(
     cloud: str = "",
     mpesa: str = "",
     unit: str = "",
+    api: str = "",
     extra: str = "",
     env: dict[str, str] | None = None,
     module: str = "gateway",
 ) -> AsyncIterator[NetShop]:
     """`by_name`: everybody is addressed by name; `resolv`: what stands in the box's resolv.conf; `cloud`,
-    `mpesa` and `unit`: more lines of their sections."""
+    `mpesa`, `unit` and `api`: more lines of their sections."""
     async with AsyncExitStack() as stack:
         net = stack.enter_context(network())
         names = "IP:10.77.0.10,DNS:cloud.test"
@@ -154,7 +155,8 @@ every_hours = 0
         daemon = Daemon(directory / "shop", settings + extra, {**secrets, **(env or {})})
         daemon.module = module
         text = daemon.config.read_text()
-        daemon.config.write_text(text.replace("[unit]\n", f"[unit]\n{unit}"))
+        text = text.replace("[unit]\n", f"[unit]\n{unit}").replace("[api]\n", f"[api]\n{api}")
+        daemon.config.write_text(text)
         properties = directory / "shop/unit/config/application.properties"
         properties.write_text(properties.read_text() + f"api.external.domain={doors['kra'].url}\n")
         file = None
