@@ -24,12 +24,13 @@ from typing import Any
 import pytest
 
 from tests.conftest import need_tool
+from tests.support.rough import Rough
 
 CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 # The router's side of the shop, and the tills' side.
-BOX, BOX_AFTER = "10.77.0.1", "10.77.0.99"
+BOX, BOX_AFTER, BOX_ON_ROUGH = "10.77.0.1", "10.77.0.99", "10.77.0.2"
 CLOUD, DARAJA, RELAY, KRA, NAMES = (f"10.77.0.{n}" for n in (10, 11, 12, 13, 53))
 BOX_ON_LAN, BOX_ON_LAN_AFTER = "192.168.77.1", "192.168.77.99"
 TILLS = tuple(f"192.168.77.{n}" for n in range(11, 19))
@@ -177,6 +178,20 @@ class Network:
             self.box.run("ip", "addr", "del", f"{old}/24", "dev", name)
             self.box.run("ip", "addr", "add", f"{new}/24", "dev", name)
             self.box.run("ip", "link", "set", name, "up")
+
+    def rough(self) -> Rough:
+        """From now on cloud, Daraja and relay are reached over a cable that can lose packets; KRA is not."""
+        cable = Rough("rough", self.box, self.world)
+        for where in (self.box, self.world):
+            mac = _mac("box" if where is self.box else "far")
+            where.run("ip", "link", "set", "rough", "address", mac, "up")
+        self.box.run("ip", "addr", "add", f"{BOX_ON_ROUGH}/32", "dev", "rough")
+        for address in (CLOUD, DARAJA, RELAY):
+            self._neighbour(self.box, address, "rough", _mac("far"))
+            self.box.run("ip", "route", "add", address, "dev", "rough", "src", BOX_ON_ROUGH)
+        self._neighbour(self.world, BOX_ON_ROUGH, "rough", _mac("box"))
+        self.world.run("ip", "route", "add", BOX_ON_ROUGH, "dev", "rough")
+        return cable
 
     @staticmethod
     def _neighbour(where: Namespace, address: str, device: str, mac: str) -> None:

@@ -24,6 +24,7 @@ from tests.support.authority import make_authority, served_with
 from tests.support.daemon import Daemon
 from tests.support.mpesa_shop import MpesaTill
 from tests.support.netns import Namespace, Network, Passage, network
+from tests.support.rough import Rough
 
 # Real seconds until something that must happen is called missing.
 PATIENCE_S = 30.0
@@ -41,6 +42,8 @@ class NetShop:
     kra: FakeKra
     # Who serves what in the world, by the names above.
     doors: dict[str, Passage]
+    # What the box's line to cloud, Daraja and relay is, where it may be a bad one. KRA has a line of its own.
+    cable: Rough | None
     # Of a till beside the box, on its own loopback.
     session: aiohttp.ClientSession
 
@@ -92,12 +95,13 @@ async def net_shop(
     mpesa: str = "",
     unit: str = "",
     api: str = "",
+    rough: bool = False,
     extra: str = "",
     env: dict[str, str] | None = None,
     module: str = "gateway",
 ) -> AsyncIterator[NetShop]:
     """`by_name`: everybody is addressed by name; `resolv`: what stands in the box's resolv.conf; `cloud`,
-    `mpesa`, `unit` and `api`: more lines of their sections."""
+    `mpesa`, `unit` and `api`: more lines of their sections; `rough`: over a cable that can lose packets."""
     async with AsyncExitStack() as stack:
         net = stack.enter_context(network())
         names = "IP:10.77.0.10,DNS:cloud.test"
@@ -111,6 +115,9 @@ async def net_shop(
         kra = FakeKra()
         await kra.start()
         stack.push_async_callback(kra.stop)
+        cable = None
+        if rough:
+            cable = await stack.enter_async_context(net.rough())
         doors = {}
         for name, address, url in (
             ("cloud", netns.CLOUD, fake_cloud.url),
@@ -129,9 +136,8 @@ async def net_shop(
         settings = f"""[cloud]
 url = "https://{host("cloud", netns.CLOUD)}"
 ca_file = "{authority}"
-timeout_s = 1
 backoff_max_s = 0.5
-{cloud}
+{cloud or "timeout_s = 1"}
 [mpesa]
 environment = "sandbox"
 base_url = "http://{host("daraja", netns.DARAJA)}"
@@ -173,4 +179,4 @@ every_hours = 0
             aiohttp.ClientSession(connector=sockets_of(net.box))
         )
         async with daemon:
-            yield NetShop(net, daemon, fake_cloud, daraja, relay, kra, doors, session)
+            yield NetShop(net, daemon, fake_cloud, daraja, relay, kra, doors, cable, session)

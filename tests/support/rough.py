@@ -11,12 +11,10 @@ import fcntl
 import os
 import random
 import struct
-from contextlib import ExitStack
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-
-from tests.support.netns import Namespace
 
 _TUNSETIFF = 0x400454CA
 _TAP, _NO_INFO = 0x0002, 0x1000
@@ -25,11 +23,16 @@ TUN = Path("/dev/net/tun")
 
 
 class Rough:
-    """`loss` of the packets (0 to 1) never arrive, the others `delay_s` later, each way. Async context
-    manager; `lost` and `passed` count."""
+    """Interfaces called `name` in two namespaces. `loss` of the packets (0 to 1) never arrive, the others
+    `delay_s` later, each way; `lost` and `passed` count. Async context manager: it carries inside only."""
 
     def __init__(
-        self, one: tuple[Namespace, str], other: tuple[Namespace, str], *, seed: int = 1
+        self,
+        name: str,
+        one: AbstractContextManager[object],
+        other: AbstractContextManager[object],
+        *,
+        seed: int = 1,
     ) -> None:
         if not TUN.exists():
             pytest.skip("there is no /dev/net/tun: no cable that loses packets")
@@ -37,15 +40,15 @@ class Rough:
         self.delay_s = 0.0
         self.lost = self.passed = 0
         self._chance = random.Random(seed)
-        self._stack = ExitStack()
-        self._ends = [self._open(*one), self._open(*other)]
+        self._ends: list[int] = []
+        for where in (one, other):
+            self._open(where, name)
 
-    def _open(self, where: Namespace, name: str) -> int:
+    def _open(self, where: AbstractContextManager[object], name: str) -> None:
         with where:
             end = os.open(TUN, os.O_RDWR | os.O_NONBLOCK)
-            self._stack.callback(os.close, end)
+            self._ends.append(end)
             fcntl.ioctl(end, _TUNSETIFF, struct.pack("16sH", name.encode(), _TAP | _NO_INFO))
-        return end
 
     async def __aenter__(self) -> Rough:
         loop = asyncio.get_running_loop()
@@ -54,11 +57,10 @@ class Rough:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for end in self._ends:
-            asyncio.get_running_loop().remove_reader(end)
         ends, self._ends = self._ends, []
-        assert ends
-        self._stack.close()
+        for end in ends:
+            asyncio.get_running_loop().remove_reader(end)
+            os.close(end)
 
     def _carry(self, end: int, far: int) -> None:
         try:
