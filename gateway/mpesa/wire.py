@@ -52,7 +52,7 @@ class DarajaWire:
         self._session: aiohttp.ClientSession | None = None
         self._lookups = Lookups()
         self.tokens = TokenSource(self._fetch_token, clock)
-        # Why the last exchange got no answer, and when.
+        # Why the last exchange got no answer, or no token, and when.
         self._silent: tuple[str, int] | None = None
         # How far M-Pesa's clock is before ours, by its last answer to a request for a token.
         self.skew_s: float | None = None
@@ -78,7 +78,7 @@ class DarajaWire:
 
     @property
     def problem(self) -> str | None:
-        """Why M-Pesa does not answer just now; None while it does, or when nobody has asked it lately."""
+        """Why M-Pesa cannot be asked just now; None while it can, or when nobody has asked it lately."""
         if self._silent is None or self._clock.boottime_ns() - self._silent[1] > NEWS_S * 1e9:
             return None
         return self._silent[0]
@@ -117,17 +117,19 @@ class DarajaWire:
             token = fields.member(body, "access_token")
             if isinstance(token, str) and _TOKEN.fullmatch(token):
                 return Fetched(token, life_of(fields.code(fields.member(body, "expires_in"))))
-        return _no_token(answer, account.environment)
+        refusal = _no_token(answer, account.environment)
+        self._note(refusal)
+        return refusal
 
     async def _exchange(
         self, method: str, path: str, headers: dict[str, str], body: bytes | None, limit: int
     ) -> Answer | Refused | Lost:
         found = await self._try(method, path, headers, body, limit)
-        if isinstance(found, Answer):
-            self._silent = None
-        else:
-            self._silent = found.message, self._clock.boottime_ns()
+        self._note(None if isinstance(found, Answer) else found)
         return found
+
+    def _note(self, what: Refused | Lost | None) -> None:
+        self._silent = None if what is None else (what.message, self._clock.boottime_ns())
 
     async def _try(
         self, method: str, path: str, headers: dict[str, str], body: bytes | None, limit: int

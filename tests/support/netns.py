@@ -247,7 +247,7 @@ class Passage:
         port: int = 0,
     ) -> None:
         self._where, self._address, self._port = where, address, port
-        self._to, self._target = to, target
+        self._to, self.target = to, target
         self._server: asyncio.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
         # While it is not set, what is answered waits here.
@@ -277,6 +277,14 @@ class Passage:
     def url(self) -> str:
         return f"http://{self._address}:{self._port}"
 
+    async def lead(self, address: str, port: int) -> None:
+        """Somebody else answers from now on; the connections that there are end."""
+        self.target = (address, port)
+        serving = list(self._serving)
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
+
     @property
     def port(self) -> int:
         return self._port
@@ -296,7 +304,7 @@ class Passage:
         try:
             target = _socket(self._to)
             try:
-                await asyncio.get_running_loop().sock_connect(target, self._target)
+                await asyncio.get_running_loop().sock_connect(target, self.target)
             except BaseException:
                 target.close()
                 raise
