@@ -88,6 +88,13 @@ class BodyTooLarge(RequestError):
     status = 413
 
 
+class BodyLate(RequestError):
+    code = "BODY_LATE"
+    title = "The body did not come"
+    status = 408
+    retryable = True
+
+
 class FrameInvalid(RequestError):
     """A serial till's frame came whole, but what it holds is no request."""
 

@@ -209,5 +209,6 @@ class PaymentLine:
 
     def problems(self) -> Iterable[str]:
         """Why something does not work just now, in sentences without their stop."""
-        parts = (self.checks, self.reconciler, self.relay)
-        return [part.problem for part in parts if part is not None and part.problem is not None]
+        parts = (self.daraja, self.checks, self.reconciler, self.relay)
+        found = [part.problem for part in parts if part is not None and part.problem is not None]
+        return dict.fromkeys(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from typing import Any
 
 from aiohttp import web
@@ -17,6 +18,9 @@ from gateway.store import events
 PAGE_ROWS = 200
 # A comment line this often (seconds) keeps proxies and the till's own timeout quiet.
 HEARTBEAT_S = 15.0
+# A screen that acknowledges nothing for so long is gone. Without this the kernel goes on sending to a phone
+# that walked off for a quarter of an hour, and each time it came back it would take another stream. Seconds.
+GONE_S = 30.0
 
 _OPEN_STREAMS: web.AppKey[list[int]] = web.AppKey("open_streams", list)
 
@@ -50,6 +54,7 @@ async def stream(
         raise TooManyWaiting("Too many screens are listening. Close some.", retry_after_s=30)
     streams[0] += 1
     try:
+        _notice_the_end(request)
         response = web.StreamResponse(
             headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
         )
@@ -76,6 +81,12 @@ async def stream(
         return response
     finally:
         streams[0] -= 1
+
+
+def _notice_the_end(request: web.Request) -> None:
+    wire = request.transport.get_extra_info("socket") if request.transport is not None else None
+    if wire is not None:
+        wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(GONE_S * 1000))
 
 
 async def _newer(parts: Services, last: int, till_id: str | None) -> list[events.Event]:

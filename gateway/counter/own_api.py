@@ -10,6 +10,8 @@ from typing import Any
 
 import aiohttp
 
+from gateway.http import Lookups
+
 # A till on a wire may do what a till on the LAN may, under these paths.
 PREFIX = "/v1/"
 ANSWER_S = 60.0
@@ -46,7 +48,10 @@ class OwnApi:
         """OSError or aiohttp.ClientError when the API itself cannot be reached (it is starting);
         asyncio.TimeoutError when it does not answer."""
         if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_S))
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(resolver=Lookups()),
+                timeout=aiohttp.ClientTimeout(total=ANSWER_S),
+            )
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
         for name, value in (("Idempotency-Key", key), ("Confirm-New-Sale", confirm)):
             if value is not None:

@@ -30,7 +30,7 @@ from gateway.domain.payment_wire import (
 from gateway.mpesa import codes, fields, messages
 from gateway.mpesa.account import Account
 from gateway.mpesa.masking import mask_phone, mask_request_id
-from gateway.mpesa.wire import DarajaWire
+from gateway.mpesa.wire import UNREACHABLE, DarajaWire
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +73,11 @@ class DarajaClient:
         """Seconds that M-Pesa's clock is before ours; None until it was heard."""
         return self._wire.skew_s
 
+    @property
+    def problem(self) -> str | None:
+        """Why M-Pesa does not answer just now, for the status page."""
+        return self._wire.problem
+
     async def ready(self) -> Refused | Lost | None:
         """None: a token is at hand. Refused (CONFIG: the keys; NOT_SENT: no connection): none, so that
         nothing can have been sent."""
@@ -113,7 +118,9 @@ class DarajaClient:
             return QueryReply(QueryVerdict.NO_INFO, None, None, answer.message, answer.raw)
         if isinstance(answer, Refused):
             wait = answer.retry_after_s
-            return QueryReply(QueryVerdict.NO_INFO, answer.code, None, answer.message, b"", wait)
+            # A code is M-Pesa's word; without one it is asked again when the link is back.
+            code = None if answer.code == UNREACHABLE else answer.code
+            return QueryReply(QueryVerdict.NO_INFO, code, None, answer.message, b"", wait)
         reply = codes.query_verdict(
             answer.status, answer.raw, checkout_request_id, answer.retry_after
         )

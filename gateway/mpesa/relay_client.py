@@ -23,14 +23,17 @@ from gateway.clock import Clock, micros, wake_or_sleep
 from gateway.domain.payment_wire import Arrival, Mailbox
 from gateway.door import KINDS
 from gateway.errors import StoreError
-from gateway.http import read_whole
+from gateway.http import NO_NAMES, Lookups, read_whole, why_not
 from gateway.signed import signature
 
 log = logging.getLogger(__name__)
 
 WAIT_S = 25
-# An answer that is not there by then has no connection under it any more.
-ANSWER_S = WAIT_S + 15
+CONNECT_S = 10
+# So long after the relay's own waiting nothing more has come: there is no connection any more.
+SILENT_S = 15
+# A full page over the slowest link that is of any use.
+PAGE_S = 300
 BACKOFF_FIRST_S = 0.5
 BACKOFF_LAST_S = 60.0
 # A page is at most 1 MB of bodies, in base64 with its frame.
@@ -62,6 +65,7 @@ class RelayClient:
         self._clock = clock
         self._mailbox = mailbox
         self._wake = asyncio.Event()
+        self._lookups = Lookups()
         # Seconds to add to this box's clock to have the relay's.
         self._offset_s = 0
         # The last acknowledged (epoch, number); asked for again after a start, which is harmless.
@@ -82,8 +86,8 @@ class RelayClient:
 
     async def run(self) -> None:
         pause = BACKOFF_FIRST_S
-        timeout = aiohttp.ClientTimeout(total=ANSWER_S)
-        async with aiohttp.ClientSession(timeout=timeout) as session:
+        connector = aiohttp.TCPConnector(resolver=self._lookups)
+        async with aiohttp.ClientSession(connector=connector) as session:
             while True:
                 self._wake.clear()
                 try:
@@ -121,18 +125,19 @@ class RelayClient:
         self, session: aiohttp.ClientSession, epoch: str, after: int, wait: int
     ) -> Page:
         path = f"/v1/messages?after={after}&epoch={epoch}&wait={wait}"
-        value = await self._call(session, "GET", path, b"")
+        value = await self._call(session, "GET", path, b"", wait)
         try:
             return _page(value)
         except (KeyError, TypeError, ValueError, binascii.Error):
             raise Away("what answered is not the relay") from None
 
     async def _call(
-        self, session: aiohttp.ClientSession, method: str, path: str, body: bytes
+        self, session: aiohttp.ClientSession, method: str, path: str, body: bytes, wait: int = 0
     ) -> Any:
-        """The JSON of a 200. Once more when the relay says that this box's clock is wrong."""
+        """The JSON of a 200. Once more when the relay says that this box's clock is wrong. `wait`: so many
+        seconds the relay may take its time."""
         for last in (False, True):
-            status, value = await self._send(session, method, path, body)
+            status, value = await self._send(session, method, path, body, wait)
             self.last_contact_us = micros(self._clock.now())
             if status == 200:
                 return value
@@ -153,7 +158,7 @@ class RelayClient:
         return True
 
     async def _send(
-        self, session: aiohttp.ClientSession, method: str, path: str, body: bytes
+        self, session: aiohttp.ClientSession, method: str, path: str, body: bytes, wait: int
     ) -> tuple[int, Any]:
         time = str(self._seconds() + self._offset_s)
         nonce = secrets.token_urlsafe(18)
@@ -165,14 +170,23 @@ class RelayClient:
         }
         try:
             async with session.request(
-                method, self._url + path, data=body or None, headers=headers, allow_redirects=False
+                method,
+                self._url + path,
+                data=body or None,
+                headers=headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(
+                    total=PAGE_S, connect=CONNECT_S, sock_read=wait + SILENT_S
+                ),
             ) as response:
                 raw = await read_whole(response, PAGE_MAX_BYTES)
                 return response.status, _json(raw)
         except asyncio.TimeoutError:
+            if self._lookups.hang:
+                raise Away(f"no connection to the relay: {NO_NAMES}") from None
             raise Away("the relay does not answer") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise Away(f"no connection to the relay: {type(error).__name__}") from None
+            raise Away(f"no connection to the relay: {why_not(error)}") from None
 
     def _seconds(self) -> int:
         return micros(self._clock.now()) // 1_000_000

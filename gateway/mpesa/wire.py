@@ -20,13 +20,15 @@ from aiohttp.http_exceptions import HttpProcessingError
 from gateway.clock import Clock
 from gateway.domain.payment import Reason
 from gateway.domain.payment_wire import Lost, Refused
-from gateway.http import read_whole
+from gateway.http import Lookups, read_whole, why_not
 from gateway.mpesa import codes, fields
 from gateway.mpesa.account import Account
 from gateway.mpesa.token import Fetched, TokenSource, life_of
 
 CONNECT_TIMEOUT_S = 10.0
 UNREACHABLE = "UNREACHABLE"
+# What went wrong longer ago says nothing of the link. Seconds.
+NEWS_S = 600.0
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
 
 
@@ -48,7 +50,10 @@ class DarajaWire:
         self._clock = clock
         self._timeout_s = timeout_s
         self._session: aiohttp.ClientSession | None = None
+        self._lookups = Lookups()
         self.tokens = TokenSource(self._fetch_token, clock)
+        # Why the last exchange got no answer, or no token, and when.
+        self._silent: tuple[str, int] | None = None
         # How far M-Pesa's clock is before ours, by its last answer to a request for a token.
         self.skew_s: float | None = None
 
@@ -56,9 +61,11 @@ class DarajaWire:
         self._session = aiohttp.ClientSession(
             # A connection of its own for each request: one that was kept could be closed by the other
             # side at the moment of a push, which would then count as lost.
-            connector=aiohttp.TCPConnector(force_close=True),
+            connector=aiohttp.TCPConnector(force_close=True, resolver=self._lookups),
             timeout=aiohttp.ClientTimeout(
-                total=self._timeout_s, connect=min(CONNECT_TIMEOUT_S, self._timeout_s)
+                # Less than the whole, or who cannot be reached would be told as who did not answer.
+                total=self._timeout_s,
+                connect=min(CONNECT_TIMEOUT_S, self._timeout_s / 2),
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
@@ -68,6 +75,13 @@ class DarajaWire:
         await self.tokens.close()
         if self._session is not None:
             await self._session.close()
+
+    @property
+    def problem(self) -> str | None:
+        """Why M-Pesa cannot be asked just now; None while it can, or when nobody has asked it lately."""
+        if self._silent is None or self._clock.boottime_ns() - self._silent[1] > NEWS_S * 1e9:
+            return None
+        return self._silent[0]
 
     async def post(
         self, path: str, body: dict[str, Any], limit: int = codes.ANSWER_MAX_BYTES
@@ -103,9 +117,21 @@ class DarajaWire:
             token = fields.member(body, "access_token")
             if isinstance(token, str) and _TOKEN.fullmatch(token):
                 return Fetched(token, life_of(fields.code(fields.member(body, "expires_in"))))
-        return _no_token(answer, account.environment)
+        refusal = _no_token(answer, account.environment)
+        self._note(refusal)
+        return refusal
 
     async def _exchange(
+        self, method: str, path: str, headers: dict[str, str], body: bytes | None, limit: int
+    ) -> Answer | Refused | Lost:
+        found = await self._try(method, path, headers, body, limit)
+        self._note(None if isinstance(found, Answer) else found)
+        return found
+
+    def _note(self, what: Refused | Lost | None) -> None:
+        self._silent = None if what is None else (what.message, self._clock.boottime_ns())
+
+    async def _try(
         self, method: str, path: str, headers: dict[str, str], body: bytes | None, limit: int
     ) -> Answer | Refused | Lost:
         """One try. Nothing is followed: a redirected push would be sent twice."""
@@ -125,9 +151,9 @@ class DarajaWire:
                 found = response.headers
                 return Answer(response.status, raw, found.get("Retry-After"), found.get("Date"))
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            kind = type(error).__name__
+            why = why_not(error, self._lookups)
             return Refused(
-                Reason.NOT_SENT, UNREACHABLE, f"no connection to M-Pesa ({where}): {kind}", b""
+                Reason.NOT_SENT, UNREACHABLE, f"no connection to M-Pesa ({where}): {why}", b""
             )
         except asyncio.TimeoutError:
             return Lost(f"M-Pesa ({where}) did not answer in time")

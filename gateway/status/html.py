@@ -7,6 +7,7 @@ from typing import Any
 import jinja2
 from aiohttp import web
 
+from gateway.api.body import in_time
 from gateway.api.server import Services
 from gateway.errors import GatewayError, UnknownTechnician
 
@@ -41,7 +42,7 @@ def page(
 
 async def form(request: web.Request, numbers: tuple[str, ...] = ()) -> tuple[str, dict[str, Any]]:
     """(the person's code, the other fields as the API's JSON would have them)."""
-    fields = {name: str(value).strip() for name, value in (await request.post()).items()}
+    fields = {name: str(value).strip() for name, value in (await in_time(request.post())).items()}
     code = fields.pop("code", "")
     given: dict[str, Any] = {name: value for name, value in fields.items() if value}
     for name in numbers:

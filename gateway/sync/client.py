@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import aiohttp
 
-from gateway.http import read_whole
+from gateway.http import NO_NAMES, Lookups, read_whole, why_not
 
 ANSWER_MAX_BYTES = 4 * 1024 * 1024
 TAKEN = ("stored", "duplicate")
@@ -71,6 +71,7 @@ class CloudClient:
         self._timeout_s = timeout_s
         self._ca_file = ca_file
         self._session: aiohttp.ClientSession | None = None
+        self._lookups = Lookups()
         # Bodies put on the wire so far, in bytes, as compressed; what a bandwidth cap counts.
         self.sent_bytes = 0
 
@@ -79,7 +80,7 @@ class CloudClient:
         if self._ca_file is not None:
             tls = ssl.create_default_context(cafile=str(self._ca_file))
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=1, ssl=tls),
+            connector=aiohttp.TCPConnector(limit=1, ssl=tls, resolver=self._lookups),
             timeout=aiohttp.ClientTimeout(total=self._timeout_s),
         )
         return self
@@ -108,9 +109,11 @@ class CloudClient:
                 raw = await read_whole(response, ANSWER_MAX_BYTES) or b""
                 return _read(response.status, response.headers.get("Retry-After"), raw, batch_id)
         except asyncio.TimeoutError:
+            if self._lookups.hang:
+                return NotTaken(f"no connection to the cloud: {NO_NAMES}")
             return NotTaken("the cloud did not answer in time")
         except (aiohttp.ClientError, OSError) as error:
-            return NotTaken(f"no connection to the cloud: {type(error).__name__}")
+            return NotTaken(f"no connection to the cloud: {why_not(error)}")
 
 
 def _body(batch_id: str, records: Sequence[Record]) -> bytes:

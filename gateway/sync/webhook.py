@@ -6,6 +6,8 @@ import asyncio
 
 import aiohttp
 
+from gateway.http import Lookups
+
 # A till that takes longer is asked again later. Seconds.
 TIMEOUT_S = 10.0
 
@@ -18,7 +20,9 @@ class WebhookWire:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> WebhookWire:
-        self._session = aiohttp.ClientSession(timeout=self._timeout)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(resolver=Lookups()), timeout=self._timeout
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -27,7 +27,7 @@ from gateway.domain.outcome import (
     Unknown,
 )
 from gateway.domain.tax import TaxRate
-from gateway.http import read_whole
+from gateway.http import Lookups, read_whole
 from gateway.vscu.codes import BY_BYTES, CEILING_CANDIDATES, Proof, proof, words
 from gateway.vscu.wire import ANSWER_MAX_BYTES, Answer, decode, encode
 
@@ -59,6 +59,12 @@ PATHS = {
     "checkZReport": "/reports/checkZReport",
     "selectInvoice": "/trnsSales/selectInvoice",
 }
+NO_ANSWER = "no answer in time"
+# What nothing else may keep from the unit. The rest waits for KRA, and while KRA is silent for long: a till's
+# question about a customer must not take the last connection from a sale.
+OWN_LINE = ("saveSales", "selectCodes", "selectInvoice")
+# Connections: a sale, a read-back, the probe, KRA's codes, and one to spare; and for the rest together.
+OWN, READS = 5, 4
 # First watermark of an incremental read (etims.md 2.4).
 FIRST_WATERMARK = "20180520000000"
 # What the store can hold; a counter beyond it is no counter.
@@ -127,19 +133,16 @@ class UnitClient:
         self._duplicates = duplicate_codes
         self._paths = {**PATHS, **(paths or {})}
         self._session: aiohttp.ClientSession | None = None
+        self._own: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> UnitClient:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=4, keepalive_timeout=30),
-            # A proxy in the environment must never see a sale.
-            trust_env=False,
-            auto_decompress=True,
-        )
+        self._session, self._own = _session(READS), _session(OWN)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._session is not None:
-            await self._session.close()
+        for session in (self._session, self._own):
+            if session is not None:
+                await session.close()
 
     # --- one request -------------------------------------------------------------------------------
 
@@ -153,10 +156,11 @@ class UnitClient:
         self, name: str, body: bytes, *, timeout_s: float | None = None
     ) -> Answer | CallFailed:
         """POST exact bytes. Never raises for the wire's faults, never sends twice."""
-        assert self._session is not None
+        session = self._own if name in OWN_LINE else self._session
+        assert session is not None
         timeout = aiohttp.ClientTimeout(total=timeout_s or self._answer_timeout_s, connect=5)
         try:
-            async with self._session.post(
+            async with session.post(
                 self._base_url + self._paths[name],
                 data=body,
                 headers={"Content-Type": "application/json"},
@@ -172,7 +176,7 @@ class UnitClient:
         except aiohttp.ConnectionTimeoutError:
             return CallFailed("no connection in time", sent=False)
         except asyncio.TimeoutError:
-            return CallFailed("no answer in time", sent=True)
+            return CallFailed(NO_ANSWER, sent=True)
         except (aiohttp.ClientError, OSError) as error:
             return CallFailed(f"the connection broke: {type(error).__name__}", sent=True)
 
@@ -219,13 +223,15 @@ class UnitClient:
         """None when the unit answers a protocol read well; else why not (etims.md 1.6).
 
         An open port proves nothing: HTML, 404, an empty answer or any code but 000 and 001 is a
-        unit that cannot sign. A link fault (894, 838) is KRA out of reach, not a sick unit.
+        unit that cannot sign. A link fault (894, 838) is KRA out of reach, not a sick unit. Nor is one that
+        is slow: while KRA's side swallows packets the unit waits for it in vain before it answers, and it
+        has as long for that as for a sale.
         """
-        answer = await self.call(
-            "selectCodes",
-            {"lastReqDt": compact(self._clock.now())},
-            timeout_s=self._probe_timeout_s,
-        )
+        for timeout_s in (self._probe_timeout_s, self._answer_timeout_s):
+            asked = {"lastReqDt": compact(self._clock.now())}
+            answer = await self.call("selectCodes", asked, timeout_s=timeout_s)
+            if not (isinstance(answer, CallFailed) and answer.reason == NO_ANSWER):
+                break
         if isinstance(answer, CallFailed):
             return answer.reason
         if answer.code in (*OK_AND_EMPTY, "894", "838"):
@@ -280,6 +286,15 @@ class UnitClient:
         if isinstance(data, str):
             return data
         return StoredAnswer(data, answer.data, answer.raw)
+
+
+def _session(connections: int) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=30, resolver=Lookups()),
+        # A proxy in the environment must never see a sale.
+        trust_env=False,
+        auto_decompress=True,
+    )
 
 
 def signed_data(data: Any) -> SignedData | str:

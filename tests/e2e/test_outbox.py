@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import ssl
 import subprocess
 import sys
 import tracemalloc
@@ -24,7 +23,7 @@ from gateway.store.database import Database, open_database
 from gateway.sync.client import Acknowledged, CloudClient, NotTaken
 from hw_fakes.cloud.server import FakeCloud
 from hw_fakes.vscu.unit import UnitControl
-from tests.conftest import need_tool
+from tests.support.authority import make_authority, served_with
 from tests.support.backlog import fill
 from tests.support.clock import FakeClock
 from tests.support.shop import a_sale, make_settings, open_shop
@@ -161,49 +160,12 @@ def test_the_rate_is_of_the_last_minute() -> None:
     assert flow.per_minute(700 * second) is None
 
 
-def make_authority(folder: Path) -> tuple[Path, Path, Path]:
-    """(the authority's certificate, the server's certificate, its key), by openssl."""
-    openssl = need_tool("openssl")
-    config = folder / "san.cnf"
-    config.write_text("subjectAltName=IP:127.0.0.1\n")
-
-    def run(*words: str) -> None:
-        subprocess.run([openssl, *words], cwd=folder, check=True, capture_output=True)
-
-    for name in ("ca", "server"):
-        run(
-            "genpkey",
-            "-algorithm",
-            "EC",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-out",
-            f"{name}.key",
-        )
-    run(
-        "req",
-        "-x509",
-        "-new",
-        "-key",
-        "ca.key",
-        "-subj",
-        "/CN=test authority",
-        "-days",
-        "2",
-        "-out",
-        "ca.pem",
-    )
-    run("req", "-new", "-key", "server.key", "-subj", "/CN=cloud", "-out", "server.csr")
-    run("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
-        "-days", "2", "-extfile", "san.cnf", "-out", "server.pem")  # fmt: skip
-    return folder / "ca.pem", folder / "server.pem", folder / "server.key"
-
-
 async def test_only_the_pinned_authority_is_believed(tmp_path: Path) -> None:
     authority, certificate, key = make_authority(tmp_path)
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    tls.load_cert_chain(certificate, key)
-    async with FakeCloud(tls=tls) as fake, open_database(tmp_path / "store") as db:
+    async with (
+        FakeCloud(tls=served_with(certificate, key)) as fake,
+        open_database(tmp_path / "store") as db,
+    ):
         await fill(db, 1)
         batch = await db.read(lambda conn: outbox.next_batch(conn, 1, 10_000))
         for ca_file, kind in ((authority, Acknowledged), (None, NotTaken)):

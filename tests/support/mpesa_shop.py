@@ -74,6 +74,9 @@ class Screen:
 class MpesaTill(TillClient):
     """One till over HTTP, with its stream of events."""
 
+    # A stream that says nothing for so long is dead, though nobody said so. Seconds.
+    silence_s: float | None = None
+
     async def push(self, key: str, ref: str, amount: str, phone: str) -> Reply:
         body = {"saleRef": ref, "amount": amount, "phone": phone}
         return await self.request("POST", "/v1/payments/mpesa", key=key, json=body)
@@ -118,7 +121,7 @@ class MpesaTill(TillClient):
                 async with self._session.get(
                     f"{self.url}/v1/events",
                     headers=headers,
-                    timeout=aiohttp.ClientTimeout(total=None),
+                    timeout=aiohttp.ClientTimeout(total=None, sock_read=self.silence_s),
                 ) as answer:
                     assert answer.status == 200
                     number, kind = 0, ""

@@ -204,7 +204,7 @@ async def test_a_stranger_with_another_certificate_is_told_nothing(tmp_path: Pat
             reply = await client.push(ORDER)
     assert isinstance(reply, Refused)
     assert reply.reason is Reason.NOT_SENT
-    assert "Certificate" in reply.message
+    assert "certificate" in reply.message
     assert (server.token_requests, server.requests) == ([], [])
 
 

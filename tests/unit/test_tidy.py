@@ -93,6 +93,18 @@ def test_banned_calls(path: Path) -> None:
         assert "aiosqlite" not in text
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_no_name_is_looked_up_on_the_loops_own_threads(path: Path) -> None:
+    """A session is given a connector and a connector `Lookups` (http.py); the demo ends with its user."""
+    wanted = {"ClientSession": "connector", "TCPConnector": "resolver"}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            needs = wanted.get(node.func.attr)
+            given = {keyword.arg for keyword in node.keywords}
+            assert needs is None or needs in given or path.name == "demo.py", node.lineno
+            assert node.func.attr not in ("getaddrinfo", "gethostbyname") or path.name == "http.py"
+
+
 @pytest.mark.parametrize("path", [*SOURCES, *FAKES], ids=name_of)
 def test_a_module_opens_with_what_it_is_for_and_can_be_read_in_one_sitting(path: Path) -> None:
     doc = ast.get_docstring(ast.parse(path.read_text()))

@@ -1,0 +1,89 @@
+"""Names that cannot be looked up: no name server, one that swallows questions, one that says no."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from tests.support import netns
+from tests.support.names import NXDOMAIN, SERVFAIL, FakeNames
+from tests.support.netshop import NAMES, net_shop
+from tests.support.relay import until
+from tests.support.shop import TOKENS, a_sale
+
+# A look-up that nobody answers takes the C library 5 times 30 seconds: longer than any test.
+SWALLOWED = f"nameserver {netns.NAMES}\noptions timeout:30 attempts:5\n"
+QUICK = f"nameserver {netns.NAMES}\noptions timeout:1 attempts:1\n"
+NO_SERVER = "its name cannot be looked up (no name server answers)"
+NO_NAME = "there is no such name"
+
+
+async def test_look_ups_that_hang_starve_nothing_and_hold_up_no_stop(tmp_path: Path) -> None:
+    """Eleven names at once, more than the loop has threads of its own: a backup, which needs one, is made
+    all the same, and a stop waits for none of them."""
+    tills = list(TOKENS)
+    hooks = {till: f"http://{till}.test/hook" for till in tills}
+    lines = "".join(f'{till} = "{url}"\n' for till, url in hooks.items())
+    extra = f"[mpesa.webhooks]\n{lines}[backup]\nevery_hours = 0.0003\n"
+    async with (
+        net_shop(tmp_path, by_name=True, resolv=SWALLOWED, extra=extra) as shop,
+        FakeNames(shop.net.world, netns.NAMES) as names,
+    ):
+        names.silent = True
+        assert (await shop.till().sell("one", a_sale())).status == 201
+        asked = [
+            shop.till(till).push(till, f"sale of {till}", "10.00", f"25471100000{at}")
+            for at, till in enumerate(tills)
+        ]
+        assert {reply.status for reply in await asyncio.gather(*asked)} == {202}
+        # Each push ends as not sent, and each till's webhook is to be told so.
+        await until(lambda: set(NAMES) | {f"{till}.test" for till in tills} <= set(names.asked))
+        made = (await shop.status())["backup"]["last"]
+        assert (await shop.till().sell("two", a_sale())).status == 201
+        await shop.until(lambda status: status["backup"]["last"] not in (None, made))
+        why = f"no connection to the cloud: {NO_SERVER}"
+        await shop.until(lambda status: status["cloud"]["problem"] == why)
+        assert await shop.daemon.stop() == 0
+        assert "loop.hangs" not in shop.daemon.log()
+        # Nobody asked a second time while the first look-up was still on its way.
+        assert max(names.asked.values()) <= 2, names.asked
+
+
+async def test_what_is_wrong_with_the_names_is_said_and_ends_by_itself(tmp_path: Path) -> None:
+    """Nobody at the name server's address, then NXDOMAIN, then SERVFAIL, then the names."""
+    async with net_shop(tmp_path, by_name=True, resolv=QUICK, module="tests.support.hasty") as shop:
+        till = shop.till()
+        paid = shop.ends
+
+        async def said(why: str, number: int) -> None:
+            assert (await till.sell(f"sale-{number}", a_sale())).status == 201
+            status = await shop.until(
+                lambda status: (
+                    status["cloud"]["problem"] == f"no connection to the cloud: {why}"
+                    and f"no connection to the relay: {why}" in status["mpesa"]["problems"]
+                )
+            )
+            assert status["cloud"]["waiting"] == number
+            push = await till.push(f"push-{number}", f"S-{number}", "10.00", "254711000001")
+            assert (await paid(push.json["paymentId"], "REFUSED"))["reason"] == "NOT_SENT"
+            problems = (await shop.status())["mpesa"]["problems"]
+            assert f"no connection to M-Pesa (sandbox): {why}" in problems
+
+        await said(NO_SERVER, 1)
+        async with FakeNames(shop.net.world, netns.NAMES, NAMES) as names:
+            names.code = NXDOMAIN
+            await said(NO_NAME, 2)
+            names.code = SERVFAIL
+            await said(NO_SERVER, 3)
+            assert not shop.daraja.pushes
+            names.code = 0
+            await shop.cloud.wait_for(3, 30)
+            push = await till.push("push-4", "S-4", "10.00", "254711000001")
+            await shop.daraja.settled()
+            await paid(push.json["paymentId"], "PAID")
+            status = await shop.until(
+                lambda status: status["cloud"]["ok"] and not status["mpesa"]["problems"]
+            )
+            assert status["cloud"]["waiting"] == 0
+        assert set(shop.cloud.deliveries.values()) == {1}
+        assert len(shop.daraja.pushes) == 1
