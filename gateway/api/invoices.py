@@ -14,7 +14,7 @@ from gateway.api.schemas import CreditNoteIn, InvoiceIn
 from gateway.api.server import Services, services, till_of
 from gateway.clock import from_micros, iso
 from gateway.domain import invoice_json
-from gateway.domain.signing import FINAL_STATES, SigningState
+from gateway.domain.signing import FINAL_STATES, OPEN_STATES, SigningState
 from gateway.errors import (
     CreditNoteInvalid,
     FieldError,
@@ -22,6 +22,7 @@ from gateway.errors import (
     InvoiceUnknown,
     KeyInvalid,
     KeyMissing,
+    OutcomeUnknown,
     RequestError,
 )
 from gateway.fiscal.intake import CONFIRM_HEADER, Submission
@@ -103,8 +104,8 @@ async def post_credit_note(request: web.Request) -> web.Response:
         body = parse_model(CreditNoteIn, value)
         printer = printer_for(parts, body.printer, till.printer)
         receipt = await parts.db.read(lambda conn: receipts.by_invoice(conn, original.id))
-        if original.state is not SigningState.SIGNED or receipt is None:
-            raise CreditNoteInvalid("This sale was not signed, so there is nothing to take back.")
+        _signed_sale(original, "there is nothing to take back", "Nothing is taken back")
+        assert receipt is not None
         invoice = build_credit_note(
             body,
             invoice_json.from_json(original.document),
@@ -155,8 +156,7 @@ async def post_copy(request: web.Request) -> web.Response:
     """Print a copy (CS, CC) of a signed receipt; never a second original (TIS 6.17)."""
     parts, till = services(request), till_of(request)
     row = await find(request)
-    if row.state is not SigningState.SIGNED:
-        raise CreditNoteInvalid("This sale was not signed, so there is no receipt to copy.")
+    _signed_sale(row, "there is no receipt to copy", "Nothing is printed")
     printer = row.printer or till.printer
     if printer is None:
         raise InvoiceInvalid("This till has no printer, so no copy can be printed.")
@@ -173,6 +173,19 @@ async def find(request: web.Request) -> InvoiceRow:
     if row is None:
         raise InvoiceUnknown("There is no invoice with this id.")
     return row
+
+
+def _signed_sale(row: InvoiceRow, so: str, yet: str) -> None:
+    """Back if the sale has its receipt. CreditNoteInvalid if it was not signed; OutcomeUnknown, to be
+    tried again, while nobody knows whether it was."""
+    if row.state in OPEN_STATES:
+        raise OutcomeUnknown(
+            f"It is not known yet whether this sale was signed. {yet} yet; try again in a moment.",
+            retry_after_s=5,
+            extra={"signed": "unknown", "invoiceId": row.id},
+        )
+    if row.state is not SigningState.SIGNED:
+        raise CreditNoteInvalid(f"This sale was not signed, so {so}.")
 
 
 def confirmed_repeat(request: web.Request) -> str | None:

@@ -19,6 +19,7 @@ from gateway.domain import invoice_json
 from gateway.domain.invoice import Invoice
 from gateway.domain.signing import FINAL_STATES, SigningState
 from gateway.errors import (
+    ClockFault,
     FieldError,
     GatewayError,
     KeyInvalid,
@@ -42,6 +43,8 @@ T = TypeVar("T")
 
 # A till without keys says "this is another sale" by naming the earlier one in this header.
 CONFIRM_HEADER = "Confirm-New-Sale"
+# A window that no two instants are further apart than.
+FOREVER_US = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,14 +225,13 @@ class Intake:
         new = self._row_of(sale)
         new = replace(new, idem_key=keyless_key(fingerprint, new.at))
         refusal = self._refusal()
+        # A clock that is wrong makes every earlier sale look old: the cashier is asked.
+        window_us = FOREVER_US if isinstance(refusal, ClockFault) else self._keyless_window_us
 
         def record(conn):  # type: ignore[no-untyped-def]
-            earlier = invoices.claim_keyless(
-                conn, new, fingerprint, window_us=self._keyless_window_us
-            )
+            earlier = invoices.claim_keyless(conn, new, fingerprint, window_us=window_us)
             if earlier is None:
                 if refusal is not None:
-                    # A clock that is wrong makes every earlier sale look old: nothing is replaced.
                     raise refusal
                 invoices.claim(conn, new)
                 events.record(

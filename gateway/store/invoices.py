@@ -121,7 +121,9 @@ _KEYLESS = """
     INSERT INTO keyless (till_id, fingerprint, invoice_id, at) VALUES (?, ?, ?, ?)
     ON CONFLICT (till_id, fingerprint) DO UPDATE
     SET invoice_id = excluded.invoice_id, at = excluded.at
-    WHERE excluded.at - keyless.at > ?"""
+    WHERE excluded.at - keyless.at > ?
+      AND NOT EXISTS (SELECT 1 FROM invoice WHERE id = keyless.invoice_id
+                      AND state IN ('SIGNING', 'IN_DOUBT'))"""
 
 
 def claim_keyless(
@@ -130,6 +132,7 @@ def claim_keyless(
     """Take the fingerprint for `new`; else the id of the invoice that has it since less than the
     window. The upsert decides, nothing is asked first. Part of the claim's transaction. One that a
     clock ahead of its time has stamped is never too old: the cashier is asked rather than signed twice.
+    Nor is one whose outcome is open, however long that takes.
     """
     values = (new.till_id, fingerprint, new.id, new.at, window_us)
     if conn.execute(_KEYLESS, values).rowcount == 1:

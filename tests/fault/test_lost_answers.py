@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from gateway.store import events
 from hw_fakes.ports import free_port
 from hw_fakes.vscu.unit import ExternalUnit, UnitControl
+from tests.support.clock import FakeClock
 from tests.support.shop import OpenShop, a_sale, make_settings, open_shop
 
 QUICK = {"answer_timeout_s": 1.0, "probe_timeout_s": 1.0}
@@ -43,6 +45,49 @@ async def test_a_lost_answer_is_never_signed_again_and_blocks_until_it_is_settle
         told = await kinds(shop, first.json["invoiceId"])
         assert "invoice.in_doubt" in told
         assert "doubt.examined" in told
+    assert len(await unit.journal()) == 1
+
+
+async def test_nobody_says_that_a_sale_in_doubt_was_not_signed(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    """A credit note and a copy of it wait until it is known whether there is a receipt."""
+    settings = make_settings(shop_dir, unit.url, unit=QUICK, api={"wait_s": 5})
+    async with open_shop(settings) as shop:
+        till = shop.till()
+        await unit.knobs(loseAnswers=1)
+        first = await till.sell("lost", a_sale())
+        assert first.json["code"] == "OUTCOME_UNKNOWN"
+        path = f"/v1/invoices/{first.json['invoiceId']}"
+        note = {"tillReceiptNo": "CN-1", "reason": "06"}
+        told = await till.request("POST", f"{path}/credit-notes", key="note", json=note)
+        copy = await till.request("POST", f"{path}/copies")
+    for reply in (told, copy):
+        assert (reply.status, reply.json["code"]) == (503, "OUTCOME_UNKNOWN")
+        assert reply.json["signed"] == "unknown"
+        assert "not known yet" in reply.json["detail"]
+    assert len(await unit.journal()) == 1
+
+
+async def test_a_keyless_sale_in_doubt_stays_one_sale_however_long_that_takes(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    """A day later its till asks again: not another sale, and not "not signed"."""
+    clock = FakeClock()
+    await unit.knobs(clockOffsetSeconds=round(clock.now().timestamp() - time.time()))
+    settings = make_settings(shop_dir, unit.url, unit=QUICK, api={"wait_s": 5})
+    async with open_shop(settings, clock) as shop:
+        await unit.knobs(loseAnswers=1)
+        sale = a_sale()
+        selling = asyncio.ensure_future(shop.till().sell(None, sale))
+        while not selling.done():
+            await clock.advance(seconds=1)
+        first = await selling
+        assert first.json["signed"] == "unknown"
+        clock.pass_time(hours=25)
+        again = await shop.till().sell(None, sale)
+        assert (again.status, again.json["signed"]) == (503, "unknown")
+        assert again.json["invoiceId"] == first.json["invoiceId"]
     assert len(await unit.journal()) == 1
 
 
