@@ -12,7 +12,7 @@ EMUPOS_PYTHON := $(shell for p in python3.14 python3.13 python3 $${PYENV_ROOT:-$
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
 EMUPOS := .emupos/.installed
 
-.PHONY: demo test lint bench torture sim check jar emupos clean
+.PHONY: demo test lint bench torture sim boot check jar emupos clean
 SEEDS := 5000
 SEED := 1
 demo: $(STAMP)
@@ -36,6 +36,11 @@ torture: $(STAMP)
 sim: $(STAMP)
 	$(BIN)/python -m tests.sim.run --seeds $(SEEDS) --seed $(SEED)
 	$(BIN)/python -m tests.sim.run --payments --seeds $$(( $(SEEDS) / 5 )) --seed $(SEED)
+
+# The services under a real systemd, installed by docs/operating/install.md. The only thing here that needs root.
+boot: $(STAMP)
+	@test "$$(id -u)" = 0 || { echo "make boot boots a system in a container and must be root for that."; exit 1; }
+	$(BIN)/python -m pytest -m boot -s -rs tests/system
 
 check: lint test
 

@@ -25,7 +25,7 @@ from gateway.continuity.outbox import OutboxSender
 from gateway.counter_line import CounterLine
 from gateway.domain.ceiling import HOUR_US, CeilingState, CeilingView, Limits
 from gateway.domain.invoice import Cashier
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, DiskFull
 from gateway.fiscal import startup
 from gateway.fiscal.ahead import AheadWatch
 from gateway.fiscal.days import Days
@@ -33,6 +33,7 @@ from gateway.fiscal.decision import Decisions
 from gateway.fiscal.intake import Intake
 from gateway.fiscal.signer import Signer
 from gateway.fiscal.unit_watch import UnitWatch
+from gateway.listen import listen_at
 from gateway.payment_line import PaymentLine
 from gateway.reference_line import ReferenceLine
 from gateway.sales_line import SalesLine
@@ -151,7 +152,7 @@ class _Parts:
         first = settings.unit.first_invoice_no
         await db.write(lambda conn: unit.ensure(conn, first_invoice_no=first, at=started_us))
         client = await self.stack.enter_async_context(make_client(settings, clock))
-        supervisor = Supervisor(clock)
+        supervisor = self._supervisor()
         monitor = self._monitor(db, client)
         await monitor.load()
         health = UnitHealth()
@@ -265,13 +266,23 @@ class _Parts:
             worker.finish()  # all at once; `drain` waits for one after the other
         await gateway.supervisor.drain()
         if gateway.db.broken is None:
-            await gateway.db.write(lambda conn: meta.put(conn, startup.RUNNING_KEY, ""))
+            try:
+                await gateway.db.write(lambda conn: meta.put(conn, startup.RUNNING_KEY, ""))
+            except DiskFull as error:
+                # The next start takes it for a crash, which costs a look and nothing else.
+                log.error("gateway.end_unmarked reason=%s", error)
 
     def _gate(self) -> None:
         # The line of sales is made after the payments that ask it.
         self.line.signer.gate()
 
     # --- parts ----------------------------------------------------------------------------------------
+
+    def _supervisor(self) -> Supervisor:
+        supervisor = Supervisor(self.clock)
+        # A start that fails half-way leaves no loop on a store that is closed.
+        self.stack.push_async_callback(supervisor.drain)
+        return supervisor
 
     def _monitor(self, db: Database, client: UnitClient) -> CeilingMonitor:
         ceiling = self.settings.ceiling
@@ -461,8 +472,7 @@ class _Parts:
         await runner.setup()
         self.stack.push_async_callback(runner.cleanup)
         try:
-            site = web.TCPSite(runner, settings.api.host, settings.api.port)
-            await site.start()
+            await listen_at(runner, settings.api.host, settings.api.port)
         except OSError as error:
             raise ConfigError(
                 f"api.port {settings.api.port} on {settings.api.host} cannot be used: "

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 
 from gateway.devices import ports
+from gateway.listen import is_here
 from gateway.settings import Problem, Settings
 from gateway.settings_file import SettingsError, load
 from gateway.vscu.jvm import find_java
@@ -34,20 +35,23 @@ def check(
     """Read the configuration as `run` would, and look at the machine as it would need it."""
     notes = [f"SQLite {sqlite3.sqlite_version}"]
     try:
-        loaded = load(path, env)
+        loaded = load(path, env, by_hand=True)
     except SettingsError as error:
         return Report(tuple(error.problems), tuple(notes), ())
     settings = loaded.settings
     warnings: list[str] = []
-    problems = _machine(settings, notes) + _ports(settings, notes, warnings, roots)
+    problems = _machine(settings, notes, warnings) + _ports(settings, notes, warnings, roots)
     _mpesa(settings, notes, warnings)
-    values = tuple(
-        (key, value, loaded.sources.get(key, "default")) for key, value in _flat(settings)
-    )
+    values = tuple((key, value, _source(key, loaded.sources)) for key, value in _flat(settings))
     return Report(tuple(problems), tuple(notes), values, tuple(warnings))
 
 
-def _machine(settings: Settings, notes: list[str]) -> list[Problem]:
+def _source(key: str, sources: dict[str, str]) -> str:
+    """Where a value came from; a table of secrets has one source for all its lines."""
+    return sources.get(key) or sources.get(key.partition(".")[0], "default")
+
+
+def _machine(settings: Settings, notes: list[str], warnings: list[str]) -> list[Problem]:
     problems = []
     if settings.unit.host == "in-process":
         java = find_java(settings.unit.java_home)
@@ -67,6 +71,11 @@ def _machine(settings: Settings, notes: list[str]) -> list[Problem]:
         problems.append(Problem("store.directory", f"{settings.store.directory} cannot be written"))
     if settings.api.host not in ("127.0.0.1", "::1", "localhost"):
         notes.append(f"api.host is {settings.api.host}: tills on the LAN can reach the gateway")
+        if not is_here(settings.api.host):
+            warnings.append(
+                f"api.host: this machine does not have the address {settings.api.host} now; tills "
+                "reach the gateway once it does"
+            )
     else:
         notes.append("api.host is loopback: only tills on this machine can reach the gateway")
     return problems + _profiles(settings)

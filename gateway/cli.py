@@ -14,6 +14,7 @@ from typing import Any
 
 from gateway import __version__
 from gateway.errors import GatewayError
+from gateway.settings import Settings
 from gateway.settings_file import SettingsError, load
 
 CONFIG = Path("/etc/pos-gateway/gateway.toml")
@@ -156,12 +157,17 @@ def _check(options: argparse.Namespace) -> int:
     return 0 if not report.problems else SettingsError.exit_code
 
 
+def _settings(options: argparse.Namespace) -> Settings:
+    """For a command by hand, which nobody gives credentials."""
+    return load(options.config, by_hand=True).settings
+
+
 def _status(options: argparse.Namespace) -> int:
     """Exit code 0 while it sells, 1 while it does not, 3 when there is nobody to ask."""
     from gateway import tools
     from gateway.status.headline import SELLING
 
-    settings = load(options.config).settings
+    settings = _settings(options)
     found = tools.status(settings)
     if found is None:
         print(f"no gateway answers on port {settings.api.port}", file=sys.stderr)
@@ -216,7 +222,7 @@ def _code() -> str:
 def _journal_verify(options: argparse.Namespace) -> int:
     from gateway import tools
 
-    report = tools.journal_verify(load(options.config).settings)
+    report = tools.journal_verify(_settings(options))
     print("\n".join(report.lines()))
     return 1 if report.errors else 0
 
@@ -224,7 +230,7 @@ def _journal_verify(options: argparse.Namespace) -> int:
 def _journal_export(options: argparse.Namespace) -> int:
     from gateway import tools
 
-    report = tools.journal_export(load(options.config).settings, options.to)
+    report = tools.journal_export(_settings(options), options.to)
     print("\n".join(report.lines()))
     print(f"written to {options.to}; check it anywhere: python3 verify.py journal.jsonl")
     return 1 if report.errors else 0
@@ -234,7 +240,7 @@ def _capture(options: argparse.Namespace) -> int:
     """With a file: exit code 0 if it is read with certainty, 1 if not."""
     from gateway import capture_tool
 
-    settings = load(options.config).settings
+    settings = _settings(options)
     if options.file is None:
         print(capture_tool.stored(settings, options.device, options.slip, options.last))
         return 0
@@ -248,7 +254,7 @@ def _mpesa_check(options: argparse.Namespace) -> int:
     from gateway import mpesa_tools
     from gateway.clock import SystemClock
 
-    settings = load(options.config).settings
+    settings = _settings(options)
     return 0 if asyncio.run(mpesa_tools.check(settings, SystemClock(), print)) else 1
 
 
@@ -256,7 +262,7 @@ def _mpesa_register(options: argparse.Namespace) -> int:
     from gateway import mpesa_tools
     from gateway.clock import SystemClock
 
-    settings = load(options.config).settings
+    settings = _settings(options)
     done = mpesa_tools.register(
         settings, SystemClock(), print, sure=options.yes, pull_number=options.pull
     )
@@ -266,7 +272,7 @@ def _mpesa_register(options: argparse.Namespace) -> int:
 def _backup(options: argparse.Namespace) -> int:
     from gateway import tools
 
-    made = tools.backup_now(load(options.config).settings, options.to)
+    made = tools.backup_now(_settings(options), options.to)
     print(f"{made.path}: {made.receipts} receipts, {made.size} bytes")
     return 0
 
@@ -274,7 +280,7 @@ def _backup(options: argparse.Namespace) -> int:
 def _restore(options: argparse.Namespace) -> int:
     from gateway import tools
 
-    settings = load(options.config).settings
+    settings = _settings(options)
     found = tools.restore(settings, options.file, unit_keys=options.unit_keys)
     print(f"restored: the store of {found['createdAt']} with {found['receipts']} receipts")
     if found["replaced"]:

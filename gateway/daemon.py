@@ -10,10 +10,11 @@ import socket
 from gateway import emergency
 from gateway.app import Gateway, open_gateway
 from gateway.clock import SystemClock
-from gateway.errors import SchemaNewer, StoreCorrupt, StoreError
+from gateway.errors import DiskFull, SchemaNewer, StoreCorrupt, StoreError
 from gateway.ops import memory
 from gateway.ops.systemd import Notifier
 from gateway.settings import Settings
+from gateway.store.ballast import has_room
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,9 @@ UNIT_SILENT_MAX_S = 120.0
 SALE_MAX_S = 60.0
 # The store's writer takes an empty transaction within this time. Seconds.
 STORE_MAX_S = 15.0
+# A start on a full disk is tried again when so much is free, looked for so often. Bytes, seconds.
+ROOM_BYTES = 16 * 1024 * 1024
+ROOM_S = 5.0
 
 
 async def run(settings: Settings, notifier: Notifier | None = None) -> int:
@@ -31,28 +35,40 @@ async def run(settings: Settings, notifier: Notifier | None = None) -> int:
     notifier = notifier or Notifier()
     try:
         return await _serve(settings, notifier)
-    except (StoreCorrupt, SchemaNewer) as error:
+    except (StoreCorrupt, SchemaNewer, DiskFull) as error:
         return await _explain(settings, notifier, error)
 
 
 async def _explain(settings: Settings, notifier: Notifier, error: StoreError) -> int:
-    """The store must not be used: say so on the port until somebody stops us."""
-    stop = asyncio.Event()
+    """The store must not be used: say so on the port until somebody stops us (0), or until a full disk has
+    room again (1: a JVM may have run in this process already, so another one goes on)."""
+    stop, told = asyncio.Event(), asyncio.Event()
+
+    def end() -> None:
+        told.set()
+        stop.set()
+
     for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+        asyncio.get_running_loop().add_signal_handler(name, end)
+    pause_s = min((notifier.watchdog_s or 30.0) / 3, ROOM_S)
 
     async def alive() -> None:
         while True:
             notifier.alive()
             notifier.status(f"nothing is signed: {error.code}")
-            await SystemClock().sleep((notifier.watchdog_s or 30.0) / 3)
+            if isinstance(error, DiskFull) and has_room(settings.store.directory, ROOM_BYTES):
+                log.info("store.room_again bytes=%d", ROOM_BYTES)
+                stop.set()
+                return
+            await SystemClock().sleep(pause_s)
 
     heart = asyncio.ensure_future(alive())
     try:
         await emergency.serve(settings, error, stop, notifier.ready)
     finally:
         heart.cancel()
-    return 1
+    notifier.stopping()
+    return 0 if told.is_set() else 1
 
 
 async def _serve(settings: Settings, notifier: Notifier) -> int:

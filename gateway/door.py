@@ -19,6 +19,7 @@ from typing import Literal
 from aiohttp import web
 
 from gateway.clock import Clock
+from gateway.listen import listen_at
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +161,7 @@ async def listen(app: web.Application, host: str, port: int) -> web.AppRunner:
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, auto_decompress=False)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
+        await listen_at(runner, host, port)
     except OSError:
         await runner.cleanup()
         raise

@@ -1,7 +1,7 @@
 """Serves what to do when the store must not be used: a till and a phone get an answer, not silence.
 
 Nothing is signed, read or written. The process stays until it is stopped, because a restart would
-only find the same.
+only find the same; on a full disk until there is room again.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from aiohttp import web
 
 from gateway.api import problem
 from gateway.errors import StoreError
+from gateway.listen import listen_at
 from gateway.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -26,15 +27,23 @@ PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
 <p><b>{detail}</b></p>
 <p>What to do, in this order:</p>
 <ol><li>Do not delete anything in <code>{store}</code>: it holds the fiscal receipts of this shop.</li>
-<li>Stop the service: <code>systemctl stop pos-gateway</code></li>
-<li>{advice}</li>
-<li>Start it again: <code>systemctl start pos-gateway</code></li></ol>
+{advice}</ol>
 <p>Code {code}. The tills get this code, too: a sale that was sent before may be signed, so
 none is rung up again.</p></body></html>"""
-RESTORE = (
-    "Put the last backup back: <code>pos-gateway restore {backups}/&lt;the newest file&gt;</code>"
+STEPS = """<li>Stop the service: <code>systemctl stop pos-gateway</code></li>
+<li>{step}</li>
+<li>Start it again: <code>systemctl start pos-gateway</code></li>"""
+RESTORE = STEPS.format(
+    step="Put the last backup back: "
+    "<code>pos-gateway restore {backups}/&lt;the newest file&gt;</code>"
 )
-UPGRADE = "Install the newer version of the gateway again; an older one cannot read its store."
+UPGRADE = STEPS.format(
+    step="Install the newer version of the gateway again; an older one cannot read its store."
+)
+ROOM = """<li>Free 16 MB or more: <code>journalctl --vacuum-size=50M</code>, <code>apt clean</code>, old
+backups in <code>{backups}</code>.</li>
+<li>The gateway goes on by itself within seconds.</li>"""
+ADVICE = {"STORE_NEWER": UPGRADE, "DISK_FULL": ROOM}
 
 
 async def serve(
@@ -44,7 +53,7 @@ async def serve(
     the port is taken."""
     # Whether a sale that is sent again was signed before stands in the store that cannot be read.
     error.extra.setdefault("signed", "unknown")
-    advice = UPGRADE if error.code == "STORE_NEWER" else RESTORE
+    advice = ADVICE.get(error.code, RESTORE)
     page = PAGE.format(
         detail=html.escape(error.detail),
         code=error.code,
@@ -62,7 +71,7 @@ async def serve(
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        await web.TCPSite(runner, settings.api.host, settings.api.port).start()
+        await listen_at(runner, settings.api.host, settings.api.port)
         log.critical("gateway.stopped code=%s detail=%s", error.code, error.detail)
         listening()
         await stop.wait()

@@ -52,8 +52,12 @@ class Loaded:
     sources: dict[str, str]
 
 
-def load(path: Path, env: Mapping[str, str] | None = None) -> Loaded:
-    """Read, merge, validate. SettingsError with all problems at once."""
+def load(path: Path, env: Mapping[str, str] | None = None, *, by_hand: bool = False) -> Loaded:
+    """Read, merge, validate. SettingsError with all problems at once.
+
+    `by_hand`: a command, not the daemon. Nobody gives it credentials, so it reads them where systemd
+    takes them from, the files beside the TOML file; that needs root.
+    """
     env = os.environ if env is None else env
     problems: list[Problem] = []
     sources: dict[str, str] = {}
@@ -72,6 +76,10 @@ def load(path: Path, env: Mapping[str, str] | None = None) -> Loaded:
     for name, value in _credentials(env, problems).items():
         data[name] = value
         sources[name] = "credential"
+    if by_hand and not env.get(CREDENTIALS_ENV):
+        for name, value in _beside(path.parent, env, problems).items():
+            data[name] = value
+            sources[name] = str(path.parent / name)
     _environment(env, data, sources, problems)
     settings = None
     try:
@@ -125,17 +133,27 @@ def _absolute(data: dict[str, Any], base: Path) -> None:
 
 def _credentials(env: Mapping[str, str], problems: list[Problem]) -> dict[str, Any]:
     folder = env.get(CREDENTIALS_ENV)
-    found: dict[str, Any] = {}
     if not folder:
-        return found
-    for name in SECRETS:
-        file = Path(folder) / f"{PREFIX.lower()}{name}"
+        return {}
+    files = {name: Path(folder) / f"{PREFIX.lower()}{name}" for name in SECRETS}
+    return _secrets(files, problems, "credential cannot be read")
+
+
+def _beside(folder: Path, env: Mapping[str, str], problems: list[Problem]) -> dict[str, Any]:
+    given = {name for name in SECRETS if f"{PREFIX}{name.upper()}" in env}
+    files = {name: folder / name for name in SECRETS if name not in given}
+    return _secrets(files, problems, f"cannot be read in {folder}; use sudo")
+
+
+def _secrets(files: dict[str, Path], problems: list[Problem], failed: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, file in files.items():
         try:
             text = file.read_text(encoding="utf-8").strip()
         except FileNotFoundError:
             continue
         except (OSError, UnicodeDecodeError) as error:
-            problems.append(Problem(name, f"credential cannot be read: {type(error).__name__}"))
+            problems.append(Problem(name, f"{failed}: {type(error).__name__}"))
             continue
         found[name] = _tokens(text, name, problems) if name in TABLES else text
     return found

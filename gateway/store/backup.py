@@ -7,6 +7,7 @@ never over a folder that is there. A restored store knows that it is an old copy
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -19,7 +20,7 @@ import tempfile
 import zlib
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from gateway.clock import micros
@@ -57,6 +58,7 @@ def make(store: Path, unit: Path | None, target: Path, at: datetime) -> Made:
     """
     path = target / f"pos-gateway-{at:%Y%m%dT%H%M%SZ}.tar.gz"
     part = target / f"{path.name}.part"
+    new = not target.exists()
     try:
         target.mkdir(parents=True, exist_ok=True)
         clear_away(target)
@@ -67,6 +69,7 @@ def make(store: Path, unit: Path | None, target: Path, at: datetime) -> Made:
             receipts = _copy_store(store / FILE_NAME, copy)
             _write(part, copy, unit, at, receipts)
         part.replace(path)
+        _give(target if new else path, store.stat())
         _sync(target)
     except (OSError, sqlite3.Error, tarfile.TarError) as error:
         part.unlink(missing_ok=True)
@@ -125,6 +128,7 @@ def restore(backup: Path, store: Path, unit: Path | None, at: datetime) -> dict[
     manifest, with `replaced` saying where the old store went. StoreError, StoreCorrupt: nothing is
     changed.
     """
+    owner = (store if store.exists() else store.parent).stat() if store.parent.exists() else None
     store.mkdir(parents=True, exist_ok=True)
     with only_instance(store), tempfile.TemporaryDirectory(dir=store.parent) as scratch:
         folder = Path(scratch)
@@ -145,6 +149,9 @@ def restore(backup: Path, store: Path, unit: Path | None, at: datetime) -> dict[
         _sync(store)
         if unit is not None and (folder / "unit").is_dir():
             shutil.copytree(folder / "unit", unit, dirs_exist_ok=True)
+        if owner is not None:
+            for place in (store, unit) if unit is not None and unit.is_dir() else (store,):
+                _give(place, owner)
         return {**manifest, "replaced": str(replaced) if replaced else None}
 
 
@@ -215,7 +222,7 @@ def _unpack(backup: Path, folder: Path) -> dict[str, Any]:
     """Every file of the backup into `folder`, each checked. StoreCorrupt for any that is not whole."""
     try:
         with tarfile.open(backup) as tar:
-            tar.extractall(folder, filter="data")
+            _extract(tar, folder)
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
         for name, digest in manifest["sha256"].items():
             with (folder / name).open("rb") as file:
@@ -227,6 +234,32 @@ def _unpack(backup: Path, folder: Path) -> dict[str, Any]:
     if FILE_NAME not in manifest["sha256"]:
         raise StoreCorrupt(f"{backup.name} holds no store.")
     return manifest
+
+
+def _extract(tar: tarfile.TarFile, folder: Path) -> None:
+    """Plain files below `folder` and nothing else; tarfile's own filter came with Python 3.11.4 only."""
+    for member in tar:
+        name = PurePosixPath(member.name)
+        source = tar.extractfile(member) if member.isreg() else None
+        if source is None or name.is_absolute() or ".." in name.parts:
+            raise tarfile.TarError(f"it holds {member.name!r}, which is no file of a backup")
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        with source, os.fdopen(handle, "wb") as out:
+            shutil.copyfileobj(source, out)
+
+
+def _give(place: Path, owner: os.stat_result) -> None:
+    """What root made by hand, to the user that the gateway runs as: it could not use it otherwise.
+
+    A file system without owners (a stick) refuses, and needs none.
+    """
+    if os.geteuid() != 0:
+        return
+    for path in [place, *place.rglob("*")]:
+        with contextlib.suppress(OSError):
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def _mark(path: Path, manifest: dict[str, Any]) -> None:

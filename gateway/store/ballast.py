@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -57,3 +58,13 @@ class Ballast:
         self.released = True
         log.critical("store.ballast_released bytes=%d", self._size)
         return True
+
+
+def has_room(directory: Path, size: int) -> bool:
+    """Whether `size` more bytes fit, tried with a file: what is free is not always ours (a quota)."""
+    try:
+        with tempfile.TemporaryFile(dir=directory) as probe:
+            os.posix_fallocate(probe.fileno(), 0, size)
+    except OSError:
+        return False
+    return True

@@ -18,7 +18,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -124,7 +124,7 @@ class Database:
     def _translated(self, error: sqlite3.Error) -> Exception:
         name = _name(error)
         if _is_full(error):
-            return DiskFull("The disk is full. Free some space; selling goes on by itself then.")
+            return DiskFull(FULL)
         if name.startswith("SQLITE_IOERR"):
             self.broken = f"{name}: {error}"
             log.critical("store.failed error=%s", self.broken)
@@ -138,6 +138,7 @@ class Database:
         return StoreError(f"The store refused: {name or type(error).__name__}.")
 
 
+FULL = "The disk is full. Free some space; selling goes on by itself then."
 _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 
 
@@ -195,7 +196,8 @@ async def open_database(
 ) -> AsyncIterator[Database]:
     """Open (and where needed create and migrate) the store in `directory`.
 
-    StoreError when another process holds it, SchemaNewer or StoreCorrupt when it must not be used.
+    StoreError when another process holds it or its files are somebody else's, DiskFull, SchemaNewer or
+    StoreCorrupt when it must not be used.
     """
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / FILE_NAME
@@ -204,7 +206,14 @@ async def open_database(
         pool: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
         opened = [writer]
         try:
-            await run_on(writer, lambda conn: _prepare_writer(conn, path, busy_timeout_ms))
+            ballast = Ballast(directory, ballast_bytes)
+            try:
+                await run_on(writer, lambda conn: _prepare_writer(conn, path, busy_timeout_ms))
+            except DiskFull:
+                # It filled up while nothing ran: opening needs room, too.
+                if not ballast.release():
+                    raise
+                await run_on(writer, lambda conn: _prepare_writer(conn, path, busy_timeout_ms))
             for _ in range(readers):
                 reader = await aiosqlite.connect(
                     f"file:{path}?mode=ro", uri=True, isolation_level=None
@@ -212,7 +221,6 @@ async def open_database(
                 opened.append(reader)
                 await run_on(reader, lambda conn: _prepare_reader(conn, busy_timeout_ms))
                 pool.put_nowait(reader)
-            ballast = Ballast(directory, ballast_bytes)
             ballast.lay()
             yield Database(path, writer, pool, ballast)
         finally:
@@ -234,9 +242,20 @@ def _prepare_writer(conn: sqlite3.Connection, path: Path, busy_timeout_ms: int) 
             "foreign_keys": conn.execute("PRAGMA foreign_keys").fetchone()[0],
         }
     except sqlite3.DatabaseError as error:
-        raise StoreCorrupt(f"{path.name} cannot be read as a database: {error}") from error
+        raise _at_start(error, path) from error
     if held != {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}:
         raise StoreError(f"SQLite did not take the settings it needs: {held}")
+
+
+def _at_start(error: sqlite3.DatabaseError, path: Path) -> StoreError:
+    """A full disk and a file of another user are not a damaged store: no backup helps there."""
+    if _is_full(error):
+        return DiskFull(FULL)
+    if _name(error).startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+        return StoreError(
+            f"{path} cannot be opened for writing ({error}). Its files must belong to the gateway's user."
+        )
+    return StoreCorrupt(f"{path.name} cannot be read as a database: {error}")
 
 
 def _prepare_reader(conn: sqlite3.Connection, busy_timeout_ms: int) -> None:
@@ -257,10 +276,10 @@ def only_instance(directory: Path):  # type: ignore[no-untyped-def]
             raise StoreError(
                 f"Another gateway (process {owner}) already uses {directory}. Stop it first."
             ) from None
-        handle.seek(0)
-        handle.truncate()
-        handle.write(str(os.getpid()))
-        handle.flush()
+        # Whose it is, is only told; the lock holds without it, and on a full disk.
+        with suppress(OSError):
+            os.ftruncate(handle.fileno(), 0)
+            os.write(handle.fileno(), str(os.getpid()).encode())
         yield
     finally:
         handle.close()

@@ -145,7 +145,8 @@ async def test_a_damaged_store_is_never_signed_with(tmp_path: Path) -> None:
             assert page.status == 503
         assert "Nothing is signed" in text
         assert "pos-gateway restore" in text
-        assert await daemon.stop() == 1
+        # Told to stop, and stopped in order: systemd shows no failure.
+        assert await daemon.stop() == 0
 
 
 async def test_a_second_gateway_on_the_same_files_is_refused(
