@@ -14,12 +14,14 @@ EMUPOS := .emupos/.installed
 
 .PHONY: demo test lint bench torture sim boot check jar emupos clean
 SEEDS := 5000
+JOBS := $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && n=4; echo $$n)
 SEED := 1
 demo: $(STAMP)
 	@$(BIN)/pos-gateway demo
 
+# Side by side on up to four cores: most tests wait for a line, a disk or a process.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 lint: $(STAMP)
 	$(BIN)/ruff check gateway hw_fakes tests

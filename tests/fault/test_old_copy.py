@@ -104,7 +104,8 @@ async def test_what_was_seen_in_the_unit_outweighs_the_number_a_person_says(
 async def test_a_claim_that_the_backup_holds_unsigned_is_unclear_too(
     unit: UnitControl, shop_dir: Path
 ) -> None:
-    nowhere = make_settings(shop_dir, f"http://127.0.0.1:{free_port()}")
+    quick = {"start_timeout_s": 0.1, "probe_timeout_s": 0.1}
+    nowhere = make_settings(shop_dir, f"http://127.0.0.1:{free_port()}", unit=quick)
     settings = make_settings(shop_dir, unit.url)
     sale = a_sale()
     async with open_shop(nowhere) as shop:
