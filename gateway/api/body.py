@@ -23,8 +23,10 @@ async def in_time(body: Awaitable[T]) -> T:
             return await body
     except asyncio.TimeoutError:
         raise BodyLate(
-            f"The request did not come whole within {BODY_MAX_S:g} s. Nothing was done. Send it again.",
-            extra={"signed": "no"},
+            f"The request did not come whole within {BODY_MAX_S:g} s, and nothing was done for it. Send it "
+            "again with the same key.",
+            # Whether an earlier sending was signed: the key, which would tell, is not looked up for half a sale.
+            extra={"signed": "unknown"},
         ) from None
 
 

@@ -88,7 +88,7 @@ async def test_a_till_that_stands_still_in_a_sale_is_told_and_nothing_is_signed(
             answer = await asyncio.wait_for(reader.readuntil(b"}"), 30)
             assert answer.startswith(b"HTTP/1.1 408 "), answer
             assert b'"code":"BODY_LATE"' in answer
-            assert b'"signed":"no"' in answer
+            assert b'"signed":"unknown"' in answer
             writer.close()
         assert len(await shop.daemon.unit.journal()) == 8
         async with on_lan(shop, netns.TILLS[0]) as session:
