@@ -151,6 +151,30 @@ async def test_kra_falls_silent(tmp_path: Path) -> None:
         assert "unit.changed healthy=False" not in log[log.index("gateway.ready") :]
 
 
+async def test_a_stop_waits_for_nobody_who_is_silent(tmp_path: Path) -> None:
+    """KRA, the cloud, the relay and M-Pesa, all in the middle of something; and each would be given a minute."""
+    patient = {"cloud": "timeout_s = 60", "mpesa": "answer_timeout_s = 60"}
+    async with net_shop(tmp_path, extra=CEILING, **patient) as shop:
+        await shop.until(lambda status: status["state"] == "ONLINE")
+        for address in (netns.KRA, netns.CLOUD, netns.RELAY, netns.DARAJA):
+            shop.net.quiet(address)
+        await sell(shop, "one")
+        payment = (await shop.till().push("push", "S-1", "10.00", "254711000001")).json
+        await shop.until(lambda status: status["state"] == "OFFLINE")
+        assert (await shop.till().payment(payment["paymentId"]))["state"] == "NEW"
+        assert not shop.cloud.records
+        assert await shop.daemon.stop() == 0
+        assert "loop.hangs" not in shop.daemon.log()
+        for address in (netns.KRA, netns.CLOUD, netns.RELAY, netns.DARAJA):
+            shop.net.heard(address)
+        await shop.daemon.start()
+        # It was asked of nobody, and no restart asks for it.
+        await shop.ends(payment["paymentId"], "REFUSED")
+        await shop.cloud.wait_for(1, 30)
+        assert (await shop.status())["gateway"]["lastStop"] is None
+        assert not shop.daraja.pushes
+
+
 def _counts_right(status: dict[str, Any]) -> None:
     """What has gone by since KRA was heard and what is left make the limit, to the second of each."""
     ceiling = status["ceiling"]
