@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 
 from tests.support import netns
@@ -37,7 +38,8 @@ async def test_look_ups_that_hang_starve_nothing_and_hold_up_no_stop(tmp_path: P
         ]
         assert {reply.status for reply in await asyncio.gather(*asked)} == {202}
         # Each push ends as not sent, and each till's webhook is to be told so.
-        await until(lambda: set(NAMES) | {f"{till}.test" for till in tills} <= set(names.asked))
+        wanted = {*NAMES, *(f"{till}.test" for till in tills)} - {"kra.test"}
+        await until(lambda: wanted <= set(names.asked))
         made = (await shop.status())["backup"]["last"]
         assert (await shop.till().sell("two", a_sale())).status == 201
         await shop.until(lambda status: status["backup"]["last"] not in (None, made))
@@ -87,3 +89,27 @@ async def test_what_is_wrong_with_the_names_is_said_and_ends_by_itself(tmp_path:
             assert status["cloud"]["waiting"] == 0
         assert set(shop.cloud.deliveries.values()) == {1}
         assert len(shop.daraja.pushes) == 1
+
+
+async def test_a_unit_that_looks_kra_up_in_vain_signs(tmp_path: Path) -> None:
+    """KRA's JAR asks the C library for a name and waits before it signs: as long as the service file lets it,
+    not as long as the machine's resolver would."""
+    service = (Path(__file__).parents[2] / "systemd/pos-gateway.service").read_text()
+    found = re.search(r'^Environment="RES_OPTIONS=(.+)"$', service, re.MULTILINE)
+    assert found is not None
+    # Java would know the name for half a minute more.
+    options = {"unit": 'jvm_options = ["-Dsun.net.inetaddr.ttl=0"]\n', "kra_by_name": True}
+    env = {"RES_OPTIONS": found[1]}
+    async with (
+        net_shop(tmp_path, resolv=SWALLOWED, env=env, start=False, **options) as shop,
+        FakeNames(shop.net.world, netns.NAMES, NAMES) as names,
+        shop.daemon,
+    ):
+        assert (await shop.till().sell("one", a_sale())).status == 201
+        names.silent = True
+        asked = names.asked["kra.test"]
+        # On the connection that is open it needs no name.
+        await shop.doors["kra"].lead("127.0.0.1", 9)
+        assert (await shop.till().sell("two", a_sale())).status == 201
+        assert names.asked["kra.test"] > asked
+        assert len(await shop.daemon.unit.journal()) == 2
