@@ -129,6 +129,7 @@ class Network:
 
     def __init__(self, stack: ExitStack) -> None:
         self.box, self.world, self.floor = (self._made(stack) for _ in range(3))
+        self._deaf: set[str] = set()
         far = (CLOUD, DARAJA, RELAY, KRA, NAMES)
         self._pair("wan", (BOX,), self.world, "net", far)
         self._pair("lan", (BOX_ON_LAN,), self.floor, "till", TILLS)
@@ -154,17 +155,20 @@ class Network:
     # --- faults ---------------------------------------------------------------------------------------
 
     def quiet(self, address: str, *, there: bool = True, back: bool = True) -> None:
-        """What the box sends to `address` (`there`), and what it is sent from the world (`back`: from all of
-        it), vanishes: it is addressed to a card that nobody has."""
+        """What the box sends to `address` (`there`), and what it is sent from there (`back`), vanishes: the one
+        is addressed to a card that nobody has, the other goes nowhere."""
         if there:
             self._neighbour(self.box, address, "wan", _NOBODY)
-        if back:
-            self._neighbour(self.world, BOX, "net", _NOBODY)
+        if back and address not in self._deaf:
+            self._deaf.add(address)
+            self.world.run("ip", "rule", "add", "from", address, "blackhole")
 
     def heard(self, address: str) -> None:
         """The end of `quiet`."""
         self._neighbour(self.box, address, "wan", _mac("net"))
-        self._neighbour(self.world, BOX, "net", _mac("wan"))
+        if address in self._deaf:
+            self._deaf.remove(address)
+            self.world.run("ip", "rule", "del", "from", address, "blackhole")
 
     def till_vanishes(self, address: str) -> None:
         """A till's cable is pulled: nothing comes from it and nothing reaches it, and nobody is told."""

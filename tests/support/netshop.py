@@ -29,7 +29,12 @@ from tests.support.rough import Rough
 # Real seconds until something that must happen is called missing.
 PATIENCE_S = 30.0
 RELAY_HOST = "relay.test"
-NAMES = {"cloud.test": netns.CLOUD, "daraja.test": netns.DARAJA, RELAY_HOST: netns.RELAY}
+NAMES = {
+    "cloud.test": netns.CLOUD,
+    "daraja.test": netns.DARAJA,
+    RELAY_HOST: netns.RELAY,
+    "kra.test": netns.KRA,
+}
 
 
 @dataclass(slots=True)
@@ -89,18 +94,21 @@ def sockets_of(where: Namespace) -> aiohttp.TCPConnector:
 async def net_shop(
     directory: Path,
     *,
+    paid: bool = True,
     by_name: bool = False,
+    kra_by_name: bool = False,
     resolv: str | None = None,
     cloud: str = "",
     mpesa: str = "",
     unit: str = "",
     api: str = "",
     rough: bool = False,
+    start: bool = True,
     extra: str = "",
     env: dict[str, str] | None = None,
     module: str = "gateway",
 ) -> AsyncIterator[NetShop]:
-    """`by_name`: everybody is addressed by name; `resolv`: what stands in the box's resolv.conf; `cloud`,
+    """`paid`: with M-Pesa and its relay; `by_name`: everybody but KRA is addressed by name, `kra_by_name`: KRA; `resolv`: what stands in the box's resolv.conf; `cloud`,
     `mpesa`, `unit` and `api`: more lines of their sections; `rough`: over a cable that can lose packets."""
     async with AsyncExitStack() as stack:
         net = stack.enter_context(network())
@@ -108,9 +116,9 @@ async def net_shop(
         authority, certificate, key = await asyncio.to_thread(make_authority, directory, names)
         fake_cloud = await stack.enter_async_context(FakeCloud(tls=served_with(certificate, key)))
         daraja = await stack.enter_async_context(FakeDaraja(time_scale=0.02))
-        relay = await stack.enter_async_context(
-            RelayProcess(directory / "relay", more='unlimited = ["127.0.0.0/8"]\n')
-        )
+        relay = RelayProcess(directory / "relay", more='unlimited = ["127.0.0.0/8"]\n')
+        if paid:
+            await stack.enter_async_context(relay)
         daraja.turn(hosts={RELAY_HOST: relay.url}, query_limited=False)
         kra = FakeKra()
         await kra.start()
@@ -137,8 +145,12 @@ async def net_shop(
 url = "https://{host("cloud", netns.CLOUD)}"
 ca_file = "{authority}"
 backoff_max_s = 0.5
-{cloud or "timeout_s = 1"}
-[mpesa]
+{cloud or "timeout_s = 2"}
+[reference]
+every_hours = 0
+"""
+        if paid:
+            settings += f"""[mpesa]
 environment = "sandbox"
 base_url = "http://{host("daraja", netns.DARAJA)}"
 shortcode = "600984"
@@ -148,8 +160,6 @@ relay_gateway = "{gateway}"
 same_phone_s = 0
 query_every_s = 1
 {mpesa or "answer_timeout_s = 2"}
-[reference]
-every_hours = 0
 """
         secrets = {
             "GATEWAY_CLOUD_TOKEN": fake_cloud.token,
@@ -163,8 +173,9 @@ every_hours = 0
         text = daemon.config.read_text()
         text = text.replace("[unit]\n", f"[unit]\n{unit}").replace("[api]\n", f"[api]\n{api}")
         daemon.config.write_text(text)
+        kra_url = f"http://kra.test:{doors['kra'].port}" if kra_by_name else doors["kra"].url
         properties = directory / "shop/unit/config/application.properties"
-        properties.write_text(properties.read_text() + f"api.external.domain={doors['kra'].url}\n")
+        properties.write_text(properties.read_text() + f"api.external.domain={kra_url}\n")
         file = None
         if resolv is not None:
             file = directory / "resolv.conf"
@@ -178,5 +189,6 @@ every_hours = 0
         session = await stack.enter_async_context(
             aiohttp.ClientSession(connector=sockets_of(net.box))
         )
-        async with daemon:
-            yield NetShop(net, daemon, fake_cloud, daraja, relay, kra, doors, cable, session)
+        if start:
+            await stack.enter_async_context(daemon)
+        yield NetShop(net, daemon, fake_cloud, daraja, relay, kra, doors, cable, session)
