@@ -17,7 +17,7 @@ from gateway.domain.payment_wire import ApiResult, Arrival
 from gateway.errors import DiskFull
 from gateway.mpesa.direct import DirectSite
 from gateway.store import payment_days, payments
-from tests.fault.test_store_faults import fill, small_disk  # noqa: F401  a fixture
+from tests.fault.test_store_faults import fill
 from tests.support.inbox import C2B, DATA, PHONE, c2b, open_desk, stk
 
 REQUEST = "ws_CO_23112026101530417708374149"
@@ -436,7 +436,7 @@ async def test_the_direct_site_serves_messages_and_nothing_else(tmp_path: Path) 
         assert (await desk.row(payment)).money is Money.PAID
 
 
-async def test_a_full_disk_acknowledges_nothing(small_disk: Path) -> None:  # noqa: F811
+async def test_a_full_disk_acknowledges_nothing(small_disk: Path) -> None:
     async with open_desk(small_disk / "store") as desk:
         payment = await desk.push(request=REQUEST)
         token = desk.tokens[payment]

@@ -7,14 +7,19 @@ what reached the disk is there for the next one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import shutil
 import sqlite3
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from gateway.store import meta
+from gateway.store.backup import RESTORED_KEY
 from gateway.store.database import FILE_NAME, Database, _prepare_reader, _prepare_writer
 
 START = datetime(2026, 11, 23, 5, 0, tzinfo=UTC)
@@ -27,8 +32,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         super().__init__()
-        select = self._selector.select  # type: ignore[attr-defined]
-        self._selector.select = lambda timeout=None: select(0)  # type: ignore[attr-defined]
+        # No socket and no thread is a part of a day: there is never anything to be selected.
+        self._selector.select = lambda timeout=None: []  # type: ignore[attr-defined]
 
     def time(self) -> float:
         return self.virtual_s
@@ -81,6 +86,8 @@ class World:
         self.quiet = False  # the end of a run: no more faults
         self.dies_at: int | None = None
         self.skew = timedelta()
+        # Nobody has set the clock yet: true time and the gateway's are one.
+        self.clock_right = True
         self.boot = 1
         self.boot_at_s = 0.0
         self.lines: list[str] = []
@@ -100,6 +107,17 @@ class World:
 
     def true_time(self) -> datetime:
         return START + timedelta(seconds=self.loop.time())
+
+    def set_clock(self, step_s: float) -> None:
+        self.skew += timedelta(seconds=step_s)
+        self.clock_right = False
+        self.trace(f"clock steps {step_s}")
+
+    def weather_clears(self) -> None:
+        """No new fault from here on, and the clock is set right."""
+        self.quiet = True
+        self.skew = timedelta()
+        self.trace("quiet")
 
     def power_cut(self) -> None:
         """The machine was off; its boot time starts anew."""
@@ -138,6 +156,7 @@ class InlineConnection:
         self._conn = sqlite3.connect(place, isolation_level=None, uri=uri)
         self._life = life
         self._disk = disk
+        self.limited = False
 
     async def _execute(self, run: Callable[[], Any]) -> Any:
         await self._life.point()
@@ -157,6 +176,16 @@ class InlineConnection:
         return bool(self._conn.execute("PRAGMA synchronous").fetchone()[0] == 2)
 
 
+@cache
+def _new_store() -> bytes:
+    """A store in which nothing has happened yet; made once for all days."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / FILE_NAME
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as conn:
+            _prepare_writer(conn, path, 1000)
+        return path.read_bytes()
+
+
 class Disk:
     """The store's files, and how far the WAL has been synced. SQLite's own recovery reads them."""
 
@@ -164,12 +193,18 @@ class Disk:
         self.world = world
         self.directory = world.directory / "store-0"
         self.directory.mkdir(parents=True)
+        (self.directory / FILE_NAME).write_bytes(_new_store())
         self._generation = 0
         self._synced = 0
         self._before = 0
         self._writer: InlineConnection | None = None
         self._readers: list[InlineConnection] = []
         self.full_for = 0
+        # Whether this shop keeps copies of its store, and the one it has.
+        self.copies = False
+        # Where the unit cannot be asked only `restore` tells the gateway that its store is old.
+        self.always_marked = True
+        self._copy: Path | None = None
 
     @property
     def _wal(self) -> Path:
@@ -197,8 +232,11 @@ class Disk:
             self.full_for -= 1
             pages = conn.execute("PRAGMA page_count").fetchone()[0]
             conn.execute(f"PRAGMA max_page_count = {pages}")
+            writer.limited = True
         else:
-            conn.execute("PRAGMA max_page_count = 1000000")
+            if writer.limited:
+                conn.execute("PRAGMA max_page_count = 1000000")
+                writer.limited = False
             if self.world.happens(0.003):
                 self.full_for = self.world.chance.randint(1, 15)
                 self.world.trace("disk full")
@@ -231,6 +269,39 @@ class Disk:
         self.close()
         shutil.rmtree(self.directory)
         self.directory = target
+
+    def puts_back(self) -> bool:
+        """After a crash: whether somebody has put an older copy of the store in its place. Taken at one
+        crash, put back at a later one; sometimes by `restore`, which says so in the store."""
+        chance = self.world.chance
+        if not self.copies or self.world.quiet:
+            return False
+        if self._copy is None:
+            if chance.random() < 0.8:
+                self._copy = self.world.directory / "copy"
+                shutil.copytree(self.directory, self._copy)
+                self.world.trace("a copy of the store is taken")
+            return False
+        if chance.random() < 0.4:
+            return False
+        shutil.rmtree(self.directory)
+        self._copy.rename(self.directory)
+        self._copy = None
+        marked = self.always_marked or chance.random() < 0.5
+        if marked:
+            with self.look() as conn, conn:
+                meta.put(conn, RESTORED_KEY, "1")
+        self.world.trace(f"an older copy of the store is put back, marked={marked}")
+        return True
+
+    @contextlib.contextmanager
+    def look(self) -> Iterator[sqlite3.Connection]:
+        """The store as it is at this moment: the open writer's, or the files of a machine that is off."""
+        if self._writer is not None:
+            yield self._writer._conn
+            return
+        with contextlib.closing(sqlite3.connect(self.directory / FILE_NAME)) as conn:
+            yield conn
 
     def close(self) -> None:
         for connection in (*self._readers, self._writer):
