@@ -40,8 +40,8 @@ def test_it_runs_as_nobody_special_behind_its_walls(box: Box) -> None:
 
 
 def test_a_call_outside_the_filter_is_refused_and_ends_nothing(box: Box) -> None:
-    """The JVM's attach thread gives a file of its own to itself at every start, by chown. Killed for it
-    (SIGSYS), the service never started; KRA's JAR may call who knows what."""
+    """A JVM gives a socket of its own to itself at its start, by chown. Killed for it (SIGSYS), the service
+    never came up; KRA's JAR may call who knows what."""
     text = (debian.ROOT / "systemd/pos-gateway.service").read_text()
     filters = [f"-p '{line}'" for line in re.findall(r"^SystemCall.*$", text, re.MULTILINE)]
     assert len(filters) == 4

@@ -63,7 +63,7 @@ def test_nobody_loosens_the_walls(name: str, tenths: int) -> None:
 
 @pytest.mark.parametrize("name", ["pos-gateway.service", "pos-gateway-relay.service"])
 def test_a_call_outside_the_filter_is_refused_not_killed_for(name: str) -> None:
-    """The JVM calls chown at every start; with SIGSYS the service never came up."""
+    """The JVM called chown at every start; with SIGSYS the service never came up."""
     lines = (ROOT / "systemd" / name).read_text().splitlines()
     assert "SystemCallErrorNumber=EPERM" in lines
     # A hung process is ended by SIGABRT; its memory, tokens and all, is not written down.
