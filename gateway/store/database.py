@@ -13,6 +13,7 @@ may be soft; this is what lets a sale under load cost one fsync.
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import logging
 import os
@@ -266,7 +267,14 @@ def _prepare_reader(conn: sqlite3.Connection, busy_timeout_ms: int) -> None:
 @contextmanager
 def only_instance(directory: Path):  # type: ignore[no-untyped-def]
     """Two gateways on one directory would be two signers; the kernel's lock forbids it."""
-    handle: IO[str] = (directory / "gateway.lock").open("a+")
+    try:
+        handle: IO[str] = (directory / "gateway.lock").open("a+")
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise DiskFull(FULL) from error
+        raise StoreError(
+            f"{directory} cannot be written ({error.strerror}). It must belong to the gateway's user."
+        ) from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

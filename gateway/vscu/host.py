@@ -127,6 +127,8 @@ class InProcessUnit:
             "-Xss256k",
             # Signals stay asyncio's.
             "-Xrs",
+            # Nobody loads code into a running signer; and its socket would stay in /tmp for ever.
+            "-XX:+DisableAttachMechanism",
             "-Xshare:auto",
             "-Djava.awt.headless=true",
             "-Dfile.encoding=UTF-8",

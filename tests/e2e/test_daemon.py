@@ -37,6 +37,8 @@ async def test_it_starts_sells_and_stops_with_the_unit_in_its_own_process(tmp_pa
         assert status["unit"]["jvm"]["heapMaxMb"] <= 64
         assert status["unit"]["jvm"]["threads"] > 1
         assert status["gateway"]["lastStop"] is None
+    # No door into the JVM for others of the same user.
+    assert not Path(f"/tmp/.java_pid{daemon.pid}").exists()
     assert await daemon.stop() == 0
     # The JAR's own words are in the gateway's log; the tokens are in none.
     assert "Started Application" in daemon.log()

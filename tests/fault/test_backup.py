@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import os
 import shutil
 import tarfile
 import tracemalloc
@@ -123,6 +125,48 @@ async def test_a_damaged_backup_changes_nothing(unit: UnitControl, shop_dir: Pat
     with pytest.raises(StoreCorrupt):
         tools.restore(settings, shop_dir / "none.tar.gz", unit_keys=False)
     assert (settings.store.directory / "gateway.db").read_bytes() == before
+
+
+async def test_what_is_no_file_of_a_backup_is_never_unpacked(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    settings = settings_of(shop_dir, unit)
+    async with open_shop(settings):
+        pass
+    made = tools.backup_now(settings, None)
+    for number, name in enumerate(("../outside", str(shop_dir / "outside"), "link")):
+        bad = shop_dir / f"bad-{number}.tar"
+        shutil.copy(made.path, bad)
+        with tarfile.open(bad, "a") as tar:
+            member = tarfile.TarInfo(name)
+            if name == "link":
+                member.type, member.linkname = tarfile.SYMTYPE, "/etc"
+            tar.addfile(member, io.BytesIO())
+        with pytest.raises(StoreCorrupt, match="no file of a backup"):
+            tools.restore(settings, bad, unit_keys=False)
+    assert not (shop_dir / "outside").exists()
+
+
+async def test_what_root_makes_by_hand_belongs_to_the_gateways_user(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("giving files away needs root")
+    settings = settings_of(shop_dir, unit)
+    async with open_shop(settings) as shop:
+        assert (await shop.till().sell("one", a_sale())).status == 201
+    store, user = settings.store.directory, 64999
+    folder = settings.unit.directory
+    assert folder is not None
+    for path in (store, *store.rglob("*")):
+        os.chown(path, user, user)
+    made = tools.backup_now(settings, None)
+    folder.rename(shop_dir / "moved-away")
+    tools.restore(settings, made.path, unit_keys=True)
+    for place in (store, folder):
+        found = [place, *place.rglob("*")]
+        assert len(found) > 2
+        assert {path.stat().st_uid for path in found} == {user}
 
 
 async def test_the_schedule_rotates_and_says_when_it_fails(

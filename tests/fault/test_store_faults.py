@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -14,12 +15,12 @@ import pytest
 from gateway import daemon as process
 from gateway.app import open_gateway
 from gateway.errors import StoreError
-from gateway.store import invoices
-from hw_fakes.vscu.unit import UnitControl
+from gateway.store import database, invoices
+from hw_fakes.vscu.unit import UnitControl, free_port
 from tests.conftest import need_tool
 from tests.support.clock import FakeClock
 from tests.support.daemon import Daemon
-from tests.support.shop import a_sale, make_settings, open_shop
+from tests.support.shop import Reply, TillClient, a_sale, make_settings, open_shop
 
 MB = 1024 * 1024
 
@@ -76,6 +77,76 @@ async def test_a_full_disk_stops_selling_last_and_ends_by_itself(
     journal = await unit.journal()
     assert len(journal) == sold + 2
     assert len({entry["trdInvcNo"] for entry in journal}) == sold + 2
+
+
+async def test_a_start_on_a_full_disk_says_so_and_goes_on_when_there_is_room(
+    unit: UnitControl, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "ROOM_S", 0.1)
+    port = free_port()
+    settings = make_settings(
+        small_disk, unit.url, store={"directory": small_disk / "store"}, api={"port": port}
+    )
+    async with open_shop(settings) as shop:
+        assert (await shop.till().sell("before", a_sale())).status == 201
+        video = fill(small_disk)
+    # It stopped in order, full as the disk is. What that freed is taken, too.
+    more = small_disk / "more"
+    fill(small_disk).rename(more)
+    running = asyncio.ensure_future(process.run(settings))
+    async with aiohttp.ClientSession() as session:
+        till = TillClient(session, f"http://127.0.0.1:{port}")
+        reply = await _answer(till, running)
+        assert (reply.status, reply.json["code"]) == (503, "DISK_FULL")
+        assert reply.json["signed"] == "unknown"
+        assert not running.done()
+        async with session.get(till.url + "/") as page:
+            text = await page.text()
+        assert "Free 16 MB or more" in text and "restore" not in text
+    for file in (video, more):
+        file.unlink(missing_ok=True)
+    # Not 0: systemd starts it again, with a JVM of its own.
+    assert await asyncio.wait_for(running, 30) == 1
+    async with open_shop(settings) as shop:
+        assert (await shop.till().sell("after", a_sale())).status == 201
+
+
+async def test_a_disk_that_filled_up_while_nothing_ran_gets_the_ballasts_room(
+    unit: UnitControl, small_disk: Path
+) -> None:
+    settings = make_settings(
+        small_disk, unit.url, store={"directory": small_disk / "store", "ballast_mb": 8}
+    )
+    async with open_shop(settings):
+        pass
+    fill(small_disk)
+    async with open_shop(settings) as shop:
+        assert (await shop.till().sell("key", a_sale())).status == 201
+        status = (await shop.till().request("GET", "/v1/status")).json
+        assert status["store"]["diskFull"] is True
+
+
+def test_files_of_another_user_are_not_told_as_damage(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.db"
+    sqlite3.connect(path).close()
+    path.touch()
+    conn = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
+    try:
+        with pytest.raises(StoreError, match="must belong to the gateway's user") as caught:
+            database._prepare_writer(conn, path, 100)
+    finally:
+        conn.close()
+    assert caught.value.code == "STORE_UNAVAILABLE"
+
+
+async def _answer(till: TillClient, running: asyncio.Future[int]) -> Reply:
+    async with asyncio.timeout(30):
+        while True:
+            assert not running.done()
+            try:
+                return await till.sell("full", a_sale())
+            except aiohttp.ClientError:
+                await asyncio.sleep(0.01)
 
 
 @pytest.mark.timeout(120)

@@ -46,8 +46,10 @@ def installed() -> Iterator[Box]:
         figures["the page's commands"] = f"{time.monotonic() - began:.1f} s"
         yield box
     finally:
+        began = time.monotonic()
         container.end()
         shutil.rmtree(place)
+        figures["taking it down"] = f"{time.monotonic() - began:.1f} s"
         for name, value in figures.items():
             print(f"\n  {name}: {value}", end="")
         print()

@@ -92,11 +92,10 @@ class Container:
     def end(self) -> None:
         """However it is: nothing of it is left."""
         if self._process is not None and self._process.poll() is None:
-            self._process.terminate()  # nspawn then stops its system in order
             try:
-                self._process.wait(END_MAX_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
+                self.power_off()
+            except (AssertionError, OSError, subprocess.TimeoutExpired):
+                self._process.kill()  # and its system with it: process 1 inside dies with nspawn
                 self._process.wait()
         self._close()
 

@@ -33,14 +33,15 @@ def missing() -> str | None:
     return None
 
 
-def commands(page: str) -> list[str]:
-    """The commands of a page, in order: what stands indented below its numbered steps."""
+def commands(page: str, steps: int = 99) -> list[str]:
+    """The commands of a page, in order: what stands indented below its first numbered steps."""
     text = (ROOT / "docs" / "operating" / page).read_text(encoding="utf-8")
     found: list[str] = []
     in_step = False
     for line in text.splitlines():
         if line and not line.startswith(" "):
-            in_step = re.match(r"\d+\. ", line) is not None
+            number = re.match(r"(\d+)\. ", line)
+            in_step = number is not None and int(number[1]) <= steps
         elif in_step and line.startswith(" " * 7):
             found.append(line.strip())
     return found

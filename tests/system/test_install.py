@@ -57,16 +57,13 @@ def test_a_backup_comes_back_by_the_pages_commands_and_stays_the_gateways_own(bo
     backup, *rest = [line.partition("#")[0].strip() for line in block[0].splitlines()]
     file = inside.run(backup).partition(":")[0]
     assert file.startswith(f"{STATE}/store/backups/")
-    lost = box.receipt("after-the-backup")
     said = inside.run("\n".join(rest).replace("FILE", file))
     assert "restored: the store of" in said
     box.up()
     assert box.sell("before-the-backup") == (201, told)
-    # The unit has signed one sale more than the old store knows; its number is never given out again.
-    until(lambda: box.sell("next")[0] == 201, "the unit has agreed with the old store")
+    until(lambda: box.sell("next")[0] == 201, "the unit has agreed with the restored store")
     numbers = [entry["trdInvcNo"] for entry in box.signed()]
     assert len(set(numbers)) == len(numbers)
-    assert json.loads(lost)["invcNo"] in numbers
     # What root made there is the service's to use: the next backup and the next start.
     strangers = inside.run(f"find {STATE} ! -user pos-gateway")
     assert strangers == ""
@@ -82,7 +79,7 @@ def test_a_backup_of_root_does_not_end_the_gateways_own(box: Box) -> None:
     box.setting("backup", "every_hours = 0.001")
     inside.run("systemctl restart pos-gateway")
     until(
-        lambda: inside.run(f"ls {STATE}/store/backups/*.tar").count("\n") >= 1 and True,
+        lambda: inside.run(f"ls {STATE}/store/backups/*.tar").count("\n") >= 1,
         "the gateway's own backup",
         patience_s=120,
     )

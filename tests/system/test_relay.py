@@ -16,9 +16,9 @@ URL = "http://127.0.0.1:8099"
 
 @pytest.fixture
 def relay(installed: Box) -> Iterator[Box]:
-    """Every command of relay.md."""
+    """Every command of relay.md up to the proxy in front."""
     inside = installed.container
-    inside.run("\n".join(debian.commands("relay.md")))
+    inside.run("\n".join(debian.commands("relay.md", steps=4)))
     yield installed
     inside.run(
         f"systemctl disable --now {UNIT}; rm -rf /etc/pos-gateway/relay* /var/lib/private/{UNIT}"
@@ -37,6 +37,7 @@ def test_the_pages_commands_make_a_relay_that_keeps_messages_over_a_kill(relay: 
     assert healthy(relay)
     shown = inside.show(UNIT, "ActiveState", "NRestarts", "Type", "MainPID", "MemoryMax")
     assert (shown["ActiveState"], shown["NRestarts"], shown["Type"]) == ("active", "0", "notify")
+    assert UNIT not in inside.run("journalctl -b -o cat _PID=1 -p warning")
     message = {"Body": {"stkCallback": {"ResultCode": 0}}}
     assert inside.ask("POST", f"{URL}/shop-1/s/abcdefghijklmnopqrstuvwx", message)[0] == 200
     peak = inside.run(f"grep VmHWM /proc/{shown['MainPID']}/status").split()[1]
@@ -50,7 +51,6 @@ def test_the_pages_commands_make_a_relay_that_keeps_messages_over_a_kill(relay: 
     # The store is the new process's to use: another user number, the same folder.
     kept = "import sqlite3, glob; f = glob.glob('/var/lib/pos-gateway-relay/*.db')[0]; print(sqlite3.connect(f).execute('SELECT COUNT(*) FROM message').fetchone()[0])"  # fmt: skip
     assert inside.run(f'python3 -c "{kept}"') == "1"
-    assert UNIT not in inside.run("journalctl -b -o cat _PID=1 -p warning")
 
 
 def test_its_walls_and_its_secret(relay: Box) -> None:

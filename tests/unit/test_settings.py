@@ -97,6 +97,33 @@ def test_tokens_come_from_a_systemd_credential(tmp_path: Path) -> None:
     assert TOKEN not in repr(settings)
 
 
+def test_a_command_by_hand_reads_the_secrets_where_systemd_takes_them_from(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    (tmp_path / "till_tokens").write_text(f"till-1 = {TOKEN}\n")
+    # The daemon never does: what it may know, its service gives it.
+    assert "till_tokens" in problems(path, {})
+    loaded = load(path, {}, by_hand=True)
+    assert loaded.settings.till_tokens["till-1"].get_secret_value() == TOKEN
+    assert loaded.sources["till_tokens"] == str(tmp_path / "till_tokens")
+    shown = render(check(path, {}))
+    assert f"till_tokens.till-1 = (set)    [{tmp_path / 'till_tokens'}]" in shown
+    # What was given comes first, be it credentials or a variable.
+    other = "another-token-of-till-1-entirely"
+    env = {"GATEWAY_TILL_TOKENS": f"till-1={other}"}
+    assert load(path, env, by_hand=True).settings.till_tokens["till-1"].get_secret_value() == other
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given/gateway_till_tokens").write_text(f"till-1 = {other}\n")
+    env = {"CREDENTIALS_DIRECTORY": str(tmp_path / "given")}
+    assert load(path, env, by_hand=True).settings.till_tokens["till-1"].get_secret_value() == other
+
+
+def test_secrets_that_cannot_be_read_by_hand_are_a_problem_with_a_way_out(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    (tmp_path / "till_tokens").write_bytes(b"\xff\xfe")
+    with pytest.raises(SettingsError, match="use sudo"):
+        load(path, {}, by_hand=True)
+
+
 def test_tokens_are_long_known_and_different(tmp_path: Path) -> None:
     more = GOOD + '[[tills]]\nid = "till-2"\n[[tills]]\nid = "till-3"\n'
     env = {"GATEWAY_TILL_TOKENS": f"till-1={TOKEN},till-2={TOKEN},till-9=short"}

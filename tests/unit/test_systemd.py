@@ -48,6 +48,28 @@ def test_systemd_takes_the_service(name: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize(
+    ("name", "tenths"), [("pos-gateway.service", 17), ("pos-gateway-relay.service", 14)]
+)
+def test_nobody_loosens_the_walls(name: str, tenths: int) -> None:
+    """systemd's own measure of exposure, 0 to 10, as it was when `make boot` ran last."""
+    done = subprocess.run(
+        [need_tool("systemd-analyze"), "security", "--offline=true", "--no-pager",
+         f"--threshold={tenths}", str(ROOT / "systemd" / name)],
+        check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-400:]
+
+
+@pytest.mark.parametrize("name", ["pos-gateway.service", "pos-gateway-relay.service"])
+def test_a_call_outside_the_filter_is_refused_not_killed_for(name: str) -> None:
+    """The JVM called chown at every start; with SIGSYS the service never came up."""
+    lines = (ROOT / "systemd" / name).read_text().splitlines()
+    assert "SystemCallErrorNumber=EPERM" in lines
+    # A hung process is ended by SIGABRT; its memory, tokens and all, is not written down.
+    assert "LimitCORE=0" in lines
+
+
 def test_udev_takes_the_rules(tmp_path: Path) -> None:
     """udev reads them in a mount namespace of its own; a rule with a mistake is named by its line."""
     tool = need_tool("udevadm")
