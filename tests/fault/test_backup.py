@@ -135,9 +135,10 @@ async def test_what_is_no_file_of_a_backup_is_never_unpacked(
         pass
     made = tools.backup_now(settings, None)
     for number, name in enumerate(("../outside", str(shop_dir / "outside"), "link")):
-        bad = shop_dir / f"bad-{number}.tar"
-        shutil.copy(made.path, bad)
-        with tarfile.open(bad, "a") as tar:
+        bad = shop_dir / f"bad-{number}.tar.gz"
+        with tarfile.open(made.path) as good, tarfile.open(bad, "w:gz") as tar:
+            for each in good:
+                tar.addfile(each, good.extractfile(each))
             member = tarfile.TarInfo(name)
             if name == "link":
                 member.type, member.linkname = tarfile.SYMTYPE, "/etc"

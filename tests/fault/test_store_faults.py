@@ -16,7 +16,8 @@ from gateway import daemon as process
 from gateway.app import open_gateway
 from gateway.errors import StoreError
 from gateway.store import database, invoices
-from hw_fakes.vscu.unit import UnitControl, free_port
+from hw_fakes.ports import free_port
+from hw_fakes.vscu.unit import UnitControl
 from tests.conftest import need_tool
 from tests.support.clock import FakeClock
 from tests.support.daemon import Daemon
