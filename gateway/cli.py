@@ -130,12 +130,14 @@ def _mpesa_commands(commands: Any) -> tuple[argparse.ArgumentParser, argparse.Ar
 
 def _run(options: argparse.Namespace) -> int:
     from gateway import daemon
+    from gateway.http import end_lookups_soon
     from gateway.ops import logging as logs
     from gateway.ops import memory
     from gateway.vscu.host import end_process
 
     settings = load(options.config).settings
     memory.few_arenas()
+    end_lookups_soon()
     logs.set_up(settings.log.level, settings.log.format)
     try:
         code = asyncio.run(daemon.run(settings))

@@ -121,8 +121,9 @@ def status(
     on: bool, environment: str, found: dict[str, Any], problems: Iterable[str]
 ) -> dict[str, Any]:
     """`state`: off, ready, problem; `problems` are sentences of the running parts."""
-    says = list(problems) if on else []
     refusal = found.pop("lastRefusal")
+    # The same reason is not said twice.
+    says = [each for each in problems if refusal is None or each not in refusal] if on else []
     if on and refusal is not None:
         says.append(refusal)
     state = "off" if not on else "problem" if says else "ready"

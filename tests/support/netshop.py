@@ -29,7 +29,12 @@ from tests.support.rough import Rough
 # Real seconds until something that must happen is called missing.
 PATIENCE_S = 30.0
 RELAY_HOST = "relay.test"
-NAMES = {"cloud.test": netns.CLOUD, "daraja.test": netns.DARAJA, RELAY_HOST: netns.RELAY}
+NAMES = {
+    "cloud.test": netns.CLOUD,
+    "daraja.test": netns.DARAJA,
+    RELAY_HOST: netns.RELAY,
+    "kra.test": netns.KRA,
+}
 
 
 @dataclass(slots=True)
@@ -90,17 +95,19 @@ async def net_shop(
     directory: Path,
     *,
     by_name: bool = False,
+    kra_by_name: bool = False,
     resolv: str | None = None,
     cloud: str = "",
     mpesa: str = "",
     unit: str = "",
     api: str = "",
     rough: bool = False,
+    start: bool = True,
     extra: str = "",
     env: dict[str, str] | None = None,
     module: str = "gateway",
 ) -> AsyncIterator[NetShop]:
-    """`by_name`: everybody is addressed by name; `resolv`: what stands in the box's resolv.conf; `cloud`,
+    """`by_name`: everybody but KRA is addressed by name, `kra_by_name`: KRA; `resolv`: what stands in the box's resolv.conf; `cloud`,
     `mpesa`, `unit` and `api`: more lines of their sections; `rough`: over a cable that can lose packets."""
     async with AsyncExitStack() as stack:
         net = stack.enter_context(network())
@@ -163,8 +170,9 @@ every_hours = 0
         text = daemon.config.read_text()
         text = text.replace("[unit]\n", f"[unit]\n{unit}").replace("[api]\n", f"[api]\n{api}")
         daemon.config.write_text(text)
+        kra_url = f"http://kra.test:{doors['kra'].port}" if kra_by_name else doors["kra"].url
         properties = directory / "shop/unit/config/application.properties"
-        properties.write_text(properties.read_text() + f"api.external.domain={doors['kra'].url}\n")
+        properties.write_text(properties.read_text() + f"api.external.domain={kra_url}\n")
         file = None
         if resolv is not None:
             file = directory / "resolv.conf"
@@ -178,5 +186,6 @@ every_hours = 0
         session = await stack.enter_async_context(
             aiohttp.ClientSession(connector=sockets_of(net.box))
         )
-        async with daemon:
-            yield NetShop(net, daemon, fake_cloud, daraja, relay, kra, doors, cable, session)
+        if start:
+            await stack.enter_async_context(daemon)
+        yield NetShop(net, daemon, fake_cloud, daraja, relay, kra, doors, cable, session)
