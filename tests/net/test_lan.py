@@ -45,7 +45,7 @@ async def all_sell(shop: NetShop, round_: str) -> None:
 
 async def test_screens_that_vanish_give_their_streams_back(tmp_path: Path) -> None:
     api = ON_LAN + "event_streams_max = 4\n"
-    async with net_shop(tmp_path, api=api, module=HASTY) as shop:
+    async with net_shop(tmp_path, paid=False, api=api, module=HASTY) as shop:
         shop.net.floor.run("ip", "addr", "add", f"{PHONE}/24", "dev", "till")
         headers = {"Authorization": f"Bearer {TOKENS['till-1']}"}
         async with on_lan(shop, PHONE) as phone, on_lan(shop, netns.TILLS[0]) as till:
@@ -76,7 +76,7 @@ async def test_a_till_that_stands_still_in_a_sale_is_told_and_nothing_is_signed(
     tmp_path: Path,
 ) -> None:
     """Ten of them, and one that vanishes; the same sale with the same key, whole, is signed once."""
-    async with net_shop(tmp_path, api=ON_LAN, module=HASTY) as shop:
+    async with net_shop(tmp_path, paid=False, api=ON_LAN, module=HASTY) as shop:
         sale = a_sale(tillReceiptNo="slow")
         body = json.dumps(sale).encode()
         slow = [await _half_a_sale(shop, body) for _ in range(10)]

@@ -102,7 +102,7 @@ async def test_a_unit_that_looks_kra_up_in_vain_signs(tmp_path: Path) -> None:
     # Java would know the name for half a minute more.
     options = {"unit": 'jvm_options = ["-Dsun.net.inetaddr.ttl=0"]\n', "kra_by_name": True}
     async with (
-        net_shop(tmp_path, resolv=SWALLOWED, start=False, **options) as shop,
+        net_shop(tmp_path, paid=False, resolv=SWALLOWED, start=False, **options) as shop,
         FakeNames(shop.net.world, netns.NAMES, NAMES) as names,
         shop.daemon,
     ):

@@ -4,6 +4,7 @@ on meanwhile, nothing happens twice when they come through again, and the status
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Coroutine
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from tests.support.netshop import NetShop, net_shop
 from tests.support.relay import until
 from tests.support.shop import a_sale
 
-CEILING = "[ceiling]\nlimit_hours = 0.0018\ncontact_interval_s = 0.5\nwarn_percent = [50]\n"
+CEILING = "[ceiling]\nlimit_hours = 0.0022\ncontact_interval_s = 0.5\nwarn_percent = [50]\n"
 
 
 async def sell(shop: NetShop, *keys: str) -> None:
@@ -31,7 +32,7 @@ async def sell(shop: NetShop, *keys: str) -> None:
 
 async def test_the_cloud_falls_silent(tmp_path: Path) -> None:
     """First the requests are lost, then only the answers: what it had already is a duplicate to it."""
-    async with net_shop(tmp_path) as shop:
+    async with net_shop(tmp_path, paid=False) as shop:
         await sell(shop, "one")
         await shop.cloud.wait_for(1, 20)
         shop.net.quiet(netns.CLOUD, back=False)
@@ -129,25 +130,27 @@ async def test_mpesa_falls_silent(tmp_path: Path) -> None:
 async def test_kra_falls_silent(tmp_path: Path) -> None:
     """The unit waits for KRA in vain, longer than it is given for a sign of life: it is not sick, it signs until
     the ceiling, whose clock counts meanwhile, and again when KRA is heard."""
-    async with net_shop(tmp_path, extra=CEILING, unit="probe_timeout_s = 0.2\n") as shop:
+    async with net_shop(
+        tmp_path, paid=False, extra=CEILING, unit="probe_timeout_s = 0.2\n"
+    ) as shop:
         await shop.daemon.unit.knobs(ceilingReading="off")
         await shop.until(lambda status: status["state"] == "ONLINE")
         shop.net.quiet(netns.KRA)
         await sell(shop, "one")
-        status = await shop.until(lambda status: status["state"] == "OFFLINE")
+        status = await shop.until(lambda status: status["state"] in ("OFFLINE", "WARNING"))
         assert status["sentence"].startswith("Selling without KRA")
         _counts_right(status)
-        status = await shop.until(lambda status: status["state"] == "WARNING")
-        _counts_right(status)
-        await sell(shop, "two")
         await shop.until(lambda status: status["state"] == "SUSPENDED")
-        refused = await shop.till().sell("three", a_sale(tillReceiptNo="three"))
+        refused = await shop.till().sell("two", a_sale(tillReceiptNo="two"))
         assert (refused.status, refused.json["code"]) == (503, "SUSPENDED")
         shop.net.heard(netns.KRA)
         await shop.until(lambda status: status["state"] == "ONLINE")
-        await sell(shop, "four")
-        assert [entry["invcNo"] for entry in await shop.daemon.unit.journal()] == [1, 2, 3]
+        await sell(shop, "three")
+        assert [entry["invcNo"] for entry in await shop.daemon.unit.journal()] == [1, 2]
         log = shop.daemon.log()
+        assert re.findall(r"ceiling.changed state=(\w+)", log) == [
+            *("ONLINE", "OFFLINE", "WARNING", "SUSPENDED", "ONLINE")
+        ]
         assert "unit.changed healthy=False" not in log[log.index("gateway.ready") :]
 
 
@@ -159,8 +162,8 @@ async def test_a_stop_waits_for_nobody_who_is_silent(tmp_path: Path) -> None:
         for address in (netns.KRA, netns.CLOUD, netns.RELAY, netns.DARAJA):
             shop.net.quiet(address)
         await sell(shop, "one")
+        await shop.until(lambda status: status["state"] != "ONLINE")
         payment = (await shop.till().push("push", "S-1", "10.00", "254711000001")).json
-        await shop.until(lambda status: status["state"] == "OFFLINE")
         assert (await shop.till().payment(payment["paymentId"]))["state"] == "NEW"
         assert not shop.cloud.records
         assert await shop.daemon.stop() == 0

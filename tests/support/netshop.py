@@ -94,6 +94,7 @@ def sockets_of(where: Namespace) -> aiohttp.TCPConnector:
 async def net_shop(
     directory: Path,
     *,
+    paid: bool = True,
     by_name: bool = False,
     kra_by_name: bool = False,
     resolv: str | None = None,
@@ -107,7 +108,7 @@ async def net_shop(
     env: dict[str, str] | None = None,
     module: str = "gateway",
 ) -> AsyncIterator[NetShop]:
-    """`by_name`: everybody but KRA is addressed by name, `kra_by_name`: KRA; `resolv`: what stands in the box's resolv.conf; `cloud`,
+    """`paid`: with M-Pesa and its relay; `by_name`: everybody but KRA is addressed by name, `kra_by_name`: KRA; `resolv`: what stands in the box's resolv.conf; `cloud`,
     `mpesa`, `unit` and `api`: more lines of their sections; `rough`: over a cable that can lose packets."""
     async with AsyncExitStack() as stack:
         net = stack.enter_context(network())
@@ -115,9 +116,9 @@ async def net_shop(
         authority, certificate, key = await asyncio.to_thread(make_authority, directory, names)
         fake_cloud = await stack.enter_async_context(FakeCloud(tls=served_with(certificate, key)))
         daraja = await stack.enter_async_context(FakeDaraja(time_scale=0.02))
-        relay = await stack.enter_async_context(
-            RelayProcess(directory / "relay", more='unlimited = ["127.0.0.0/8"]\n')
-        )
+        relay = RelayProcess(directory / "relay", more='unlimited = ["127.0.0.0/8"]\n')
+        if paid:
+            await stack.enter_async_context(relay)
         daraja.turn(hosts={RELAY_HOST: relay.url}, query_limited=False)
         kra = FakeKra()
         await kra.start()
@@ -144,8 +145,12 @@ async def net_shop(
 url = "https://{host("cloud", netns.CLOUD)}"
 ca_file = "{authority}"
 backoff_max_s = 0.5
-{cloud or "timeout_s = 1"}
-[mpesa]
+{cloud or "timeout_s = 2"}
+[reference]
+every_hours = 0
+"""
+        if paid:
+            settings += f"""[mpesa]
 environment = "sandbox"
 base_url = "http://{host("daraja", netns.DARAJA)}"
 shortcode = "600984"
@@ -155,8 +160,6 @@ relay_gateway = "{gateway}"
 same_phone_s = 0
 query_every_s = 1
 {mpesa or "answer_timeout_s = 2"}
-[reference]
-every_hours = 0
 """
         secrets = {
             "GATEWAY_CLOUD_TOKEN": fake_cloud.token,

@@ -182,7 +182,11 @@ async def test_without_a_connection_nothing_was_sent() -> None:
         for reply in (await client.ready(), await client.push(ORDER)):
             assert isinstance(reply, Refused)
             assert (reply.reason, reply.code) == (Reason.NOT_SENT, "UNREACHABLE")
-        assert (await client.query(OURS)).verdict is QueryVerdict.NO_INFO
+        asked = await client.query(OURS)
+        # No code: it is asked again when the link is back.
+        assert (asked.verdict, asked.code) == (QueryVerdict.NO_INFO, None)
+        why = "no connection to M-Pesa (sandbox): it refuses the connection"
+        assert client.problem == asked.message == why
         now = datetime.now(UTC)
         assert (await client.pull(now, now, 0)).problem
 
