@@ -125,19 +125,18 @@ class RelayClient:
         self, session: aiohttp.ClientSession, epoch: str, after: int, wait: int
     ) -> Page:
         path = f"/v1/messages?after={after}&epoch={epoch}&wait={wait}"
-        value = await self._call(session, "GET", path, b"", wait)
+        value = await self._call(session, "GET", path, b"")
         try:
             return _page(value)
         except (KeyError, TypeError, ValueError, binascii.Error):
             raise Away("what answered is not the relay") from None
 
     async def _call(
-        self, session: aiohttp.ClientSession, method: str, path: str, body: bytes, wait: int = 0
+        self, session: aiohttp.ClientSession, method: str, path: str, body: bytes
     ) -> Any:
-        """The JSON of a 200. Once more when the relay says that this box's clock is wrong. `wait`: so many
-        seconds the relay may take its time."""
+        """The JSON of a 200. Once more when the relay says that this box's clock is wrong."""
         for last in (False, True):
-            status, value = await self._send(session, method, path, body, wait)
+            status, value = await self._send(session, method, path, body)
             self.last_contact_us = micros(self._clock.now())
             if status == 200:
                 return value
@@ -158,8 +157,10 @@ class RelayClient:
         return True
 
     async def _send(
-        self, session: aiohttp.ClientSession, method: str, path: str, body: bytes, wait: int
+        self, session: aiohttp.ClientSession, method: str, path: str, body: bytes
     ) -> tuple[int, Any]:
+        # As long as it may wait: with a problem it is asked without.
+        wait = WAIT_S if self.problem is None else 0
         time = str(self._seconds() + self._offset_s)
         nonce = secrets.token_urlsafe(18)
         headers = {
