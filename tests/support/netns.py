@@ -223,8 +223,8 @@ def _mac(name: str) -> str:
 @contextmanager
 def network() -> Iterator[Network]:
     """Skips where the machine does not let a test make namespaces."""
-    need_tool("ip")
-    need_tool("nsenter")
+    for tool in ("ip", "ss", "nsenter", "unshare"):
+        need_tool(tool)
     if not sys.platform.startswith("linux") or os.geteuid() != 0:
         pytest.skip("network namespaces need root")
     with ExitStack() as stack:
@@ -257,7 +257,6 @@ class Passage:
         # While it is not set, what is answered waits here.
         self.answering = asyncio.Event()
         self.answering.set()
-        self.accepted = 0
         # Who came, by address.
         self.peers: list[str] = []
 
@@ -293,16 +292,10 @@ class Passage:
     def port(self) -> int:
         return self._port
 
-    @property
-    def open(self) -> int:
-        """Connections at this moment."""
-        return len(self._serving)
-
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._serving.add(task)
-        self.accepted += 1
         self.peers.append(writer.get_extra_info("peername")[0])
         onward = None
         try:

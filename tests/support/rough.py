@@ -24,7 +24,7 @@ TUN = Path("/dev/net/tun")
 
 class Rough:
     """Interfaces called `name` in two namespaces. `loss` of the packets (0 to 1) never arrive, the others
-    `delay_s` later, each way; `lost` and `passed` count. Async context manager: it carries inside only."""
+    `delay_s` later, each way; `lost` counts. Async context manager: it carries inside only."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Rough:
             pytest.skip("there is no /dev/net/tun: no cable that loses packets")
         self.loss = 0.0
         self.delay_s = 0.0
-        self.lost = self.passed = 0
+        self.lost = 0
         self._chance = random.Random(seed)
         self._ends: list[int] = []
         for where in (one, other):
@@ -78,5 +78,4 @@ class Rough:
                 os.write(far, frame)
             except OSError:
                 # The interface is down or its queue full: lost, as on any cable.
-                return
-            self.passed += 1
+                self.lost += 1
