@@ -6,15 +6,18 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 from gateway import ids
+from gateway.api import invoices as routes
 from gateway.api import problem
 from gateway.clock import from_compact
 from gateway.continuity.monitor import CeilingMonitor
-from gateway.domain.ceiling import HOUR_US, Limits
+from gateway.domain.ceiling import CeilingState, Limits
 from gateway.errors import GatewayError
 from gateway.fiscal.ahead import AheadWatch
 from gateway.fiscal.commit import Committer, Identity
+from gateway.fiscal.days import Days
 from gateway.fiscal.decision import Decisions, PortalReceipt
 from gateway.fiscal.evidence import Evidence, ReadBack, Resend
 from gateway.fiscal.intake import Intake, Submission
@@ -27,6 +30,7 @@ from gateway.store.invoices import InvoiceRow
 from gateway.vscu.sale import SaleEncoder, SaleForm
 from gateway.vscu.wire import encode
 from gateway.wiring import StoredSales
+from tests.sim.route import Request, app_of, call
 from tests.sim.unit import BRANCH, PIN, SimClient, SimUnit
 from tests.sim.world import Disk, Life, SimClock
 from tests.support.invoices import an_invoice
@@ -39,6 +43,9 @@ FORM = SaleForm(
 
 class RealGateway:
     """What stands between the tills and the unit, as the daemon wires it."""
+
+    # Wrong gateways have another.
+    signer_type = Signer
 
     def __init__(self, life: Life, disk: Disk, sim_unit: SimUnit) -> None:
         self.life = life
@@ -56,8 +63,17 @@ class RealGateway:
             db=db,
             clock=clock,
             link=self.client,
-            limits=Limits(24 * HOUR_US, 600_000_000, True, True, (75, 90, 98)),
+            limits=Limits(sim_unit.ceiling_s * 1_000_000, 600_000_000),
             contact_interval_s=300,
+        )
+        self.days = Days(
+            db=db,
+            clock=clock,
+            header={},
+            tell_unit=None,
+            paper=lambda conn, report: None,
+            by_itself=True,
+            clock_fault=lambda: self.monitor.view().state is CeilingState.CLOCK_FAULT,
         )
         committer = Committer(
             clock=clock,
@@ -84,11 +100,11 @@ class RealGateway:
             looking=self.resolver.looking,
             take_up=self.resolver.take_up,
         )
-        self.signer = Signer(
+        self.signer = self.signer_type(
             db=db,
             clock=clock,
             unit=self.client,
-            encode=SaleEncoder(FORM, encode, lambda: 1),
+            encode=SaleEncoder(FORM, encode, self.days.report_no),
             gate=self._gate,
             committer=committer,
             resolver=self.resolver,
@@ -99,6 +115,7 @@ class RealGateway:
             queue_max=50,
         )
         self.intake = Intake(db=db, clock=clock, signer=self.signer, wait_s=25, gate=self._gate)
+        self.app = app_of(db, self.intake)
 
     def wire(self) -> None:
         """Parts of a larger gateway that the sales' own parts are built upon."""
@@ -127,13 +144,14 @@ class RealGateway:
         if opened is not None and self.unit.hosted:
             self.inherited = (opened.id, opened.attempts)
         await self.take_up()
+        await self.days.catch_up()
         monitor = asyncio.ensure_future(self.monitor.run())
         await self.monitor.first_answer(3)
         await self.ahead.check()
         self.life.world.trace(f"life {self.life.number} is ready")
         self.ready = True
         signer = asyncio.ensure_future(self.signer.run())
-        more = [asyncio.ensure_future(loop()) for loop in self.loops()]
+        more = [asyncio.ensure_future(loop()) for loop in (self.days.run, *self.loops())]
         done, _ = await asyncio.wait([monitor, signer, *more], return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
@@ -161,28 +179,58 @@ class RealGateway:
             return problem.render(error, "/v1/invoices")
         return answer.status, answer.body
 
+    async def credit(self, till: str, key: str, invoice_id: str, body: Any) -> tuple[int, bytes]:
+        """`POST /v1/invoices/{id}/credit-notes`."""
+        request = Request(self.app, till, key, invoice_id, body)
+        path = f"/v1/invoices/{invoice_id}/credit-notes"
+        return await call(routes.post_credit_note, request, path)
+
     async def person(self) -> None:
-        """Somebody looks at KRA's portal and says what is there, once the unit is at rest."""
+        """Somebody looks at KRA's portal and says what is there, once the unit is at rest; and closes the
+        day now and then."""
+        try:
+            await self._settle()
+        except GatewayError as error:
+            self.life.world.trace(f"person refused: {error.code} {error.errors}")
+        if self.life.world.happens(0.2):
+            await self.close_the_day()
+
+    async def close_the_day(self) -> None:
+        try:
+            made = await self.days.close("sim")
+            self.life.world.trace(f"person closes day {made.day} as {made.number}")
+        except GatewayError as error:
+            self.life.world.trace(f"the day is not closed: {error.code}")
+
+    async def _settle(self) -> None:
+        if self.ahead.hold is not None and not self.unit.busy:
+            await self._number(self.ahead.hold)
         row = await self.db.read(invoices.open_row)
         waits = self.resolver.sentence is not None
         if row is None or not waits or self.unit.busy:
             return
         assert row.invc_no is not None
         entry = self.unit.entry(row.invc_no)
-        self.life.world.trace(f"person settles {row.till_receipt_no} signed={entry is not None}")
-        try:
-            if entry is None:
-                await self.decisions.not_signed(row.id, "sim", "not on the portal")
-                return
-            found = PortalReceipt(
-                rcpt_no=entry["rcptNo"],
-                tot_rcpt_no=entry["totRcptNo"],
-                rcpt_sign=entry["rcptSign"],
-                intrl_data=entry["intrlData"],
-                scu_time=from_compact(entry["vsdcRcptPbctDate"]),
-                total=Decimal(str(entry["totAmt"])),
-                despite_time="the clock was wrong that day",
-            )
-            await self.decisions.signed(row.id, "sim", found)
-        except GatewayError as error:
-            self.life.world.trace(f"person refused: {error.code} {error.errors}")
+        others = entry is not None and entry["trdInvcNo"] != row.till_receipt_no
+        signed = entry is not None and not others
+        self.life.world.trace(f"person settles {row.till_receipt_no} signed={signed}")
+        if entry is None or others:
+            await self.decisions.not_signed(row.id, "sim", "not on the portal")
+            if others:
+                await self._number("the portal shows another sale under this number")
+            return
+        found = PortalReceipt(
+            rcpt_no=entry["rcptNo"],
+            tot_rcpt_no=entry["totRcptNo"],
+            rcpt_sign=entry["rcptSign"],
+            intrl_data=entry["intrlData"],
+            scu_time=from_compact(entry["vsdcRcptPbctDate"]),
+            total=Decimal(str(entry["totAmt"])),
+            sdc_id=entry["sdcId"],
+            despite_time="the clock was wrong that day",
+        )
+        await self.decisions.signed(row.id, "sim", found)
+
+    async def _number(self, why: str) -> None:
+        self.life.world.trace(f"person says that {self.unit.next_number} is next: {why}")
+        await self.ahead.settle_by_person(self.unit.next_number, "sim", why)

@@ -6,31 +6,23 @@ python -m tests.sim.run --payments --seeds 1000        # or one seed with its tr
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
-import secrets
-import shutil
-import sqlite3
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from gateway.domain.invoice import Payment
 from gateway.domain.payment import OPEN_PUSH, Act
 from gateway.errors import GatewayError
 from gateway.ids import token_hash
-from gateway.store.database import FILE_NAME
+from tests.sim import day
 from tests.sim.daraja import SimDaraja
+from tests.sim.day import Day, Outcome
 from tests.sim.paying_gateway import PayingGateway
-from tests.sim.run import Outcome, _abandon
 from tests.sim.shillings import check_shillings
 from tests.sim.unit import SimUnit
-from tests.sim.world import Disk, Life, VirtualLoop, World
+from tests.sim.world import Disk, Life, World
 
 # Virtual seconds: a storm of so long, then quiet for reconciliation and M-Pesa's own list.
 STORM_S = 1500.0
@@ -54,92 +46,27 @@ class Basket:
     done: bool = False
 
 
-@dataclass(slots=True)
-class Counter:
+@dataclass(slots=True, kw_only=True)
+class Counter(Day):
     """The state of one run."""
 
-    world: World
-    disk: Disk
-    unit: SimUnit
     daraja: SimDaraja
     make: MakePaying
-    crashes: list[int]
     baskets: list[Basket] = field(default_factory=list)
-    life: Life | None = None
-    system: PayingGateway | None = None
-    lives: int = 0
     phones: list[str] = field(default_factory=list)
 
-    async def power(self) -> None:
-        """The machine: starts the process, and again whenever it has died."""
-        world = self.world
-        while True:
-            self.lives += 1
-            world.dies_at = self.crashes.pop(0) if self.crashes and not world.quiet else None
-            life = self.life = Life(world, self.lives)
-            world.trace(f"life {life.number} starts, dies at {world.dies_at}")
-            try:
-                self.system = self.make(life, self.disk, self.unit, self.daraja)
-                process = asyncio.ensure_future(self.system.run())
-                dead = asyncio.ensure_future(life.ended.wait())
-                await asyncio.wait({process, dead}, return_when=asyncio.FIRST_COMPLETED)
-                if process.done() and not dead.done():
-                    error = process.exception()
-                    world.trace(f"life {life.number} ends by itself: {error!r}")
-                    if not _the_stores(error):
-                        world.problems.append(f"a part died: {error!r}")
-                    life.alive = False
-            finally:
-                self.system = None
-            self.disk.crash(power=world.chance.random() < 0.5)
-            await asyncio.sleep(world.chance.choice((0.5, 5, 60)))
+    def start(self, life: Life) -> PayingGateway:
+        return self.make(life, self.disk, self.unit, self.daraja)
+
+    def counted(self) -> int:
+        return len(self.daraja.journal)
 
     def row_of(self, token: str) -> tuple[str, tuple[str, str], str] | None:
         """What the store holds of a push with this token; durable, or the process may yet forget it."""
         query = "SELECT id, till_id, sale_ref, money FROM payment WHERE token_hash = ?"
-        if self.disk._writer is not None:
-            row = self.disk._writer._conn.execute(query, (token_hash(token),)).fetchone()
-        else:
-            with contextlib.closing(sqlite3.connect(self.disk.directory / FILE_NAME)) as conn:
-                row = conn.execute(query, (token_hash(token),)).fetchone()
+        with self.disk.look() as conn:
+            row = conn.execute(query, (token_hash(token),)).fetchone()
         return None if row is None else (row[0], (row[1], row[2]), row[3])
-
-    # --- tills --------------------------------------------------------------------------------------
-
-    async def exchange(self, ask: Callable[[PayingGateway], Any]) -> Any:
-        """One HTTP exchange over a LAN that loses requests and answers, and doubles some; None: no answer."""
-        world, life, system = self.world, self.life, self.system
-        await asyncio.sleep(world.delay())
-        if (
-            system is None
-            or life is None
-            or not life.alive
-            or not system.ready
-            or world.happens(0.05)
-        ):
-            return None
-        copies = 2 if world.happens(0.15) else 1
-        asked = [asyncio.ensure_future(ask(system)) for _ in range(copies)]
-        patience = world.chance.choice((0.02, 1.0, 10.0, 40.0)) if not world.quiet else 60.0
-        dead = asyncio.ensure_future(life.ended.wait())
-        await asyncio.wait({asked[-1], dead}, timeout=patience, return_when="FIRST_COMPLETED")
-        dead.cancel()
-        if not asked[-1].done() or not life.alive:
-            if life.alive and world.chance.random() < 0.5:
-                asked[-1].cancel()  # the till hangs up
-            return None
-        try:
-            said = asked[-1].result()
-        except Exception as error:
-            world.problems.append(f"a request ended in {error!r}")
-            return None
-        return None if world.happens(0.1) else said
-
-    async def until(self, ask: Callable[[PayingGateway], Any]) -> Any:
-        """The same request again until there is an answer."""
-        while (said := await self.exchange(ask)) is None:
-            await asyncio.sleep(self.world.chance.choice((0.01, 0.5, 2, 10)))
-        return said
 
     async def till(self, baskets: list[Basket]) -> None:
         for basket in baskets:
@@ -249,14 +176,6 @@ class Counter:
             await asyncio.sleep(self.world.chance.choice((1, 10, 60)))
         self.world.problems.append(f"{basket.ref} could not be sold for cash")
 
-    async def person(self) -> None:
-        """A technician who comes by now and then, for what only a person can decide."""
-        while True:
-            await asyncio.sleep(self.world.chance.uniform(30, 600))
-            system, life = self.system, self.life
-            if system is not None and life is not None and life.alive and system.ready:
-                await asyncio.wait({asyncio.ensure_future(system.person())}, timeout=60)
-
     async def strangers(self) -> None:
         """Customers who pay the shop without being asked; some type what they see on the counter."""
         chance = self.world.chance
@@ -265,15 +184,6 @@ class Counter:
             if self.world.happens(0.3):
                 reference = chance.choice(("", "SHOP", *(b.ref for b in self.baskets)))
                 self.daraja.pay_directly(TOTAL, chance.choice(self.phones), reference)
-
-    async def clock(self) -> None:
-        """Hands and NTP on the machine's clock."""
-        while True:
-            await asyncio.sleep(self.world.chance.uniform(60, 1200))
-            if self.world.happens(0.3):
-                step = self.world.chance.choice((-3600, -120, -1, 1, 120, 3600, 86_400))
-                self.world.skew += timedelta(seconds=step)
-                self.world.trace(f"clock steps {step}")
 
     async def run(self) -> None:
         world, chance = self.world, self.world.chance
@@ -291,29 +201,14 @@ class Counter:
             ]  # fmt: skip
             self.baskets += mine
             tills.append(asyncio.ensure_future(self.till(mine)))
-        others = [
-            asyncio.ensure_future(work())
-            for work in (self.power, self.clock, self.person, self.strangers)
-        ]
-        await asyncio.wait(tills, timeout=STORM_S)
-        world.quiet = True
-        world.skew = timedelta()
-        world.trace("quiet")
-        if self.life is not None and self.life.alive:
-            self.life.die()
-        done, pending = await asyncio.wait(tills, timeout=TILL_S)
-        for task in done:
-            task.result()
-        if pending:
+        if await self.storm(tills, [self.strangers], STORM_S, TILL_S):
             world.problems.append(f"no end for {[b.ref for b in self.baskets if not b.done]}")
         await asyncio.sleep(QUIET_S / 2)
         # The close of the day, at which M-Pesa's own list is read.
         if self.system is not None and self.system.line.reconciler is not None:
             self.system.line.reconciler.soon()
         await asyncio.sleep(QUIET_S / 2)
-        for task in others:
-            if task.done():
-                task.result()
+        self.over()
         if self.disk._writer is not None:
             world.problems += check_shillings(
                 self.disk._writer._conn, self.daraja, self.unit.journal
@@ -330,61 +225,12 @@ def _pause(said: GatewayError, chance: random.Random) -> float:
     )
 
 
-def _the_stores(error: BaseException | None) -> bool:
-    """A store that fails ends the process; that is what it is meant to do."""
-    return type(error).__name__ in ("StoreError", "DiskFull", "StoreCorrupt")
-
-
 def simulate(
     seed: int, make: MakePaying = PayingGateway, crashes: list[int] | None = None
 ) -> Outcome:
     """One run. `crashes`: after how many steps each life dies; else the seed decides."""
-    memory = Path("/dev/shm")
-    directory = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None, prefix="sim-"))
-    random.seed(seed)
-    made = random.Random(seed)
-    # Ids and tokens decide in which order sets and indexes give their rows: they belong to the seed, too.
-    chance = mock.patch.multiple("os", urandom=made.randbytes)
-    tokens = mock.patch.object(secrets, "token_urlsafe", lambda n=24: made.randbytes(n).hex())
-    loop = VirtualLoop()
-    loop.set_exception_handler(lambda *_: None)
-    # The tasks of a dead process wait for ever and belong to nobody: collected at some moment of Python's
-    # choice, their clean-up would run in the middle of another life.
-    waiting: set[asyncio.Task[Any]] = set()
 
-    def keep(loop: asyncio.AbstractEventLoop, work: Any, **more: Any) -> asyncio.Task[Any]:
-        task = asyncio.Task(work, loop=loop, **more)
-        waiting.add(task)
-        task.add_done_callback(waiting.discard)
-        return task
+    def prepare(world: World, disk: Disk, unit: SimUnit, deaths: list[int]) -> Counter:
+        return Counter(world, disk, unit, deaths, daraja=SimDaraja(world), make=make)
 
-    loop.set_task_factory(keep)
-    found: list[Counter] = []
-
-    async def main() -> None:
-        world = World(seed, directory)
-        chance = world.chance
-        deaths = crashes
-        if deaths is None:
-            deaths = [chance.randint(1, 400) for _ in range(chance.randint(0, 6))]
-        counter = Counter(world, Disk(world), SimUnit(world), SimDaraja(world), make, deaths)
-        found.append(counter)
-        await counter.run()
-
-    try:
-        with chance, tokens:
-            loop.run_until_complete(main())
-    except Exception as error:  # a seed that cannot be finished is a finding, too
-        found[0].world.problems.append(f"the run broke: {error!r}")
-    finally:
-        counter = found[0]
-        counter.disk.close()
-        _abandon(loop)
-        shutil.rmtree(directory, ignore_errors=True)
-    return Outcome(
-        seed,
-        counter.world.problems,
-        counter.world.lines,
-        len(counter.daraja.journal),
-        counter.lives,
-    )
+    return day.simulate(seed, prepare, crashes)

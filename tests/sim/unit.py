@@ -29,6 +29,14 @@ class SimUnit:
         self.read_back = chance.random() < 0.6
         self.duplicate_code = chance.choice(("899", "924", "994"))
         self.trouble = chance.choice((0.0, 0.1, 0.25, 0.5))
+        # Some look at what a credit note takes back (930, 934), some of these before they look whether
+        # they have it already.
+        self.checks_credit = chance.random() < 0.5
+        self.credit_first = chance.random() < 0.5
+        # The shop's 24 hours; shorter in some shops, so that a storm is long enough to be suspended in.
+        self.ceiling_s = chance.choice((86_400, 86_400, 86_400, 400))
+        self.kra_heard_s: float | None = None
+        self._away_until_s = 0.0
         self.busy = 0
         self._lock = asyncio.Lock()
         self.down_until_s = 0.0
@@ -36,8 +44,34 @@ class SimUnit:
     def entry(self, invc_no: int) -> dict[str, Any] | None:
         return next((e for e in self.journal if e["invcNo"] == invc_no), None)
 
+    def has(self, key: str) -> bool:
+        return any(e["trdInvcNo"] == key for e in self.journal)
+
+    @property
+    def next_number(self) -> int:
+        return max((e["invcNo"] for e in self.journal), default=0) + 1
+
+    def _hears_kra(self) -> bool:
+        now = self.world.loop.time()
+        if self.ceiling_s < 3600 and now >= self._away_until_s and self.world.happens(0.5):
+            self._away_until_s = now + self.world.chance.choice((600, 1500))
+            self.world.trace("KRA is away")
+        away = now < self._away_until_s and not self.world.quiet
+        if away or self.world.happens(self.trouble / 2):
+            return False
+        self.kra_heard_s = now
+        return True
+
+    def _over(self) -> None:
+        """A sale that arrives when the ceiling is reached is a problem, while clocks can be trusted."""
+        heard, now = self.kra_heard_s, self.world.loop.time()
+        if self.world.clock_right and (heard is None or now - heard > self.ceiling_s + 1):
+            self.world.problems.append(f"a sale was sent at {now:.0f}, KRA was heard at {heard}")
+
     async def answer(self, life: Life, name: str, body: dict[str, Any]) -> tuple[int, bytes] | None:
         """(status, body), or None when no answer ever comes."""
+        if name == "saveSales":
+            self._over()
         self.busy += 1
         try:
             async with self._lock:
@@ -54,7 +88,7 @@ class SimUnit:
         if name == "selectCodes":
             return self._say("001")
         if name == "selectNotices":
-            return self._say("894") if self.world.happens(self.trouble / 2) else self._say("001")
+            return self._say("001" if self._hears_kra() else "894")
         if name == "selectInvoice":
             entry = self.entry(body["invcNo"])
             return self._say("000", entry) if entry else self._say("001")
@@ -79,7 +113,11 @@ class SimUnit:
             await asyncio.sleep(world.chance.uniform(0, 60))
         if self.hosted and not life.alive:
             return None
-        if self.entry(body["invcNo"]) is not None:
+        known = self.entry(body["invcNo"]) is not None
+        credit = self._credit(body) if self.checks_credit and body["rcptTyCd"] == "R" else None
+        if credit is not None and (self.credit_first or not known):
+            return self._say(credit, message="credit note")
+        if known:
             return self._say(self.duplicate_code)
         number = len(self.journal) + 1
         entry = {
@@ -93,11 +131,19 @@ class SimUnit:
             "mrcNo": "WIS01",
         }
         self.journal.append(entry)
-        world.trace(f"unit signs {body['invcNo']} {body['trdInvcNo']}")
+        world.trace(f"unit signs {body['invcNo']} {body['trdInvcNo']} at step {life.steps}")
         if world.happens(self.trouble):
             return world.chance.choice((None, (200, b'{"resultCd":"000","data":{"rcp')))
         await asyncio.sleep(world.delay())
         return self._say("000", entry)
+
+    def _credit(self, body: dict[str, Any]) -> str | None:
+        """What is wrong with a credit note: its sale is not here, or was taken back before."""
+        original = self.entry(body["orgInvcNo"])
+        if original is None or original["rcptTyCd"] != "S":
+            return "930"
+        before = any(e["orgInvcNo"] == body["orgInvcNo"] for e in self.journal)
+        return "934" if before else None
 
     def _say(
         self, code: str, data: Any = None, message: str = "It is succeeded"

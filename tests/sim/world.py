@@ -7,17 +7,24 @@ what reached the disk is there for the next one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import shutil
 import sqlite3
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from gateway.store import meta
+from gateway.store.backup import RESTORED_KEY
 from gateway.store.database import FILE_NAME, Database, _prepare_reader, _prepare_writer
 
+# Some days begin a minute before Nairobi's midnight, so that a close is written in the storm.
 START = datetime(2026, 11, 23, 5, 0, tzinfo=UTC)
+LATE = datetime(2026, 11, 23, 20, 59, tzinfo=UTC)
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -27,8 +34,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         super().__init__()
-        select = self._selector.select  # type: ignore[attr-defined]
-        self._selector.select = lambda timeout=None: select(0)  # type: ignore[attr-defined]
+        # No socket and no thread is a part of a day: there is never anything to be selected.
+        self._selector.select = lambda timeout=None: []  # type: ignore[attr-defined]
 
     def time(self) -> float:
         return self.virtual_s
@@ -76,11 +83,14 @@ class World:
 
     def __init__(self, seed: int, directory: Path) -> None:
         self.chance = random.Random(seed)
+        self.start = LATE if seed % 4 == 3 else START
         self.directory = directory
         self.loop = asyncio.get_running_loop()
         self.quiet = False  # the end of a run: no more faults
         self.dies_at: int | None = None
         self.skew = timedelta()
+        # Nobody has set the clock yet: true time and the gateway's are one.
+        self.clock_right = True
         self.boot = 1
         self.boot_at_s = 0.0
         self.lines: list[str] = []
@@ -99,7 +109,18 @@ class World:
         return not self.quiet and self.chance.random() < probability
 
     def true_time(self) -> datetime:
-        return START + timedelta(seconds=self.loop.time())
+        return self.start + timedelta(seconds=self.loop.time())
+
+    def set_clock(self, step_s: float) -> None:
+        self.skew += timedelta(seconds=step_s)
+        self.clock_right = False
+        self.trace(f"clock steps {step_s}")
+
+    def weather_clears(self) -> None:
+        """No new fault from here on, and the clock is set right."""
+        self.quiet = True
+        self.skew = timedelta()
+        self.trace("quiet")
 
     def power_cut(self) -> None:
         """The machine was off; its boot time starts anew."""
@@ -133,28 +154,43 @@ class InlineConnection:
     """What `Database` needs of an aiosqlite connection, without its thread: a real SQLite
     connection, run in the loop's own order so that a seed replays exactly."""
 
-    def __init__(self, life: Life, path: Path, disk: Disk | None, *, uri: bool = False) -> None:
-        place = f"file:{path}?mode=ro" if uri else path
-        self._conn = sqlite3.connect(place, isolation_level=None, uri=uri)
+    def __init__(self, life: Life, path: Path, disk: Disk, *, reads: bool = False) -> None:
+        place = f"file:{path}?mode=ro" if reads else path
+        self._conn = sqlite3.connect(place, isolation_level=None, uri=reads)
         self._life = life
         self._disk = disk
+        self._reads = reads
+        self.limited = False
 
     async def _execute(self, run: Callable[[], Any]) -> Any:
         await self._life.point()
-        try:
-            if self._disk is not None:
-                self._disk.before_write(self)
+        if self._reads:
             result = run()
-        finally:
-            if self._disk is not None:
+            # SQLite shows a commit to others only when its fsync is done.
+            self._disk.told()
+        else:
+            try:
+                self._disk.before_write(self)
+                result = run()
+            finally:
                 self._disk.after_write(self)
         await self._life.point()
-        if self._disk is not None:
+        if not self._reads:
             self._disk.told()
         return result
 
     def full(self) -> bool:
         return bool(self._conn.execute("PRAGMA synchronous").fetchone()[0] == 2)
+
+
+@cache
+def _new_store() -> bytes:
+    """A store in which nothing has happened yet; made once for all days."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / FILE_NAME
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as conn:
+            _prepare_writer(conn, path, 1000)
+        return path.read_bytes()
 
 
 class Disk:
@@ -164,12 +200,18 @@ class Disk:
         self.world = world
         self.directory = world.directory / "store-0"
         self.directory.mkdir(parents=True)
+        (self.directory / FILE_NAME).write_bytes(_new_store())
         self._generation = 0
         self._synced = 0
         self._before = 0
         self._writer: InlineConnection | None = None
         self._readers: list[InlineConnection] = []
         self.full_for = 0
+        # Whether this shop keeps copies of its store, and the one it has.
+        self.copies = False
+        # Where the unit cannot be asked only `restore` tells the gateway that its store is old.
+        self.always_marked = True
+        self._copy: Path | None = None
 
     @property
     def _wal(self) -> Path:
@@ -185,7 +227,7 @@ class Disk:
         self._synced = self._size()
         queue: asyncio.Queue[Any] = asyncio.Queue()
         for _ in range(2):
-            reader = InlineConnection(life, path, None, uri=True)
+            reader = InlineConnection(life, path, self, reads=True)
             _prepare_reader(reader._conn, 1000)
             self._readers.append(reader)
             queue.put_nowait(reader)
@@ -197,8 +239,11 @@ class Disk:
             self.full_for -= 1
             pages = conn.execute("PRAGMA page_count").fetchone()[0]
             conn.execute(f"PRAGMA max_page_count = {pages}")
+            writer.limited = True
         else:
-            conn.execute("PRAGMA max_page_count = 1000000")
+            if writer.limited:
+                conn.execute("PRAGMA max_page_count = 1000000")
+                writer.limited = False
             if self.world.happens(0.003):
                 self.full_for = self.world.chance.randint(1, 15)
                 self.world.trace("disk full")
@@ -231,6 +276,39 @@ class Disk:
         self.close()
         shutil.rmtree(self.directory)
         self.directory = target
+
+    def puts_back(self) -> bool:
+        """After a crash: whether somebody has put an older copy of the store in its place. Taken at one
+        crash, put back at a later one; sometimes by `restore`, which says so in the store."""
+        chance = self.world.chance
+        if not self.copies or self.world.quiet:
+            return False
+        if self._copy is None:
+            if chance.random() < 0.8:
+                self._copy = self.world.directory / "copy"
+                shutil.copytree(self.directory, self._copy)
+                self.world.trace("a copy of the store is taken")
+            return False
+        if chance.random() < 0.4:
+            return False
+        shutil.rmtree(self.directory)
+        self._copy.rename(self.directory)
+        self._copy = None
+        marked = self.always_marked or chance.random() < 0.5
+        if marked:
+            with self.look() as conn, conn:
+                meta.put(conn, RESTORED_KEY, "1")
+        self.world.trace(f"an older copy of the store is put back, marked={marked}")
+        return True
+
+    @contextlib.contextmanager
+    def look(self) -> Iterator[sqlite3.Connection]:
+        """The store as it is at this moment: the open writer's, or the files of a machine that is off."""
+        if self._writer is not None:
+            yield self._writer._conn
+            return
+        with contextlib.closing(sqlite3.connect(self.directory / FILE_NAME)) as conn:
+            yield conn
 
     def close(self) -> None:
         for connection in (*self._readers, self._writer):

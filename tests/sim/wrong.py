@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from typing import Any
 
 from gateway.domain.outcome import Signed
 from gateway.vscu.sale import sale_body
@@ -35,6 +36,10 @@ class _Wrong:
 
     async def person(self) -> None:
         return
+
+    async def credit(self, till: str, key: str, invoice_id: str, body: Any) -> tuple[int, bytes]:
+        """Takes nothing back: its mistake shows with sales."""
+        return 422, b"{}"
 
     async def find(self, key: str) -> tuple[bytes | None] | None:
         def select(conn: sqlite3.Connection) -> tuple[bytes | None] | None:

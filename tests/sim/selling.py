@@ -1,0 +1,224 @@
+"""One simulated day of a shop: tills that sell, desks that take sales back, retries, crashes, and at its end
+the invariants (`books.py`)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from tests.sim import day
+from tests.sim.books import check_books
+from tests.sim.day import Asked, Day, Outcome
+from tests.sim.gateway import RealGateway
+from tests.sim.notes import Note, check_notes, new_note, rival_of
+from tests.sim.sale import Sale
+from tests.sim.unit import SimUnit
+from tests.sim.world import Disk, Life, World
+
+# Virtual seconds: by then every till must have its answer, with faults off for the second half.
+DAY_S = 4 * 3600.0
+STORM_S = 1800.0
+# Answers after which a till does not send a sale again.
+ENDS = (201, 409, 422)
+
+
+class Seller(day.System, Protocol):
+    """What tills and desks ask."""
+
+    async def submit(
+        self, till: str, key: str, *, refused: bool, keyless: bool
+    ) -> tuple[int, bytes]: ...
+    async def credit(
+        self, till: str, key: str, invoice_id: str, body: Any
+    ) -> tuple[int, bytes]: ...
+
+
+Make = Callable[[Life, Disk, SimUnit], Seller]
+
+
+@dataclass(slots=True)
+class Shop(Day):
+    """The state of one run."""
+
+    make: Make = RealGateway
+    sales: list[Sale] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    # Goods come back all the time.
+    returns: bool = False
+
+    def start(self, life: Life) -> Seller:
+        return self.make(life, self.disk, self.unit)
+
+    # --- tills ------------------------------------------------------------------------------------------
+
+    async def till(self, sales: list[Sale]) -> None:
+        for sale in sales:
+            while sale.final is None and not sale.forgotten:
+                said = await self.sell(sale)
+                if said is not None and said[0] in ENDS:
+                    sale.final = said
+                    break
+                await asyncio.sleep(self.pause(sale.tries))
+
+    async def sell(self, sale: Sale) -> tuple[int, bytes] | None:
+        said: tuple[int, bytes] | None = await self.told(
+            sale,
+            lambda system: system.submit(
+                sale.till, sale.key, refused=sale.refused, keyless=sale.keyless
+            ),
+        )
+        sale.learn(said)
+        return said
+
+    # --- desks: customers bring goods back --------------------------------------------------------------
+
+    async def desk(self, name: str, count: int) -> None:
+        chance = self.world.chance
+        for n in range(count):
+            await asyncio.sleep(chance.choice((0.02, 0.1, 1, 20, 120, 700)))
+            for _ in range(10):
+                if any(sale.invoice_id for sale in self.sales):
+                    break
+                await asyncio.sleep(chance.choice((0.05, 1, 10)))
+            note = new_note(chance, name, f"{name}-{n}", self.sales, self.notes)
+            self.notes.append(note)
+            works = [self.take_back(note)]
+            if note.of is not None and chance.random() < 0.5:
+                # Another desk, with a key of its own, takes the same sale back at the same time.
+                other = rival_of(note)
+                self.notes.append(other)
+                works.append(self.take_back(other))
+            await asyncio.gather(*works)
+
+    async def take_back(self, note: Note) -> None:
+        while note.final is None and not note.forgotten:
+            said = await self.ask_back(note)
+            if said is not None:
+                note.look_at(said)
+            if note.final is None:
+                await asyncio.sleep(self.pause(note.tries))
+
+    async def ask_back(self, note: Note) -> tuple[int, bytes] | None:
+        sale_signed = note.of is not None and self.unit.has(note.of.key)
+        invoice_id, body = note.next_request(self.world.chance)
+        if note.of is not None and self.world.happens(0.4 if self.returns else 0.1):
+            # Right then: few credit notes are under way when a life dies somewhere.
+            self.dies_soon()
+        said: tuple[int, bytes] | None = await self.told(
+            note, lambda system: system.credit(note.till, note.key, invoice_id, body)
+        )
+        refused = said is not None and b'"CREDIT_NOTE_INVALID"' in said[1]
+        if refused and sale_signed:
+            self.world.problems.append(f"{note.key} hears that its sale was not signed, and it is")
+        return said
+
+    def put_back(self) -> None:
+        """Nobody repeats what was begun since the copy was taken (docs: When the store is an old copy)."""
+        items: list[Asked] = [*self.sales, *self.notes]
+        with self.disk.look() as conn:
+            rows = conn.execute("SELECT till_receipt_no, state FROM invoice").fetchall()
+        ended = {number for number, state in rows if state in ("SIGNED", "REJECTED")}
+        for item in items:
+            if item.tries and item.key not in ended:
+                item.forgotten = True
+        for note in self.notes:
+            if note.forgotten and note.tries and note.of is not None:
+                note.of.closed = True
+        for sale in self.sales:
+            sale.closed = sale.closed or sale.forgotten
+        for note in self.notes:
+            if note.of is not None and note.of.closed and note.key not in ended:
+                note.forgotten = True
+        self.world.trace(f"forgotten: {[item.key for item in items if item.forgotten]}")
+
+    # --- the day ----------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        world, chance = self.world, self.world.chance
+        self.disk.copies = chance.random() < 0.3
+        self.disk.always_marked = not self.unit.read_back
+        works = []
+        for number in range(chance.randint(1, 2 if self.returns else 4)):
+            name = f"till-{number}"
+            mine = [
+                Sale(
+                    name, f"{name}-{n}",
+                    refused=chance.random() < 0.05, keyless=chance.random() < 0.2,
+                )
+                for n in range(chance.randint(1, 4 if self.returns else 6))
+            ]  # fmt: skip
+            self.sales += mine
+            works.append(self.till(mine))
+        desks = 3 if self.returns else chance.choice((0, 0, 1, 2))
+        works += [self.desk(f"desk-{n}", chance.randint(1, 3)) for n in range(desks)]
+        tills = [asyncio.ensure_future(work) for work in works]
+        if await self.storm(tills, [], STORM_S, DAY_S):
+            items: list[Asked] = [*self.sales, *self.notes]
+            open_ = [i.key for i in items if i.final is None and not i.forgotten]
+            world.problems.append(f"no end for {open_}")
+        else:
+            await self.replays()
+        while not self.answers:
+            await asyncio.sleep(1)
+        conn = None
+        if isinstance(self.system, RealGateway):
+            await self.system.close_the_day()
+            assert self.disk._writer is not None
+            conn = self.disk._writer._conn
+        self.over()
+        world.problems += check_books(conn, self.unit.journal, self.sales, self.notes)
+        world.problems += check_notes(self.unit.journal, self.notes)
+
+    async def replays(self) -> None:
+        """What a till was told it is told again, byte for byte."""
+        problems = self.world.problems
+        for sale in self.sales:
+            if sale.forgotten:
+                continue
+            again = await self.again(lambda sale=sale: self.sell(sale))
+            if sale.keyless and sale.final and sale.final[0] != 422:
+                # Asked again it is a likely repeat of the one receipt.
+                if again[0] != 409 or _id(again[1]) != _id(sale.final[1]):
+                    problems.append(f"{sale.key} without a key: {again}")
+            elif again != sale.final:
+                problems.append(f"{sale.key} was told {sale.final}, and now {again}")
+        for note in self.notes:
+            if note.forgotten or note.final is None or not note.kept:
+                continue
+            again = await self.again(lambda note=note: self.ask_back(note))
+            while note.final[0] == 409 and again[0] == 503:
+                # "One too many" is found out when it would be signed, and now nothing is.
+                again = await self.again(lambda note=note: self.ask_back(note))
+            if again != note.final:
+                problems.append(f"{note.key} was told {note.final}, and now {again}")
+
+    async def again(self, ask: Callable[[], Any]) -> tuple[int, bytes]:
+        while (said := await ask()) is None:
+            await asyncio.sleep(1)
+        await asyncio.sleep(1)
+        return said  # type: ignore[no-any-return]
+
+
+def _id(body: bytes) -> str:
+    return str(json.loads(body)["invoiceId"])
+
+
+def simulate(
+    seed: int,
+    make: Make = RealGateway,
+    crashes: list[int] | None = None,
+    *,
+    returns: bool | None = None,
+) -> Outcome:
+    """One run. `crashes`: after how many steps each life dies; `returns`: whether goods come back all the
+    time. What is not given the seed decides."""
+
+    def prepare(world: World, disk: Disk, unit: SimUnit, deaths: list[int]) -> Shop:
+        often = world.chance.random() < 0.3
+        often = often if returns is None else returns
+        return Shop(world, disk, unit, deaths, make=make, returns=often)
+
+    return day.simulate(seed, prepare, crashes)

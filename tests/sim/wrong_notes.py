@@ -1,0 +1,116 @@
+"""Mistakes a gateway can make with credit notes, each as small as it can be, so that the simulation can
+show that it finds them. Never used for anything else."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gateway.api import invoices as routes
+from gateway.api import problem
+from gateway.domain.outcome import SaleOutcome
+from gateway.domain.signing import SigningState
+from gateway.errors import AlreadyCredited, GatewayError
+from gateway.fiscal import intake, signer
+from gateway.fiscal.signer import Answer, Begun, Job, Settlement, Signer
+from gateway.store import invoices
+from gateway.vscu import client
+from tests.sim.gateway import RealGateway
+
+Patch = Callable[[pytest.MonkeyPatch], type[RealGateway]]
+
+
+def looks_outside(patch: pytest.MonkeyPatch) -> type[RealGateway]:
+    """Whether the sale was taken back is asked before the write-ahead's transaction, not in it."""
+    noted = invoices.credit_note_of
+    patch.setattr(signer.invoices, "credit_note_of", lambda conn, original_id: None)
+
+    class Outside(RealGateway):
+        async def take_up(self) -> None:
+            await self.db.write(
+                lambda conn: conn.execute("DROP INDEX IF EXISTS invoice_one_credit")
+            )
+
+        async def credit(
+            self, till: str, key: str, invoice_id: str, body: Any
+        ) -> tuple[int, bytes]:
+            found = await self.db.read(lambda conn: noted(conn, invoice_id))
+            if found is not None and found.idem_key != key:
+                return problem.render(AlreadyCredited("It has one."), "")
+            return await super().credit(till, key, invoice_id, body)
+
+    return Outside
+
+
+def written_late(patch: pytest.MonkeyPatch) -> type[RealGateway]:
+    """A credit note is not written ahead: its number and bytes come with its receipt."""
+
+    def ahead(conn: sqlite3.Connection, begun: Begun) -> None:
+        row, number = begun.row, begun.row.invc_no
+        assert number is not None
+        received = replace(row, state=SigningState.RECEIVED)
+        invoices.write_ahead(
+            conn, received, invc_no=number, unit_request=begun.body, at=row.updated_at
+        )
+
+    class Late(Signer):
+        def _write_ahead(self, conn: sqlite3.Connection, job: Job) -> Begun | Answer | GatewayError:
+            conn.execute("SAVEPOINT ahead")
+            begun = super()._write_ahead(conn, job)
+            if isinstance(begun, Begun) and begun.row.original_id is not None:
+                conn.execute("ROLLBACK TO ahead")
+            conn.execute("RELEASE ahead")
+            return begun
+
+        async def _sign(self, begun: Begun, job: Job) -> Settlement | None:
+            planned = await super()._sign(begun, job)
+            if planned is None or begun.row.original_id is None:
+                return planned
+
+            def apply(conn: sqlite3.Connection) -> None:
+                ahead(conn, begun)
+                planned.apply(conn)
+
+            return Settlement(apply, planned.publish)
+
+        async def _fall_into_doubt(self, begun: Begun, outcome: SaleOutcome) -> None:
+            if begun.row.original_id is not None:
+                await self._db.write(lambda conn: ahead(conn, begun))
+            await super()._fall_into_doubt(begun, outcome)
+
+    class Gateway(RealGateway):
+        signer_type = Late
+
+    return Gateway
+
+
+def believes_the_unit(patch: pytest.MonkeyPatch) -> type[RealGateway]:
+    """934 ("credited already") to bytes that are sent again counts as a refusal of these bytes."""
+    patch.setattr(client, "BY_BYTES", client.BY_BYTES | {"934"})
+    return RealGateway
+
+
+def unknown_is_unsigned(patch: pytest.MonkeyPatch) -> type[RealGateway]:
+    """Of a sale in doubt it is said that it was not signed."""
+    patch.setattr(routes, "OPEN_STATES", frozenset())
+    return RealGateway
+
+
+def any_body(patch: pytest.MonkeyPatch) -> type[RealGateway]:
+    """The key alone decides; another body under it gets the first one's receipt."""
+    patch.setattr(intake, "_same_sale", lambda row, body_digest: None)
+    return RealGateway
+
+
+# With what the simulation says of it.
+WRONG: dict[Patch, str] = {
+    looks_outside: "take 594.00 back",
+    written_late: "2 receipts",
+    believes_the_unit: "was told that it is not signed, and then was",
+    unknown_is_unsigned: "hears that its sale was not signed, and it is",
+    any_body: "is signed for",
+}
