@@ -197,11 +197,17 @@ class RealGateway:
         day now and then."""
         try:
             await self._settle()
-            if self.life.world.happens(0.2):
-                made = await self.days.close("sim")
-                self.life.world.trace(f"person closes day {made.day} as {made.number}")
         except GatewayError as error:
             self.life.world.trace(f"person refused: {error.code} {error.errors}")
+        if self.life.world.happens(0.2):
+            await self.close_the_day()
+
+    async def close_the_day(self) -> None:
+        try:
+            made = await self.days.close("sim")
+            self.life.world.trace(f"person closes day {made.day} as {made.number}")
+        except GatewayError as error:
+            self.life.world.trace(f"the day is not closed: {error.code}")
 
     async def _settle(self) -> None:
         if self.ahead.hold is not None and not self.unit.busy:

@@ -22,7 +22,9 @@ from gateway.store import meta
 from gateway.store.backup import RESTORED_KEY
 from gateway.store.database import FILE_NAME, Database, _prepare_reader, _prepare_writer
 
+# Some days begin a minute before Nairobi's midnight, so that a close is written in the storm.
 START = datetime(2026, 11, 23, 5, 0, tzinfo=UTC)
+LATE = datetime(2026, 11, 23, 20, 59, tzinfo=UTC)
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -81,6 +83,7 @@ class World:
 
     def __init__(self, seed: int, directory: Path) -> None:
         self.chance = random.Random(seed)
+        self.start = LATE if seed % 4 == 3 else START
         self.directory = directory
         self.loop = asyncio.get_running_loop()
         self.quiet = False  # the end of a run: no more faults
@@ -106,7 +109,7 @@ class World:
         return not self.quiet and self.chance.random() < probability
 
     def true_time(self) -> datetime:
-        return START + timedelta(seconds=self.loop.time())
+        return self.start + timedelta(seconds=self.loop.time())
 
     def set_clock(self, step_s: float) -> None:
         self.skew += timedelta(seconds=step_s)
@@ -151,24 +154,28 @@ class InlineConnection:
     """What `Database` needs of an aiosqlite connection, without its thread: a real SQLite
     connection, run in the loop's own order so that a seed replays exactly."""
 
-    def __init__(self, life: Life, path: Path, disk: Disk | None, *, uri: bool = False) -> None:
-        place = f"file:{path}?mode=ro" if uri else path
-        self._conn = sqlite3.connect(place, isolation_level=None, uri=uri)
+    def __init__(self, life: Life, path: Path, disk: Disk, *, reads: bool = False) -> None:
+        place = f"file:{path}?mode=ro" if reads else path
+        self._conn = sqlite3.connect(place, isolation_level=None, uri=reads)
         self._life = life
         self._disk = disk
+        self._reads = reads
         self.limited = False
 
     async def _execute(self, run: Callable[[], Any]) -> Any:
         await self._life.point()
-        try:
-            if self._disk is not None:
-                self._disk.before_write(self)
+        if self._reads:
             result = run()
-        finally:
-            if self._disk is not None:
+            # SQLite shows a commit to others only when its fsync is done.
+            self._disk.told()
+        else:
+            try:
+                self._disk.before_write(self)
+                result = run()
+            finally:
                 self._disk.after_write(self)
         await self._life.point()
-        if self._disk is not None:
+        if not self._reads:
             self._disk.told()
         return result
 
@@ -220,7 +227,7 @@ class Disk:
         self._synced = self._size()
         queue: asyncio.Queue[Any] = asyncio.Queue()
         for _ in range(2):
-            reader = InlineConnection(life, path, None, uri=True)
+            reader = InlineConnection(life, path, self, reads=True)
             _prepare_reader(reader._conn, 1000)
             self._readers.append(reader)
             queue.put_nowait(reader)
