@@ -81,6 +81,8 @@ class AheadWatch:
         self._hold: Hold | None = None
         # Whether any key is unclear for ever; spares a sale the look.
         self._unclear = False
+        # What came until then, by CLOCK_BOOTTIME, came while the store was held.
+        self._unclear_until_ns = -1
 
     @property
     def hold(self) -> str | None:
@@ -96,16 +98,17 @@ class AheadWatch:
                 extra={"signed": self._hold.signed},
             )
 
-    async def may_begin(self, till_id: str, idem_key: str) -> None:
+    async def may_begin(self, till_id: str, idem_key: str, came_ns: int) -> None:
         """Back if this sale, which has no receipt here, has none anywhere. UnitAhead while nobody can tell
         (the key is then written down), MaybeSigned when nobody ever will, StoreError."""
-        if self._hold is not None and not self._hold.complete:
+        held = self._hold is not None and not self._hold.complete
+        if held or came_ns <= self._unclear_until_ns:
             at = micros(self._clock.now())
 
             def note(conn: sqlite3.Connection) -> None:
-                # The person may have answered while this waited for the writer; it came before.
-                late = meta.get(conn, _HOLD_KEY) is None
-                settled = late and unclear_keys.any_settled(conn)
+                # The person may have answered while this waited for its turn; it came before.
+                answered = meta.get(conn, _HOLD_KEY) is None
+                settled = answered and unclear_keys.any_settled(conn)
                 unclear_keys.note(conn, till_id, idem_key, at=at, settled=settled)
 
             try:
@@ -145,7 +148,7 @@ class AheadWatch:
         are missing here when it is higher than ours, or when the unit was seen to have some: then what
         was sent meanwhile stays unclear."""
 
-        def decide(conn: sqlite3.Connection) -> int:
+        def decide(conn: sqlite3.Connection) -> tuple[bool, int]:
             expected = unit.next_invc_no(conn)
             if next_invc_no < expected:
                 raise DecisionInvalid(
@@ -157,11 +160,13 @@ class AheadWatch:
             at = micros(self._clock.now())
             unit.use_up(conn, next_invc_no - 1, at=at)
             hold = _stored_hold(conn)
+            old = hold is not None and not hold.complete
+            missing = hold is not None and old and (hold.seen or next_invc_no > expected)
             unclear = 0
-            if hold is None or hold.complete or not (hold.seen or next_invc_no > expected):
-                unclear_keys.forget(conn)
-            else:
+            if missing:
                 unclear = unclear_keys.settle(conn)
+            else:
+                unclear_keys.forget(conn)
             _clear(conn)
             data = {
                 "who": who,
@@ -171,11 +176,12 @@ class AheadWatch:
                 "unclearSales": unclear,
             }
             events.record(conn, at=at, kind="unit.numbering_decided", data=data)
-            return unclear
+            return missing, unclear
 
-        unclear = await self._db.write(decide)
+        missing, unclear = await self._db.write(decide)
         log.warning("unit.numbering_decided who=%s next=%s unclear=%s", who, next_invc_no, unclear)
-        self._unclear = self._unclear or unclear > 0
+        if missing:
+            self._unclear, self._unclear_until_ns = True, self._clock.boottime_ns()
         self._hold = None
 
     async def _compare(self, known: _Known) -> tuple[Hold | None, bool]:

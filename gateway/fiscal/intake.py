@@ -142,6 +142,7 @@ class Intake:
         KeyReused for another body under the same key; StillWaiting (202) when the outcome is not
         known in time; otherwise the reason why it is not signed.
         """
+        came_ns = self._clock.boottime_ns()
         new = self._row_of(sale)
 
         def record(conn):  # type: ignore[no-untyped-def]
@@ -168,7 +169,7 @@ class Intake:
             raise
         if not claimed.won:
             _same_sale(claimed.row, sale.body_digest)
-        return await self._outcome(claimed.row)
+        return await self._outcome(claimed.row, came_ns)
 
     async def again(self, till_id: str, idem_key: str, body_digest: str) -> Answer | None:
         """The answer of a sale that was begun before, for a body that could not be claimed now; None
@@ -199,7 +200,7 @@ class Intake:
         """What became of it; None when nothing was signed and nobody is about to."""
         if row.state is SigningState.RECEIVED and self._signer.job(row.id) is None:
             return None
-        return await self._outcome(row)
+        return await self._outcome(row, self._clock.boottime_ns())
 
     async def submit_keyless(self, sale: Submission, confirms: str | None = None) -> Answer:
         """A sale without a key: till, its receipt number and the body make one, within a window.
@@ -221,6 +222,7 @@ class Intake:
                 )
             key = _confirmed_key(sale.body_digest, confirms)
             return await self.submit(replace(sale, idem_key=key))
+        came_ns = self._clock.boottime_ns()
         fingerprint = ids.digest([sale.invoice.till_receipt_no, sale.body_digest])
         new = self._row_of(sale)
         new = replace(new, idem_key=keyless_key(fingerprint, new.at))
@@ -248,11 +250,11 @@ class Intake:
             row, repeated = await self._claimed(record)
         except UnitAhead:
             # Not claimed, and yet remembered: it may be signed already.
-            await self._may_begin(new.till_id, _names(new.idem_key)[-1])
+            await self._may_begin(new.till_id, _names(new.idem_key)[-1], came_ns)
             raise
         if repeated and row.state is SigningState.SIGNED:
             raise _likely_repeat(row)
-        return await self._outcome(row)
+        return await self._outcome(row, came_ns)
 
     def _row_of(self, sale: Submission) -> NewInvoice:
         at = micros(self._clock.now())
@@ -271,7 +273,7 @@ class Intake:
             at=at,
         )
 
-    async def _outcome(self, row: InvoiceRow) -> Answer:
+    async def _outcome(self, row: InvoiceRow, came_ns: int) -> Answer:
         while True:
             if row.state in FINAL_STATES:
                 assert row.answer is not None and row.answer_status is not None
@@ -281,7 +283,7 @@ class Intake:
                 return await self._wait(row, job)
             if row.state is SigningState.RECEIVED:
                 for name in _names(row.idem_key):
-                    await self._may_begin(row.till_id, name)
+                    await self._may_begin(row.till_id, name, came_ns)
             fresh = await self._stored(row.id)
             assert fresh is not None
             job = self._signer.job(row.id)
@@ -317,7 +319,7 @@ class Intake:
     async def could_sign(self, till_id: str, idem_key: str, *, gated: bool = True) -> None:
         """Raises why a sale that came now could not be signed: asked before anybody pays for it. Without
         `gated` a stop of selling is no reason."""
-        await self._may_begin(till_id, idem_key)
+        await self._may_begin(till_id, idem_key, self._clock.boottime_ns())
         if gated:
             self._gate()
         if self._signer.blocked is not None:

@@ -43,8 +43,9 @@ class SignedSale:
 
 # Raises the reason why nothing may be signed right now (Suspended, ClockFault), or returns.
 Gate = Callable[[], None]
-# (till, key) of a sale without a receipt here: raises why it must not be begun (UnitAhead, MaybeSigned).
-MayBegin = Callable[[str, str], Awaitable[None]]
+# (till, key, when it came by CLOCK_BOOTTIME) of a sale without a receipt here: raises why it must not be
+# begun (UnitAhead, MaybeSigned).
+MayBegin = Callable[[str, str, int], Awaitable[None]]
 # Asked in the transaction of the write-ahead, of which there is one at a time: why this sale must not be
 # signed (its money is another sale's, or is still asked for), or None.
 MaySign = Callable[[sqlite3.Connection, InvoiceRow, Invoice], GatewayError | None]
