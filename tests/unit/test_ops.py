@@ -79,7 +79,7 @@ def test_without_systemd_nothing_happens(tmp_path: Path) -> None:
 
 def test_what_the_start_made_is_in_no_later_collection() -> None:
     kept = [[number] for number in range(5000)]
-    gc.collect()
+    gc.collect()  # what earlier tests left in circles is not counted
     objects = len(gc.get_objects())
     try:
         frozen = memory.settle()
