@@ -192,6 +192,11 @@ class RealGateway:
         path = f"/v1/invoices/{invoice_id}/credit-notes"
         return await call(routes.post_credit_note, request, path)
 
+    @property
+    def held(self) -> bool:
+        """Whether the store is known to be an old copy."""
+        return self.ahead.hold is not None
+
     async def person(self) -> None:
         """Somebody looks at KRA's portal and says what is there, once the unit is at rest; and closes the
         day now and then."""

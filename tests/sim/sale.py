@@ -16,6 +16,8 @@ class Sale(Asked):
     keyless: bool = False
     # The gateway's id of it, where an answer said one; another one after a claim that was lost.
     invoice_id: str | None = None
+    # This copy of the store has seen its key while it was held, and knows it from then on.
+    noted: bool = False
     # It may have been taken back in the time that an older copy of the store does not know.
     closed: bool = False
 

@@ -21,6 +21,7 @@ _TABLES = """
 
 
 class _Wrong:
+    held = False
     ready = False
 
     def __init__(self, life: Life, disk: Disk, unit: SimUnit) -> None:
