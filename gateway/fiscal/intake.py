@@ -28,7 +28,6 @@ from gateway.errors import (
     StillWaiting,
     StoreError,
     TooManyWaiting,
-    UnitAhead,
     UnitUnavailable,
 )
 from gateway.fiscal.ports import Gate, MayBegin
@@ -248,9 +247,10 @@ class Intake:
 
         try:
             row, repeated = await self._claimed(record)
-        except UnitAhead:
-            # Not claimed, and yet remembered: it may be signed already.
-            await self._may_begin(new.till_id, _names(new.idem_key)[-1], came_ns)
+        except GatewayError as error:
+            if error is refusal:
+                # Not claimed, and yet remembered: it may be signed already, whatever keeps it from it now.
+                await self._may_begin(new.till_id, _names(new.idem_key)[-1], came_ns)
             raise
         if repeated and row.state is SigningState.SIGNED:
             raise _likely_repeat(row)

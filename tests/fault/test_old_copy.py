@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hw_fakes.daraja import FakeDaraja
 from hw_fakes.ports import free_port
 from hw_fakes.vscu.unit import UnitControl
 from tests.support import unit_database
+from tests.support.clock import FakeClock
 from tests.support.paid_shop import a_paid_sale, a_phone, mpesa_settings, mpesa_tender
 from tests.support.shop import OpenShop, Reply, a_sale, make_settings, open_shop
 from tests.support.unit_database import COUNTER_QUERY
@@ -145,3 +147,21 @@ async def test_a_key_that_comes_while_the_person_answers_came_before(shop_dir: P
             return [unclear_keys.is_settled(conn, "till-1", key) for key in ("early", "late", "x")]
 
         assert await db.write(answered) == [True, True, False]
+
+
+@pytest.mark.parametrize("key", ["till1-000002", None], ids=["key", "no key"])
+async def test_nothing_else_that_stops_selling_makes_it_not_signed(
+    unit: UnitControl, shop_dir: Path, key: str | None
+) -> None:
+    settings = make_settings(shop_dir, unit.url)
+    lost = a_sale()
+    await go_back_one_sale(settings, lost, key)
+    clock = FakeClock(datetime.now(UTC))
+    async with open_shop(settings, clock) as shop:
+        assert code(await shop.till().sell(key, lost)) == (503, "UNIT_AHEAD", "unknown")
+        await say_next(shop, 3)
+        await clock.advance(seconds=1)
+        clock.step_wall(days=-400)
+        assert (await shop.till().sell("new", a_sale())).json["code"] == "CLOCK_FAULT"
+        assert code(await shop.till().sell(key, lost)) == (409, "MAYBE_SIGNED", "unknown")
+    assert len(await unit.journal()) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -120,15 +121,13 @@ class Shop(Day):
     async def stubborn(self) -> None:
         """Tills send again what only the lost store knew: first while the store is held as an old copy, and
         then for as long as they like."""
+        # Dice of their own: days without such tills stay the days that they were.
+        chance = random.Random(self.world.chance.getstate()[1][0])
         while True:
-            await asyncio.sleep(self.world.chance.choice((0.5, 5, 30, 90)))
+            await asyncio.sleep(chance.choice((0.5, 5, 30, 90)))
             for sale in [each for each in self.sales if each.forgotten and each.tries]:
                 held = self.system is not None and self.system.held
-                if (
-                    not (held or sale.noted)
-                    or sale.final is not None
-                    or not self.world.happens(0.5)
-                ):
+                if sale.final or not (held or sale.noted) or chance.random() < 0.5:
                     continue
                 said = await self.sell(sale)
                 if said is not None and said[0] in ENDS:
