@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import getpass
+import io
 import json
 import os
 import sys
@@ -305,6 +306,9 @@ def _relay(options: argparse.Namespace) -> int:
 def _demo(options: argparse.Namespace) -> int:
     from gateway import demo
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Read at once also where it goes into a file or a pipe: it runs until Ctrl-C.
+        sys.stdout.reconfigure(line_buffering=True)
     return demo.main(once=options.once, port=options.port, directory=options.directory)
 
 
