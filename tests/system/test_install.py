@@ -79,7 +79,7 @@ def test_a_backup_of_root_does_not_end_the_gateways_own(box: Box) -> None:
     box.setting("backup", "every_hours = 0.001")
     inside.run("systemctl restart pos-gateway")
     until(
-        lambda: inside.run(f"ls {STATE}/store/backups/*.tar").count("\n") >= 1,
+        lambda: inside.run(f"ls {STATE}/store/backups/*.tar.gz").count("\n") >= 1,
         "the gateway's own backup",
         patience_s=120,
     )
