@@ -8,6 +8,7 @@ never over a folder that is there. A restored store knows that it is an old copy
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import io
 import json
@@ -18,6 +19,7 @@ import sqlite3
 import tarfile
 import tempfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -61,20 +63,38 @@ def make(store: Path, unit: Path | None, target: Path, at: datetime) -> Made:
     new = not target.exists()
     try:
         target.mkdir(parents=True, exist_ok=True)
-        clear_away(target)
-        for old in make_room(store, target):
-            log.warning("backup.deleted file=%s reason=room", old.name)
-        with tempfile.TemporaryDirectory(dir=target, prefix=".making-") as scratch:
-            copy = Path(scratch) / FILE_NAME
-            receipts = _copy_store(store / FILE_NAME, copy)
-            _write(part, copy, unit, at, receipts)
-        part.replace(path)
+        with _alone(target):
+            clear_away(target)
+            for old in make_room(store, target):
+                log.warning("backup.deleted file=%s reason=room", old.name)
+            with tempfile.TemporaryDirectory(dir=target, prefix=".making-") as scratch:
+                copy = Path(scratch) / FILE_NAME
+                receipts = _copy_store(store / FILE_NAME, copy)
+                _write(part, copy, unit, at, receipts)
+            part.replace(path)
         _give(target if new else path, store.stat())
         _sync(target)
     except (OSError, sqlite3.Error, tarfile.TarError) as error:
         part.unlink(missing_ok=True)
         raise StoreError(f"The backup could not be made: {error}") from error
     return Made(path, path.stat().st_size, receipts)
+
+
+@contextlib.contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """One backup at a time in `target`, by hand or by the daemon: what one makes is leftovers to another.
+    The kernel's lock on the folder ends with its process. StoreError while another has it."""
+    handle = os.open(target, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreError(
+                f"Another backup is being made in {target}. Try again when it is done."
+            ) from None
+        yield
+    finally:
+        os.close(handle)
 
 
 def make_room(store: Path, target: Path, reserve: int | None = None) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import io
 import os
 import shutil
@@ -244,3 +245,21 @@ async def test_backups_leave_room_for_selling(small_disk: Path) -> None:
         with pytest.raises(StoreError, match=r"512|51\d|52\d"):
             backup.make(store, None, target, NOON)
         assert sorted(path.name for path in target.iterdir()) == names[3:]
+
+
+async def test_a_backup_leaves_another_that_is_being_made_alone(tmp_path: Path) -> None:
+    """A technician makes one by hand while the daemon makes its own."""
+    store, target = tmp_path / "store", tmp_path / "backups"
+    async with open_database(store):
+        target.mkdir()
+        (target / ".making-now").mkdir()
+        (target / ".making-now" / "gateway.db").write_bytes(b"half of it")
+        other = os.open(target, os.O_RDONLY)
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(StoreError, match="Another backup is being made"):
+            backup.make(store, None, target, NOON)
+        assert (target / ".making-now" / "gateway.db").read_bytes() == b"half of it"
+        # Killed: its lock is gone, and what it left goes, too.
+        os.close(other)
+        made = backup.make(store, None, target, NOON)
+        assert list(target.iterdir()) == [made.path]
