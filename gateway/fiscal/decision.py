@@ -169,9 +169,15 @@ class Decisions:
                 f"This sale was made at {sold}. If the clock was wrong then, say so in despiteTime."
             )
             wrong.append(FieldError("/scuTime", "TIME_DIFFERS", sentence))
-        sdc_id = found.sdc_id or unit.device(conn)["sdc_id"]
         known = unit.device(conn)["sdc_id"]
-        if known is not None and sdc_id != known:
+        sdc_id = found.sdc_id or known
+        if sdc_id is None:
+            # It stands on the receipt and in its QR for ever; the first of a shop has nobody else to tell it.
+            sentence = (
+                "Copy the SCU ID from the portal, too: the control unit has not told its own yet."
+            )
+            wrong.append(FieldError("/sdcId", "MISSING", sentence))
+        elif known is not None and sdc_id != known:
             wrong.append(FieldError("/sdcId", "OTHER_UNIT", f"This shop's unit is {known}."))
         if receipts.by_counter(conn, str(sdc_id), found.tot_rcpt_no) is not None:
             wrong.append(

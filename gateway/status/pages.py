@@ -17,7 +17,7 @@ from gateway.fiscal import ahead
 from gateway.money import from_cents, text
 from gateway.status import counter_pages, payment_pages, payment_views, report_pages
 from gateway.status.html import HEADERS, form, page
-from gateway.store import events, receipts
+from gateway.store import events, receipts, unit
 
 _TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
@@ -89,6 +89,7 @@ async def _story(request: web.Request, problem: RequestError | None = None) -> w
     row = await find(request)
     told = await parts.db.read(lambda conn: events.story(conn, row.id))
     receipt = await parts.db.read(lambda conn: receipts.by_invoice(conn, row.id))
+    sdc_id = await parts.db.read(lambda conn: unit.device(conn)["sdc_id"])
     paid = await parts.db.read(
         lambda conn: payment_views.of_invoice(conn, row.id, parts.clock.now())
     )
@@ -97,6 +98,7 @@ async def _story(request: web.Request, problem: RequestError | None = None) -> w
         problem=problem,
         row=row,
         receipt=receipt,
+        sdc_id=sdc_id,
         sold=iso(from_micros(row.created_at)),
         total=text(from_cents(row.total_cents)),
         events=[

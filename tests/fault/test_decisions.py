@@ -171,6 +171,32 @@ async def test_the_page_takes_the_decision_too(unit: UnitControl, shop_dir: Path
         assert b"A person must decide" not in done.body
 
 
+async def test_the_first_receipt_of_a_shop_is_not_settled_without_its_scu_id(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    """The unit was initialised elsewhere and its one-shot answer is gone: nobody here knows its id."""
+    sale = a_sale()
+    async with in_doubt(unit, shop_dir, sale) as (shop, doubt):
+        scu = (await shop.till().request("GET", "/v1/status")).json["unit"]["sdcId"]
+        await shop.gateway.db.write(lambda conn: conn.execute("UPDATE unit SET sdc_id = NULL"))
+        path = f"/invoices/{doubt.json['invoiceId']}"
+        assert b'name="sdcId"' in (await shop.till().request("GET", path)).body
+        (entry,) = await unit.journal()
+        bare = await shop.technician().decide(doubt.json["invoiceId"], **portal(entry))
+        assert bare.status == 422
+        (wrong,) = bare.json["errors"]
+        assert (wrong["pointer"], wrong["code"]) == ("/sdcId", "MISSING")
+        form = {**portal(entry), "sdcId": scu, "code": TECHNICIANS["wanjiru"]}
+        done = await shop.till().request(
+            "POST", path + "/decision", data={name: str(value) for name, value in form.items()}
+        )
+        assert done.status == 200
+        replay = await shop.till().sell("key", sale)
+        assert replay.json["cuInvoiceNo"] == f"{scu}/{entry['rcptNo']}"
+        page = await shop.till().request("GET", path)
+        assert b'name="sdcId"' not in page.body
+
+
 async def test_a_shop_without_technicians_says_so(unit: UnitControl, shop_dir: Path) -> None:
     settings = make_settings(shop_dir, unit.url, technician_tokens={})
     values = {**settings.model_dump(), "technician_tokens": {}}
