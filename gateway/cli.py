@@ -288,6 +288,13 @@ def _restore(options: argparse.Namespace) -> int:
     print(f"restored: the store of {found['createdAt']} with {found['receipts']} receipts")
     if found["replaced"]:
         print(f"the store that was there is kept in {found['replaced']}")
+        lost = found["carried"]
+        print(
+            f"it has {lost.sales} sales, {lost.receipts} of them signed, that the backup does not have"
+        )
+        print("their keys were taken over: none of them is signed a second time")
+        if not lost.whole:
+            print("it is damaged and could not be read whole: more may be missing")
     print("Signing waits until the control unit agrees, or a technician says so on the page /unit.")
     return 0
 

@@ -11,6 +11,7 @@ from typing import Any
 # 1 to 200 visible ASCII characters: what survives every till's HTTP stack and a log line unquoted.
 KEY_LENGTH_MAX = 200
 KEY_PATTERN = re.compile(r"[\x21-\x7e]{1,%d}" % KEY_LENGTH_MAX)
+_KEYLESS = "keyless:"
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
@@ -26,6 +27,18 @@ def is_id(text: str) -> bool:
 
 def is_key(text: str) -> bool:
     return KEY_PATTERN.fullmatch(text) is not None
+
+
+def keyless_key(fingerprint: str, at_us: int) -> str:
+    """The key of a sale whose till sent none; unique, since the same sale may come again one day."""
+    return f"{_KEYLESS}{fingerprint[:32]}:{at_us}"
+
+
+def lasting_names(idem_key: str) -> list[str]:
+    """The key, and for a sale without one what stays the same when it is sent again later."""
+    if idem_key.startswith(_KEYLESS):
+        return [idem_key, idem_key.rpartition(":")[0]]
+    return [idem_key]
 
 
 def canonical(value: Any) -> bytes:

@@ -24,8 +24,8 @@ from typing import Any
 from gateway.clock import EAT, Clock, from_micros, iso, micros
 from gateway.errors import DecisionInvalid, FieldError, MaybeSigned, StoreError, UnitAhead
 from gateway.fiscal.evidence import CountingUnit, ReadingUnit
-from gateway.store import events, invoices, meta, receipts, unclear_keys, unit
-from gateway.store.backup import RESTORED_KEY
+from gateway.store import events, invoices, lost, meta, receipts, unclear_keys, unit
+from gateway.store.backup import RESTORED_KEY, UNIT_RESTORED_KEY
 from gateway.store.database import Database
 
 log = logging.getLogger(__name__)
@@ -58,6 +58,8 @@ class _Known:
     last_counter: int
     open_sale: bool
     restored: str | None
+    unit_restored: bool
+    lost: lost.Signed | None
     hold: Hold | None
     unclear: bool
 
@@ -131,7 +133,8 @@ class AheadWatch:
         known = await self._db.read(_known)
         self._unclear = known.unclear
         hold, agreed = await self._compare(known)
-        if agreed:
+        # A unit that was put back as well knows no more than this store does.
+        if agreed and not known.unit_restored and known.lost is None:
             await self._settle(known)
             return None
         if hold is None:
@@ -150,11 +153,13 @@ class AheadWatch:
 
         def decide(conn: sqlite3.Connection) -> tuple[bool, int]:
             expected = unit.next_invc_no(conn)
-            if next_invc_no < expected:
+            missed = lost.signed(conn)
+            least = expected if missed is None else max(expected, missed.last_invc_no + 1)
+            if next_invc_no < least:
                 raise DecisionInvalid(
                     "Invoice numbers only rise.",
                     errors=[
-                        FieldError("/nextInvcNo", "NUMBER_USED", f"It must be {expected} or more.")
+                        FieldError("/nextInvcNo", "NUMBER_USED", f"It must be {least} or more.")
                     ],
                 )
             at = micros(self._clock.now())
@@ -204,7 +209,8 @@ class AheadWatch:
                         f"the control unit's counter is at {counted}, behind {known.last_counter}, "
                         "the last receipt here: its data were put back, or it is another unit"
                     )
-                    return Hold(reason, complete=True), False
+                    # A store that was put back, too, may lack sales as the unit does.
+                    return Hold(reason, complete=known.restored is None), False
                 agreed = True
         if known.open_sale:
             return None, agreed
@@ -253,20 +259,37 @@ def _known(conn: sqlite3.Connection) -> _Known:
         last_counter=receipts.last_counter(conn),
         open_sale=invoices.open_row(conn) is not None,
         restored=meta.get(conn, RESTORED_KEY),
+        unit_restored=meta.get(conn, UNIT_RESTORED_KEY) is not None,
+        lost=lost.signed(conn),
         hold=_stored_hold(conn),
         unclear=unclear_keys.any_settled(conn),
     )
 
 
 def _restored(known: _Known) -> Hold:
-    at = from_micros(int(known.restored or 0)).astimezone(EAT)
-    reason = f"this store is a backup of {at:%d/%m/%Y %H:%M}, and nobody could ask the unit what it signed since"
+    at = f"{from_micros(int(known.restored or 0)).astimezone(EAT):%d/%m/%Y %H:%M}"
+    if known.lost is not None:
+        more = known.lost.receipts
+        return Hold(
+            f"this store is a backup of {at}, and the store that it replaced had {more} "
+            f"receipt{'' if more == 1 else 's'} more, up to invoice number {known.lost.last_invc_no}"
+        )
+    if known.unit_restored:
+        reason = (
+            f"this store and the unit's folder are backups, the store of {at}, and only KRA's portal "
+            "shows what was signed since"
+        )
+    else:
+        reason = (
+            f"this store is a backup of {at}, and nobody could ask the unit what it signed since"
+        )
     return Hold(reason, seen=False)
 
 
 def _clear(conn: sqlite3.Connection) -> None:
-    for key in (_HOLD_KEY, RESTORED_KEY):
+    for key in (_HOLD_KEY, RESTORED_KEY, UNIT_RESTORED_KEY):
         meta.remove(conn, key)
+    lost.settle(conn)
 
 
 def as_json(watch: AheadWatch, conn: sqlite3.Connection) -> dict[str, Any]:

@@ -59,18 +59,6 @@ class Submission:
     original_id: str | None = None
 
 
-def keyless_key(fingerprint: str, at_us: int) -> str:
-    """The key of a sale whose till sent none; unique, since the same sale may come again one day."""
-    return f"keyless:{fingerprint[:32]}:{at_us}"
-
-
-def _names(idem_key: str) -> list[str]:
-    """The key, and for a sale without one what stays the same when it is sent again later."""
-    if idem_key.startswith("keyless:"):
-        return [idem_key, idem_key.rpartition(":")[0]]
-    return [idem_key]
-
-
 def _confirmed_key(body_digest: str, confirms: str) -> str:
     """Naming the earlier sale makes the key, so that this one cannot be doubled either."""
     return f"confirmed:{ids.digest([body_digest, confirms])[:32]}"
@@ -224,7 +212,7 @@ class Intake:
         came_ns = self._clock.boottime_ns()
         fingerprint = ids.digest([sale.invoice.till_receipt_no, sale.body_digest])
         new = self._row_of(sale)
-        new = replace(new, idem_key=keyless_key(fingerprint, new.at))
+        new = replace(new, idem_key=ids.keyless_key(fingerprint, new.at))
         refusal = self._refusal()
         # A clock that is wrong makes every earlier sale look old: the cashier is asked.
         window_us = FOREVER_US if isinstance(refusal, ClockFault) else self._keyless_window_us
@@ -250,7 +238,7 @@ class Intake:
         except GatewayError as error:
             if error is refusal:
                 # Not claimed, and yet remembered: it may be signed already, whatever keeps it from it now.
-                await self._may_begin(new.till_id, _names(new.idem_key)[-1], came_ns)
+                await self._may_begin(new.till_id, ids.lasting_names(new.idem_key)[-1], came_ns)
             raise
         if repeated and row.state is SigningState.SIGNED:
             raise _likely_repeat(row)
@@ -282,7 +270,7 @@ class Intake:
             if job is not None:
                 return await self._wait(row, job)
             if row.state is SigningState.RECEIVED:
-                for name in _names(row.idem_key):
+                for name in ids.lasting_names(row.idem_key):
                     await self._may_begin(row.till_id, name, came_ns)
             fresh = await self._stored(row.id)
             assert fresh is not None

@@ -27,8 +27,9 @@ from typing import Any, BinaryIO
 
 from gateway.clock import micros
 from gateway.errors import StoreCorrupt, StoreError
-from gateway.store import meta
+from gateway.store import meta, migrate
 from gateway.store.database import FILE_NAME, only_instance
+from gateway.store.lost import Carried, carry
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ UNIT = "unit/"
 UNIT_FILE_MAX = 64 * 1024 * 1024
 # In the meta of a restored store until the unit agrees with it; the value is the copy's age (micros).
 RESTORED_KEY = "store.restored"
+# Beside it when the unit's folder was put back as well: then the unit's word for it proves nothing.
+UNIT_RESTORED_KEY = "store.restored_unit"
 # On the store's own disk backups leave this to selling. Bytes.
 SELLING_ROOM = 512 * 1024 * 1024
 # zlib's: most of the gain at a third of the time.
@@ -145,8 +148,8 @@ def restore(backup: Path, store: Path, unit: Path | None, at: datetime) -> dict[
     """Put the store of `backup` in place of the one in `store`, which is kept beside it.
 
     `unit`: put the unit's folder back there, too; StoreError when anything is in it already. The
-    manifest, with `replaced` saying where the old store went. StoreError, StoreCorrupt: nothing is
-    changed.
+    manifest, with `replaced` saying where the old store went, and `carried` what was taken over from it
+    (`lost.Carried`). StoreError, StoreCorrupt, SchemaNewer: nothing is changed.
     """
     owner = (store if store.exists() else store.parent).stat() if store.parent.exists() else None
     store.mkdir(parents=True, exist_ok=True)
@@ -158,11 +161,17 @@ def restore(backup: Path, store: Path, unit: Path | None, at: datetime) -> dict[
                 f"{unit} is not empty. Its counters would be put back to {manifest['createdAt']}; "
                 "move it away first if that is what you want."
             )
-        _mark(folder / FILE_NAME, manifest)
+        lost = store / FILE_NAME
+        carried = _prepare(
+            folder / FILE_NAME,
+            manifest,
+            unit_too=unit is not None,
+            lost=lost if lost.exists() else None,
+            at=at,
+        )
         replaced = None
-        if (store / FILE_NAME).exists():
-            replaced = store / f"replaced-{at:%Y%m%dT%H%M%SZ}"
-            replaced.mkdir()
+        if lost.exists():
+            replaced = Path(tempfile.mkdtemp(prefix=f"replaced-{at:%Y%m%dT%H%M%SZ}-", dir=store))
             for file in store.glob(f"{FILE_NAME}*"):
                 file.replace(replaced / file.name)
         (folder / FILE_NAME).replace(store / FILE_NAME)
@@ -172,7 +181,7 @@ def restore(backup: Path, store: Path, unit: Path | None, at: datetime) -> dict[
         if owner is not None:
             for place in (store, unit) if unit is not None and unit.is_dir() else (store,):
                 _give(place, owner)
-        return {**manifest, "replaced": str(replaced) if replaced else None}
+        return {**manifest, "carried": carried, "replaced": str(replaced) if replaced else None}
 
 
 def _copy_store(source: Path, copy: Path) -> int:
@@ -282,11 +291,19 @@ def _give(place: Path, owner: os.stat_result) -> None:
             os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
-def _mark(path: Path, manifest: dict[str, Any]) -> None:
+def _prepare(
+    path: Path, manifest: dict[str, Any], *, unit_too: bool, lost: Path | None, at: datetime
+) -> Carried:
+    """Makes the copy know what it is, and what the store that it replaces can still tell."""
     conn = sqlite3.connect(path)
     try:
+        # A backup of an older version lacks tables that are written here.
+        migrate.migrate(conn, path)
         with conn:
             meta.put(conn, RESTORED_KEY, str(manifest["createdMicros"]))
+            if unit_too:
+                meta.put(conn, UNIT_RESTORED_KEY, "1")
+            return Carried() if lost is None else carry(conn, lost, at=micros(at))
     finally:
         conn.close()
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import shutil
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway import tools
+from gateway.errors import SchemaNewer
+from gateway.fiscal.ahead import AheadWatch
 from gateway.settings import Settings
-from gateway.store import unclear_keys
-from gateway.store.database import open_database
+from gateway.store import backup, migrate, unclear_keys
+from gateway.store.database import FILE_NAME, open_database
+from gateway.store.lost import Carried
 from hw_fakes.daraja import FakeDaraja
 from hw_fakes.ports import free_port
 from hw_fakes.vscu.unit import UnitControl
@@ -34,13 +40,18 @@ async def say_next(shop: OpenShop, number: int) -> dict[str, Any]:
     return answer
 
 
-async def go_back_one_sale(settings: Settings, lost: dict[str, Any], *keys: str | None) -> Path:
-    """Sells one sale, makes a backup, sells `lost` under each key, and puts the backup back."""
+async def go_back_one_sale(
+    settings: Settings, lost: dict[str, Any], *keys: str | None, new_disk: bool = True
+) -> Path:
+    """Sells one sale, makes a backup, sells `lost` under each key, and puts the backup back: on a new disk,
+    or beside the store that it takes the place of."""
     async with open_shop(settings) as shop:
         assert (await shop.till().sell("kept", a_sale())).status == 201
-        made = tools.backup_now(settings, None)
+        made = tools.backup_now(settings, settings.store.directory.parent / "stick")
         for key in keys:
             assert (await shop.till().sell(key, lost)).status == 201
+    if new_disk:
+        shutil.rmtree(settings.store.directory)
     tools.restore(settings, made.path, unit_keys=False)
     return made.path
 
@@ -165,3 +176,184 @@ async def test_nothing_else_that_stops_selling_makes_it_not_signed(
         assert (await shop.till().sell("new", a_sale())).json["code"] == "CLOCK_FAULT"
         assert code(await shop.till().sell(key, lost)) == (409, "MAYBE_SIGNED", "unknown")
     assert len(await unit.journal()) == 2
+
+
+@pytest.mark.parametrize("key", ["till1-000002", None], ids=["key", "no key"])
+async def test_a_sale_that_first_comes_after_the_answer_is_known_from_the_replaced_store(
+    unit: UnitControl, shop_dir: Path, key: str | None
+) -> None:
+    settings = make_settings(shop_dir, unit.url)
+    lost = a_sale()
+    await go_back_one_sale(settings, lost, key, new_disk=False)
+    async with open_shop(settings) as shop:
+        status = (await shop.till().request("GET", "/v1/status")).json
+        assert "had 1 receipt more, up to invoice number 2" in status["signer"]["hold"]
+        too_low = {"nextInvcNo": 2, "reason": "nothing was sold since"}
+        reply = await shop.technician().request("POST", "/v1/unit/numbering", json=too_low)
+        assert (reply.status, reply.json["errors"][0]["message"]) == (422, "It must be 3 or more.")
+        settled = await say_next(shop, 3)
+        (sale,) = settled["unclearSales"]
+        assert sale["key"].startswith(key or "keyless:")
+        assert code(await shop.till().sell(key, lost)) == (409, "MAYBE_SIGNED", "unknown")
+        assert (await shop.till().sell("new", a_sale())).json["invcNo"] == 3
+    assert len(await unit.journal()) == 3
+
+
+async def test_what_the_first_of_two_restored_copies_knew_is_not_forgotten(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    """The backup is put back once more before anybody has answered; and again after it."""
+    settings = make_settings(shop_dir, unit.url)
+    lost = a_sale()
+    made = await go_back_one_sale(settings, lost, "lost", new_disk=False)
+    async with open_shop(settings) as shop:
+        assert code(await shop.till().sell("lost", lost))[1] == "UNIT_AHEAD"
+    tools.restore(settings, made, unit_keys=False)
+    async with open_shop(settings) as shop:
+        await say_next(shop, 3)
+        assert code(await shop.till().sell("lost", lost))[1] == "MAYBE_SIGNED"
+        after = a_sale()
+        assert (await shop.till().sell("after", after)).json["invcNo"] == 3
+    tools.restore(settings, made, unit_keys=False)
+    async with open_shop(settings) as shop:
+        await say_next(shop, 4)
+        for key, sale in (("lost", lost), ("after", after)):
+            assert code(await shop.till().sell(key, sale))[1] == "MAYBE_SIGNED"
+        assert (await shop.till().sell("new", a_sale())).json["invcNo"] == 4
+    assert len(await unit.journal()) == 4
+
+
+async def test_a_kill_between_the_answer_and_its_effect_changes_nothing(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    """What a person answered is in the store before anything else knows it."""
+    settings = make_settings(shop_dir, unit.url)
+    lost = a_sale()
+    await go_back_one_sale(settings, lost, "lost", new_disk=False)
+    async with open_shop(settings):
+        pass
+    async with open_database(settings.store.directory) as db:
+        # The daemon is gone right after the commit of the answer.
+        await AheadWatch(db=db, clock=FakeClock()).settle_by_person(3, "wanjiru", "the portal")
+    async with open_shop(settings) as shop:
+        assert code(await shop.till().sell("lost", lost))[1] == "MAYBE_SIGNED"
+        assert (await shop.till().sell("new", a_sale())).json["invcNo"] == 3
+    assert len(await unit.journal()) == 3
+
+
+@pytest.mark.parametrize("damage", ["sales", "keys", "all"])
+async def test_a_damaged_store_gives_what_can_be_read_of_it(
+    unit: UnitControl, shop_dir: Path, damage: str
+) -> None:
+    settings = make_settings(shop_dir, unit.url)
+    lost = a_sale()
+    async with open_shop(settings) as shop:
+        assert (await shop.till().sell("kept", a_sale())).status == 201
+        made = tools.backup_now(settings, None)
+        assert (await shop.till().sell("lost", lost)).status == 201
+    damage_store(settings.store.directory / FILE_NAME, damage)
+    carried = tools.restore(settings, made.path, unit_keys=False)["carried"]
+    if damage == "all":
+        assert carried == Carried(whole=False)
+    else:
+        assert carried == Carried(sales=1, receipts=1)
+    async with open_shop(settings) as shop:
+        if damage == "all":
+            # Only what comes before the answer is known then.
+            assert code(await shop.till().sell("lost", lost))[1] == "UNIT_AHEAD"
+        await say_next(shop, 3)
+        assert code(await shop.till().sell("lost", lost))[1] == "MAYBE_SIGNED"
+    assert len(await unit.journal()) == 2
+
+
+def damage_store(file: Path, damage: str) -> None:
+    """Overwrites the page where the table of sales begins, or its index of keys, or everything."""
+    if damage == "all":
+        file.write_bytes(b"\xff" * file.stat().st_size)
+        return
+    name = {"sales": "invoice", "keys": "sqlite_autoindex_invoice_3"}[damage]
+    with closing(sqlite3.connect(file)) as conn:
+        assert conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+        size = conn.execute("PRAGMA page_size").fetchone()[0]
+        query = "SELECT rootpage FROM sqlite_master WHERE name = ?"
+        (page,) = conn.execute(query, (name,)).fetchone()
+        keys = conn.execute("PRAGMA index_info(sqlite_autoindex_invoice_3)").fetchall()
+        assert [row[2] for row in keys] == ["till_id", "idem_key"]
+    with file.open("r+b") as out:
+        out.seek((page - 1) * size)
+        out.write(b"\xff" * size)
+
+
+async def test_a_unit_that_was_put_back_too_proves_nothing(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    """A new machine: store and unit's folder come from the backup, and agree about what both have lost."""
+    folder = shop_dir / "unit"
+    folder.mkdir()
+    (folder / "device.key").write_text("the unit's key")
+    known = {
+        "directory": folder,
+        "database": folder / "unit.sqlite",
+        "database_counter_query": COUNTER_QUERY,
+    }
+    settings = make_settings(shop_dir, unit.url, unit=known)
+    unit_database.write(folder / "unit.sqlite", [])
+    lost = a_sale()
+    async with open_shop(settings) as shop:
+        assert (await shop.till().sell("kept", a_sale())).status == 201
+        unit_database.write(folder / "unit.sqlite", await unit.journal())
+        made = tools.backup_now(settings, shop_dir / "stick")
+        assert (await shop.till().sell("lost", lost)).status == 201
+    shutil.rmtree(folder)
+    shutil.rmtree(settings.store.directory)
+    tools.restore(settings, made.path, unit_keys=True)
+    async with open_shop(settings) as shop:
+        assert code(await shop.till().sell("lost", lost)) == (503, "UNIT_AHEAD", "unknown")
+        status = (await shop.till().request("GET", "/v1/status")).json
+        assert "only KRA's portal shows" in status["signer"]["hold"]
+        await say_next(shop, 3)
+        assert code(await shop.till().sell("lost", lost))[1] == "MAYBE_SIGNED"
+    assert len(await unit.journal()) == 2
+
+
+async def test_what_the_replaced_store_had_signed_outweighs_a_unit_that_agrees(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    """What is read as the unit's database is an old copy itself."""
+    database = {"database": shop_dir / "unit.sqlite", "database_counter_query": COUNTER_QUERY}
+    settings = make_settings(shop_dir, unit.url, unit=database)
+    unit_database.write(shop_dir / "unit.sqlite", [])
+    lost = a_sale()
+    await go_back_one_sale(settings, lost, "lost", new_disk=False)
+    unit_database.write(shop_dir / "unit.sqlite", (await unit.journal())[:1])
+    async with open_shop(settings) as shop:
+        assert code(await shop.till().sell("lost", lost)) == (503, "UNIT_AHEAD", "unknown")
+        await say_next(shop, 3)
+        assert code(await shop.till().sell("lost", lost))[1] == "MAYBE_SIGNED"
+    assert len(await unit.journal()) == 2
+
+
+async def test_a_backup_of_an_older_version_is_brought_up_and_of_a_newer_one_refused(
+    shop_dir: Path,
+) -> None:
+    at = datetime(2026, 7, 7, 9, tzinfo=UTC)
+    old, here = shop_dir / "old", shop_dir / "here"
+    old.mkdir()
+    with closing(sqlite3.connect(old / FILE_NAME)) as conn:
+        for number, _, sql in migrate.migrations()[:1]:
+            conn.executescript(f"{sql}; PRAGMA user_version = {number};")
+        conn.execute(f"PRAGMA application_id = {migrate.APPLICATION_ID}")
+    async with open_database(here):
+        pass
+    made = backup.make(old, None, shop_dir / "stick", at)
+    assert backup.restore(made.path, here, None, at)["receipts"] == 0
+    with closing(sqlite3.connect(here / FILE_NAME)) as conn:
+        version = conn.execute("PRAGMA user_version").fetchone()[0]
+        assert version == len(migrate.migrations())
+    with closing(sqlite3.connect(old / FILE_NAME)) as conn:
+        conn.execute("PRAGMA user_version = 9999")
+    newer = backup.make(old, None, shop_dir / "stick", at + timedelta(hours=1))
+    before = (here / FILE_NAME).read_bytes()
+    with pytest.raises(SchemaNewer):
+        backup.restore(newer.path, here, None, at + timedelta(hours=2))
+    assert (here / FILE_NAME).read_bytes() == before
