@@ -154,7 +154,8 @@ class AheadWatch:
         def decide(conn: sqlite3.Connection) -> tuple[bool, int]:
             expected = unit.next_invc_no(conn)
             missed = lost.signed(conn)
-            least = expected if missed is None else max(expected, missed.last_invc_no + 1)
+            used = 0 if missed is None or missed.last_invc_no is None else missed.last_invc_no
+            least = max(expected, used + 1)
             if next_invc_no < least:
                 raise DecisionInvalid(
                     "Invoice numbers only rise.",
@@ -269,10 +270,11 @@ def _known(conn: sqlite3.Connection) -> _Known:
 def _restored(known: _Known) -> Hold:
     at = f"{from_micros(int(known.restored or 0)).astimezone(EAT):%d/%m/%Y %H:%M}"
     if known.lost is not None:
-        more = known.lost.receipts
+        more, last = known.lost.receipts, known.lost.last_invc_no
         return Hold(
             f"this store is a backup of {at}, and the store that it replaced had {more} "
-            f"receipt{'' if more == 1 else 's'} more, up to invoice number {known.lost.last_invc_no}"
+            f"receipt{'' if more == 1 else 's'} more"
+            + (f", up to invoice number {last}" if last is not None else "")
         )
     if known.unit_restored:
         reason = (

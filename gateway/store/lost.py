@@ -35,10 +35,11 @@ _NUMBERS = (
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """Signed sales that the copy lacks: how many, and the last invoice number that the lost store used."""
+    """Signed sales that the copy lacks: how many, and the last invoice number that the lost store used;
+    None when it is damaged: a number read there may be any."""
 
     receipts: int
-    last_invc_no: int
+    last_invc_no: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def _carry(copy: sqlite3.Connection, old: sqlite3.Connection, at: int) -> Carrie
     for queries in (_SALES, _CHECKOUTS, _UNCLEAR):
         rows, all_read = _read(old, *queries)
         whole = whole and all_read
-        missing = [row for row in sorted(rows) if not _has_sale(copy, str(row[0]), str(row[1]))]
+        missing = [row for row in rows if not _has_sale(copy, str(row[0]), str(row[1]))]
         sales += len(missing) if queries is _SALES else 0
         for till_id, idem_key, settled in missing:
             name = lasting_names(str(idem_key))[-1]
@@ -84,9 +85,7 @@ def _carry(copy: sqlite3.Connection, old: sqlite3.Connection, at: int) -> Carrie
     rows, all_read = _read(old, *_RECEIPTS)
     receipts = sum(not _has_receipt(copy, str(invoice_id)) for (invoice_id,) in rows)
     if receipts:
-        numbers = [row[0] for query in _NUMBERS for row in _read(old, query)[0]]
-        last = max((number for number in numbers if isinstance(number, int)), default=0)
-        found = Signed(receipts, last)
+        found = Signed(receipts, _last_number(old))
         meta.put(copy, _META_KEY, json.dumps(asdict(found)))
     return Carried(sales, receipts, whole and all_read)
 
@@ -106,6 +105,15 @@ def _read(old: sqlite3.Connection, *queries: str) -> tuple[set[tuple[object, ...
         else:
             return found, True
     return found, False
+
+
+def _last_number(old: sqlite3.Connection) -> int | None:
+    try:
+        if old.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            return None
+        return max(int(old.execute(query).fetchone()[0] or 0) for query in _NUMBERS)
+    except sqlite3.Error:
+        return None
 
 
 def _has_sale(conn: sqlite3.Connection, till_id: str, idem_key: str) -> bool:
