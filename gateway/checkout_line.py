@@ -16,6 +16,7 @@ from gateway.payments.webhooks import Webhook
 from gateway.settings import Settings
 from gateway.store.checkouts import CheckoutRow
 from gateway.store.database import Database
+from gateway.store.unclear_keys import SaleName
 from gateway.supervisor import Restart, Supervisor
 from gateway.sync.webhook import WebhookWire
 
@@ -70,9 +71,9 @@ class _Signing:
         self._unit_problem = unit_problem
         self._gated = gated
 
-    async def possible(self, till_id: str, idem_key: str) -> None:
+    async def possible(self, sale: SaleName) -> None:
         try:
-            await self._intake.could_sign(till_id, idem_key, gated=self._gated)
+            await self._intake.could_sign(sale, gated=self._gated)
         except GatewayError as error:
             error.extra.setdefault("signed", "no")
             raise

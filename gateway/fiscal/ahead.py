@@ -24,9 +24,11 @@ from typing import Any
 from gateway.clock import EAT, Clock, from_micros, iso, micros
 from gateway.errors import DecisionInvalid, FieldError, MaybeSigned, StoreError, UnitAhead
 from gateway.fiscal.evidence import CountingUnit, ReadingUnit
+from gateway.money import from_cents, text
 from gateway.store import events, invoices, lost, meta, receipts, unclear_keys, unit
 from gateway.store.backup import RESTORED_KEY, UNIT_RESTORED_KEY
 from gateway.store.database import Database
+from gateway.store.unclear_keys import SaleName
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +102,7 @@ class AheadWatch:
                 extra={"signed": self._hold.signed},
             )
 
-    async def may_begin(self, till_id: str, idem_key: str, came_ns: int) -> None:
+    async def may_begin(self, sale: SaleName, came_ns: int) -> None:
         """Back if this sale, which has no receipt here, has none anywhere. UnitAhead while nobody can tell
         (the key is then written down), MaybeSigned when nobody ever will, StoreError."""
         held = self._hold is not None and not self._hold.complete
@@ -111,7 +113,7 @@ class AheadWatch:
                 # The person may have answered while this waited for its turn; it came before.
                 answered = meta.get(conn, _HOLD_KEY) is None
                 settled = answered and unclear_keys.any_settled(conn)
-                unclear_keys.note(conn, till_id, idem_key, at=at, settled=settled)
+                unclear_keys.note(conn, sale, at=at, settled=settled)
 
             try:
                 await self._db.write(note)
@@ -120,7 +122,7 @@ class AheadWatch:
                 raise
             self.gate()
         if self._unclear and await self._db.read(
-            lambda conn: unclear_keys.is_settled(conn, till_id, idem_key)
+            lambda conn: unclear_keys.is_settled(conn, sale.till_id, sale.idem_key)
         ):
             raise MaybeSigned(
                 "This sale may have a receipt from before the gateway's data were put back. Look for it "
@@ -294,6 +296,10 @@ def _clear(conn: sqlite3.Connection) -> None:
     lost.settle(conn)
 
 
+def _shillings(amount_cents: int | None) -> str | None:
+    return None if amount_cents is None else text(from_cents(amount_cents))
+
+
 def as_json(watch: AheadWatch, conn: sqlite3.Connection) -> dict[str, Any]:
     """What the page and the API show of it."""
     known = _known(conn)
@@ -302,7 +308,13 @@ def as_json(watch: AheadWatch, conn: sqlite3.Connection) -> dict[str, Any]:
         "nextInvcNo": known.next_invc_no,
         "lastTotRcptNo": known.last_counter,
         "unclearSales": [
-            {"tillId": key.till_id, "key": key.idem_key, "at": iso(from_micros(key.at))}
-            for key in unclear_keys.newest(conn, SHOWN)
+            {
+                "tillId": unclear.sale.till_id,
+                "key": unclear.sale.idem_key,
+                "tillReceiptNo": unclear.sale.till_receipt_no,
+                "total": _shillings(unclear.sale.total_cents),
+                "at": iso(from_micros(unclear.at)),
+            }
+            for unclear in unclear_keys.newest(conn, SHOWN)
         ],
     }

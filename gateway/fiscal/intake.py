@@ -36,6 +36,7 @@ from gateway.money import cents, from_cents, text
 from gateway.store import checkouts, events, invoices
 from gateway.store.database import Database
 from gateway.store.invoices import Claim, InvoiceRow, NewInvoice
+from gateway.store.unclear_keys import SaleName
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -57,6 +58,13 @@ class Submission:
     invoice: Invoice
     printer: str | None
     original_id: str | None = None
+
+
+def _names(sale: NewInvoice | InvoiceRow) -> list[SaleName]:
+    return [
+        SaleName(sale.till_id, key, sale.till_receipt_no, sale.total_cents)
+        for key in ids.lasting_names(sale.idem_key)
+    ]
 
 
 def _confirmed_key(body_digest: str, confirms: str) -> str:
@@ -238,7 +246,7 @@ class Intake:
         except GatewayError as error:
             if error is refusal:
                 # Not claimed, and yet remembered: it may be signed already, whatever keeps it from it now.
-                await self._may_begin(new.till_id, ids.lasting_names(new.idem_key)[-1], came_ns)
+                await self._may_begin(_names(new)[-1], came_ns)
             raise
         if repeated and row.state is SigningState.SIGNED:
             raise _likely_repeat(row)
@@ -270,8 +278,8 @@ class Intake:
             if job is not None:
                 return await self._wait(row, job)
             if row.state is SigningState.RECEIVED:
-                for name in ids.lasting_names(row.idem_key):
-                    await self._may_begin(row.till_id, name, came_ns)
+                for name in _names(row):
+                    await self._may_begin(name, came_ns)
             fresh = await self._stored(row.id)
             assert fresh is not None
             job = self._signer.job(row.id)
@@ -304,10 +312,10 @@ class Intake:
     async def _stored(self, invoice_id: str) -> InvoiceRow | None:
         return await self._db.read(lambda conn: invoices.by_id(conn, invoice_id))
 
-    async def could_sign(self, till_id: str, idem_key: str, *, gated: bool = True) -> None:
+    async def could_sign(self, sale: SaleName, *, gated: bool = True) -> None:
         """Raises why a sale that came now could not be signed: asked before anybody pays for it. Without
         `gated` a stop of selling is no reason."""
-        await self._may_begin(till_id, idem_key, self._clock.boottime_ns())
+        await self._may_begin(sale, self._clock.boottime_ns())
         if gated:
             self._gate()
         if self._signer.blocked is not None:

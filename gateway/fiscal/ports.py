@@ -13,6 +13,7 @@ from gateway.domain.outcome import SaleOutcome
 from gateway.domain.receipt import Receipt
 from gateway.errors import GatewayError
 from gateway.store.invoices import InvoiceRow
+from gateway.store.unclear_keys import SaleName
 
 
 class SalesUnit(Protocol):
@@ -43,9 +44,9 @@ class SignedSale:
 
 # Raises the reason why nothing may be signed right now (Suspended, ClockFault), or returns.
 Gate = Callable[[], None]
-# (till, key, when it came by CLOCK_BOOTTIME) of a sale without a receipt here: raises why it must not be
-# begun (UnitAhead, MaybeSigned).
-MayBegin = Callable[[str, str, int], Awaitable[None]]
+# (sale, when it came by CLOCK_BOOTTIME) of one without a receipt here: raises why it must not be begun
+# (UnitAhead, MaybeSigned).
+MayBegin = Callable[[SaleName, int], Awaitable[None]]
 # Asked in the transaction of the write-ahead, of which there is one at a time: why this sale must not be
 # signed (its money is another sale's, or is still asked for), or None.
 MaySign = Callable[[sqlite3.Connection, InvoiceRow, Invoice], GatewayError | None]

@@ -51,6 +51,7 @@ from gateway.store.checkouts import OPEN_CHECKOUTS, CheckoutRow, CheckoutState
 from gateway.store.database import Database
 from gateway.store.invoices import InvoiceRow
 from gateway.store.payments import PaymentRow
+from gateway.store.unclear_keys import SaleName
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ SWEEP_S = 30.0
 class Signing(Protocol):
     """The way to a receipt."""
 
-    async def possible(self, till_id: str, idem_key: str) -> None:
+    async def possible(self, sale: SaleName) -> None:
         """Raises the reason why this new sale could not be signed right now."""
         ...
 
@@ -119,7 +120,7 @@ class Checkouts:
         (409) when the sale is closed, KeyReused, or why nobody was asked for money."""
         row = await self.begun(sale.till_id, sale.idem_key)
         if row is None:
-            await self._signing.possible(sale.till_id, sale.idem_key)
+            await self._signing.possible(sale.name)
             row = await self._db.write(lambda conn: self.moves.claim(conn, sale))
         return await self.again(row, sale.body_digest)
 

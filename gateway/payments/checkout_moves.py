@@ -22,6 +22,7 @@ from gateway.payments.tenders import NOT_SIGNED, Tenders, open_payment, tell_che
 from gateway.store import checkouts, invoices
 from gateway.store.checkouts import OPEN_CHECKOUTS, CheckoutRow, CheckoutState, NewCheckout, NewPart
 from gateway.store.payments import PaymentRow
+from gateway.store.unclear_keys import SaleName
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,11 @@ class PaidSale:
     invoice: Invoice
     printer: str | None
     parts: tuple[NewPart, ...]
+
+    @property
+    def name(self) -> SaleName:
+        invoice = self.invoice
+        return SaleName(self.till_id, self.idem_key, invoice.till_receipt_no, cents(invoice.total))
 
 
 class CheckoutMoves:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from gateway.ids import lasting_names
 from gateway.store import meta, unclear_keys
+from gateway.store.unclear_keys import SaleName
 
 _META_KEY = "store.lost"
 # Read from the index of the keys alone, which may be whole where the sales are not; else from the sales.
@@ -80,8 +81,8 @@ def _carry(copy: sqlite3.Connection, old: sqlite3.Connection, at: int) -> Carrie
         missing = [row for row in rows if not _has_sale(copy, str(row[0]), str(row[1]))]
         sales += len(missing) if queries is _SALES else 0
         for till_id, idem_key, settled in missing:
-            name = lasting_names(str(idem_key))[-1]
-            unclear_keys.note(copy, str(till_id), name, at=at, settled=bool(settled))
+            name = _name(old, str(till_id), str(idem_key))
+            unclear_keys.note(copy, name, at=at, settled=bool(settled))
     rows, all_read = _read(old, *_RECEIPTS)
     receipts = sum(not _has_receipt(copy, str(invoice_id)) for (invoice_id,) in rows)
     if receipts:
@@ -105,6 +106,20 @@ def _read(old: sqlite3.Connection, *queries: str) -> tuple[set[tuple[object, ...
         else:
             return found, True
     return found, False
+
+
+def _name(old: sqlite3.Connection, till_id: str, idem_key: str) -> SaleName:
+    """With what a person looks for, where the damage leaves it."""
+    key = lasting_names(idem_key)[-1]
+    query = "SELECT till_receipt_no, total_cents FROM {} WHERE till_id = ? AND idem_key = ?"
+    for table in ("invoice", "unclear_key"):
+        try:
+            row = old.execute(query.format(table), (till_id, idem_key)).fetchone()
+        except sqlite3.Error:
+            continue
+        if row is not None and isinstance(row[0], str) and isinstance(row[1], int):
+            return SaleName(till_id, key, row[0], row[1])
+    return SaleName(till_id, key)
 
 
 def _last_number(old: sqlite3.Connection) -> int | None:

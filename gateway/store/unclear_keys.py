@@ -7,22 +7,29 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class UnclearKey:
-    """`at` in UTC microseconds: when the sale was first sent to this copy of the store."""
+class SaleName:
+    """How a sale is known: to its till by the key, to a person by receipt number and total (cents)."""
 
     till_id: str
     idem_key: str
+    till_receipt_no: str | None = None
+    total_cents: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UnclearKey:
+    """`at` in UTC microseconds: when the sale was first sent to this copy of the store, or taken over."""
+
+    sale: SaleName
     at: int
 
 
-def note(
-    conn: sqlite3.Connection, till_id: str, idem_key: str, *, at: int, settled: bool = False
-) -> None:
+def note(conn: sqlite3.Connection, sale: SaleName, *, at: int, settled: bool = False) -> None:
     """Sent while signing is held; again changes nothing."""
     conn.execute(
-        "INSERT INTO unclear_key (till_id, idem_key, at, settled) VALUES (?, ?, ?, ?) "
-        "ON CONFLICT DO NOTHING",
-        (till_id, idem_key, at, settled),
+        """INSERT INTO unclear_key (till_id, idem_key, till_receipt_no, total_cents, at, settled)
+           VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING""",
+        (sale.till_id, sale.idem_key, sale.till_receipt_no, sale.total_cents, at, settled),
     )
 
 
@@ -30,8 +37,9 @@ def settle(conn: sqlite3.Connection) -> int:
     """Sales are missing here: what was sent meanwhile, and what was claimed and not signed before the copy
     was made, may be among them, for ever. Returns how many keys that are."""
     conn.execute(
-        """INSERT INTO unclear_key (till_id, idem_key, at)
-           SELECT till_id, idem_key, created_at FROM invoice WHERE state = 'RECEIVED'
+        """INSERT INTO unclear_key (till_id, idem_key, till_receipt_no, total_cents, at)
+           SELECT till_id, idem_key, till_receipt_no, total_cents, created_at
+             FROM invoice WHERE state = 'RECEIVED'
            ON CONFLICT DO NOTHING"""
     )
     return conn.execute("UPDATE unclear_key SET settled = 1 WHERE settled = 0").rowcount
@@ -57,6 +65,8 @@ def any_settled(conn: sqlite3.Connection) -> bool:
 
 def newest(conn: sqlite3.Connection, limit: int) -> list[UnclearKey]:
     rows = conn.execute(
-        "SELECT till_id, idem_key, at FROM unclear_key ORDER BY at DESC LIMIT ?", (limit,)
+        """SELECT at, till_id, idem_key, till_receipt_no, total_cents
+             FROM unclear_key ORDER BY at DESC LIMIT ?""",
+        (limit,),
     ).fetchall()
-    return [UnclearKey(*row) for row in rows]
+    return [UnclearKey(SaleName(*sale), at) for at, *sale in rows]

@@ -18,6 +18,7 @@ from gateway.settings import Settings
 from gateway.store import backup, migrate, unclear_keys
 from gateway.store.database import FILE_NAME, open_database
 from gateway.store.lost import Carried
+from gateway.store.unclear_keys import SaleName
 from hw_fakes.daraja import FakeDaraja
 from hw_fakes.ports import free_port
 from hw_fakes.vscu.unit import UnitControl
@@ -75,6 +76,7 @@ async def test_a_sale_that_only_the_lost_disk_knew_is_not_signed_again(
         page = (await shop.till().request("GET", "/unit")).body.decode()
         assert "Sales that may have a receipt already" in page
         assert (key or "keyless:") in page
+        assert lost["tillReceiptNo"] in page
     async with open_shop(settings) as shop:
         assert code(await shop.till().sell(key, lost))[1] == "MAYBE_SIGNED"
         # What was never sent under the old copy is a sale like any other, also at another till.
@@ -151,9 +153,9 @@ async def test_a_key_that_comes_while_the_person_answers_came_before(shop_dir: P
     async with open_database(shop_dir / "store") as db:
 
         def answered(conn):  # type: ignore[no-untyped-def]
-            unclear_keys.note(conn, "till-1", "early", at=1)
+            unclear_keys.note(conn, SaleName("till-1", "early"), at=1)
             unclear_keys.settle(conn)
-            unclear_keys.note(conn, "till-1", "late", at=2, settled=True)
+            unclear_keys.note(conn, SaleName("till-1", "late"), at=2, settled=True)
             unclear_keys.forget(conn)
             return [unclear_keys.is_settled(conn, "till-1", key) for key in ("early", "late", "x")]
 
@@ -194,6 +196,7 @@ async def test_a_sale_that_first_comes_after_the_answer_is_known_from_the_replac
         settled = await say_next(shop, 3)
         (sale,) = settled["unclearSales"]
         assert sale["key"].startswith(key or "keyless:")
+        assert (sale["tillReceiptNo"], sale["total"]) == (lost["tillReceiptNo"], "297.00")
         assert code(await shop.till().sell(key, lost)) == (409, "MAYBE_SIGNED", "unknown")
         assert (await shop.till().sell("new", a_sale())).json["invcNo"] == 3
     assert len(await unit.journal()) == 3

@@ -4,6 +4,9 @@ CREATE TABLE unclear_key (
     till_id  TEXT    NOT NULL,
     idem_key TEXT    NOT NULL,
     at       INTEGER NOT NULL,
+    -- What a person looks for on paper and on the portal, where it is known.
+    till_receipt_no TEXT,
+    total_cents     INTEGER,
     -- 0 while signing is held, 1 for ever after.
     settled  INTEGER NOT NULL DEFAULT 0 CHECK (settled IN (0, 1)),
     PRIMARY KEY (till_id, idem_key)
