@@ -67,7 +67,11 @@ class SalesLine:
         witnesses = make_witnesses(settings, client, db, self._resend_gate, self._at_rest)
         resolver = Resolver(db=db, clock=clock, committer=committer, evidence=witnesses.evidence)
         self.ahead = AheadWatch(
-            db=db, clock=clock, readers=witnesses.readers, counter=witnesses.counter
+            db=db,
+            clock=clock,
+            readers=witnesses.readers,
+            counter=witnesses.counter,
+            unit_folder=settings.unit.directory,
         )
         self.decisions = Decisions(
             db=db,

@@ -14,18 +14,21 @@ a person says which of them have a receipt.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from gateway import ids
 from gateway.clock import EAT, Clock, from_micros, iso, micros
 from gateway.errors import DecisionInvalid, FieldError, MaybeSigned, StoreError, UnitAhead
 from gateway.fiscal.evidence import CountingUnit, ReadingUnit
 from gateway.money import from_cents, text
-from gateway.store import events, invoices, lost, meta, receipts, unclear_keys, unit
+from gateway.store import events, invoices, lost, marker, meta, receipts, unclear_keys, unit
 from gateway.store.backup import RESTORED_KEY, UNIT_RESTORED_KEY
 from gateway.store.database import Database
 from gateway.store.unclear_keys import SaleName
@@ -33,6 +36,8 @@ from gateway.store.unclear_keys import SaleName
 log = logging.getLogger(__name__)
 
 _HOLD_KEY = "unit.ahead"
+# Which store this is, for the marker in the unit's folder.
+_ID_KEY = "store.id"
 # So many unclear keys are shown.
 SHOWN = 100
 
@@ -62,6 +67,7 @@ class _Known:
     restored: str | None
     unit_restored: bool
     lost: lost.Signed | None
+    store_id: str | None
     hold: Hold | None
     unclear: bool
 
@@ -77,11 +83,13 @@ class AheadWatch:
         clock: Clock,
         readers: Sequence[ReadingUnit] = (),
         counter: CountingUnit | None = None,
+        unit_folder: Path | None = None,
     ) -> None:
         self._db = db
         self._clock = clock
         self._readers = tuple(readers)
         self._counter = counter
+        self._unit_folder = unit_folder
         self._hold: Hold | None = None
         # Whether any key is unclear for ever; spares a sale the look.
         self._unclear = False
@@ -138,15 +146,42 @@ class AheadWatch:
         # A unit that was put back as well knows no more than this store does.
         if agreed and not known.unit_restored and known.lost is None:
             await self._settle(known)
+            await self._mark_unit()
             return None
         if hold is None:
             # Nobody could tell. A store that is known to be an old copy waits all the same.
             hold = known.hold or (_restored(known) if known.restored else None)
-        if hold is not None and hold != known.hold:
+        if hold is None and await self._sold_with_another(known):
+            hold = _OTHER_STORE
+        if hold is None:
+            await self._mark_unit()
+        elif hold != known.hold:
             await self._db.write(lambda conn: self._record(conn, hold))
             log.critical("unit.ahead reason=%s", hold.reason)
         self._hold = hold
         return self.hold
+
+    async def _sold_with_another(self, known: _Known) -> bool:
+        """Whether the unit's folder names another store."""
+        if self._unit_folder is None:
+            return False
+        marked = await asyncio.to_thread(marker.read, self._unit_folder)
+        return marked is not None and marked != known.store_id
+
+    async def _mark_unit(self) -> None:
+        if self._unit_folder is None or not self._unit_folder.is_dir():
+            return
+        new_id = ids.new_id(micros(self._clock.now()))
+
+        def named(conn: sqlite3.Connection) -> str:
+            store_id = meta.get(conn, _ID_KEY)
+            if store_id is None:
+                meta.put(conn, _ID_KEY, new_id)
+            return store_id or new_id
+
+        store_id = await self._db.write(named)
+        if await asyncio.to_thread(marker.read, self._unit_folder) != store_id:
+            await asyncio.to_thread(marker.write, self._unit_folder, store_id)
 
     async def settle_by_person(self, next_invc_no: int, who: str, reason: str) -> None:
         """The next number as read from the unit or the portal. DecisionInvalid for a lower one. Sales
@@ -191,6 +226,7 @@ class AheadWatch:
         if missing:
             self._unclear, self._unclear_until_ns = True, self._clock.boottime_ns()
         self._hold = None
+        await self._mark_unit()
 
     async def _compare(self, known: _Known) -> tuple[Hold | None, bool]:
         """(why to hold, whether they agree); (None, False) when nobody can tell."""
@@ -251,6 +287,13 @@ class AheadWatch:
         )
 
 
+_OTHER_STORE = Hold(
+    "the unit's folder says that another store sold with this unit until now, and this one does not have "
+    "its sales: look whether its disk is there and store.directory is right",
+    seen=False,
+)
+
+
 def _stored_hold(conn: sqlite3.Connection) -> Hold | None:
     stored = meta.get(conn, _HOLD_KEY)
     return None if stored is None else Hold(**json.loads(stored))
@@ -264,6 +307,7 @@ def _known(conn: sqlite3.Connection) -> _Known:
         restored=meta.get(conn, RESTORED_KEY),
         unit_restored=meta.get(conn, UNIT_RESTORED_KEY) is not None,
         lost=lost.signed(conn),
+        store_id=meta.get(conn, _ID_KEY),
         hold=_stored_hold(conn),
         unclear=unclear_keys.any_settled(conn),
     )

@@ -27,7 +27,7 @@ from typing import Any, BinaryIO
 
 from gateway.clock import micros
 from gateway.errors import StoreCorrupt, StoreError
-from gateway.store import meta, migrate
+from gateway.store import folders, meta, migrate
 from gateway.store.database import FILE_NAME, only_instance
 from gateway.store.lost import Carried, carry
 
@@ -76,7 +76,7 @@ def make(store: Path, unit: Path | None, target: Path, at: datetime) -> Made:
                 _write(part, copy, unit, at, receipts)
             part.replace(path)
         _give(target if new else path, store.stat())
-        _sync(target)
+        folders.sync(target)
     except (OSError, sqlite3.Error, tarfile.TarError) as error:
         part.unlink(missing_ok=True)
         raise StoreError(f"The backup could not be made: {error}") from error
@@ -175,7 +175,7 @@ def restore(backup: Path, store: Path, unit: Path | None, at: datetime) -> dict[
             for file in store.glob(f"{FILE_NAME}*"):
                 file.replace(replaced / file.name)
         (folder / FILE_NAME).replace(store / FILE_NAME)
-        _sync(store)
+        folders.sync(store)
         if unit is not None and (folder / "unit").is_dir():
             shutil.copytree(folder / "unit", unit, dirs_exist_ok=True)
         if owner is not None:
@@ -306,11 +306,3 @@ def _prepare(
             return Carried() if lost is None else carry(conn, lost, at=micros(at))
     finally:
         conn.close()
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
