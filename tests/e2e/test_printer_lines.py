@@ -21,6 +21,7 @@ from tests.support.printers import (
     long_sale,
     one,
     originals,
+    patience,
     problem_is,
     settings_for,
     so,
@@ -28,6 +29,11 @@ from tests.support.printers import (
     until,
 )
 from tests.support.shop import TOKENS, a_sale, open_shop
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    patience(monkeypatch)
 
 
 async def test_a_printer_on_the_network_confirms_too_and_is_not_outrun(
