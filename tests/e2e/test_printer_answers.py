@@ -225,12 +225,13 @@ async def test_a_bumped_plug_in_mid_receipt_does_not_confirm_half_a_slip(
 async def test_a_line_that_stalls_in_mid_slip_ends_unconfirmed_and_the_next_slip_comes_out(
     unit: UnitControl, shop_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patience(monkeypatch, confirm_s=1.0, real_time_s=0.5)
+    patience(monkeypatch, confirm_s=1.0)
     async with FakePrinter(wire=Wire(baud=9600)) as printer:
         async with open_shop(settings_for(shop_dir, unit, one(printer, baud=9600))) as shop:
             assert (await shop.till().sell("one", a_sale())).status == 201
             await begun(printer)
             printer.stick()
+            patience(monkeypatch, confirm_s=1.0, real_time_s=0.5)
             await until(shop, UNCONFIRMED)
             patience(monkeypatch)
             printer.stick(False)

@@ -46,7 +46,7 @@ async def test_paper_runs_out_in_mid_receipt_and_it_goes_on_with_a_new_roll(
             assert printer.paper.open.items
             assert (await shop.till().sell("next", a_sale())).status == 201
             printer.load_paper()
-            await printer.wait_for_slips(2, 30)
+            await printer.wait_for_slips(2, WITHIN_S)
             await until(shop, PRINTED, PRINTED)
         numbers = originals(printer.paper.slips)
     assert len(set(numbers)) == len(numbers) == 2
@@ -103,12 +103,13 @@ async def test_a_cable_pulled_in_mid_receipt_and_put_back_on_another_port(
 async def test_the_printers_power_is_cut_while_it_prints(
     unit: UnitControl, shop_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patience(monkeypatch, confirm_s=1.0, real_time_s=0.5)
+    patience(monkeypatch, confirm_s=1.0)
     async with FakePrinter(wire=Wire(baud=9600)) as printer:
         async with open_shop(settings_for(shop_dir, unit, one(printer, baud=9600))) as shop:
             assert (await shop.till().sell("one", a_sale())).status == 201
             await begun(printer)
             printer.power_off()
+            patience(monkeypatch, confirm_s=1.0, real_time_s=0.5)
             await until(shop, UNCONFIRMED)
             patience(monkeypatch)
             printer.power_on()
@@ -172,7 +173,7 @@ async def test_its_slips_come_out_at_the_next_printer_with_a_banner(
         }
         async with open_shop(settings_for(shop_dir, unit, ports)) as shop:
             assert (await shop.till().sell("key", a_sale())).status == 201
-            (slip,) = await three.wait_for_slips(1, 30)
+            (slip,) = await three.wait_for_slips(1, WITHIN_S)
             assert "FOR TILL 2" in slip.text()
             await until(shop, PRINTED)
             two.load_paper()
@@ -180,7 +181,7 @@ async def test_its_slips_come_out_at_the_next_printer_with_a_banner(
                 while not all(printer["ok"] for printer in await printers(shop)):
                     await asyncio.sleep(0.02)
             assert (await shop.till().sell("next", a_sale())).status == 201
-            (own,) = await two.wait_for_slips(1, 30)
+            (own,) = await two.wait_for_slips(1, WITHIN_S)
         assert "FOR TILL" not in own.text()
         assert len(originals(two.paper.slips + three.paper.slips)) == 2
 
