@@ -16,6 +16,7 @@ from tests.support.printers import (
     PRINTED,
     SENDING,
     UNCONFIRMED,
+    WITHIN_S,
     begun,
     in_step,
     long_sale,
@@ -156,7 +157,7 @@ async def test_a_worker_that_died_asks_about_its_slip_and_works_on(
             await so(lambda: printer.held_bytes)
             shop.gateway.db.broken = "as after a failed fsync"
             printer.resume()
-            await printer.wait_for_slips(1, 20)
+            await printer.wait_for_slips(1, WITHIN_S)
             worker = shop.gateway.status.workers[0]
             await so(lambda: worker._thread is None)
             shop.gateway.db.broken = None

@@ -143,7 +143,7 @@ async def test_a_printer_that_cannot_answer_is_unconfirmed_by_setting(
         async with open_shop(settings_for(shop_dir, unit, ports)) as shop:
             await shop.till().sell("key", a_sale())
             await until(shop, UNCONFIRMED)
-            await printer.wait_for_slips(1, 20)
+            await printer.wait_for_slips(1, WITHIN_S)
 
 
 async def test_eight_tills_on_one_printer_at_9600_baud(unit: UnitControl, shop_dir: Path) -> None:
