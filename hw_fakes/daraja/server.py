@@ -30,7 +30,7 @@ class FakeDaraja:
     """Async context manager on loopback. `url` is the base of Daraja's own paths.
 
     `time_scale` 0.01: whatever waits takes a hundredth. Keywords beyond the named ones are knobs (knobs.py).
-    `now` may replace the wall clock that stamps messages.
+    `now` may replace the wall clock that stamps messages, `clock` all of its time.
     """
 
     def __init__(
@@ -43,12 +43,13 @@ class FakeDaraja:
         key: str = KEY,
         secret: str = SECRET,
         now: Callable[[], datetime] | None = None,
+        clock: FakeClock | None = None,
         **knobs: Any,
     ) -> None:
         self._port, self._host = port, host
         self._first = {"time_scale": time_scale, **knobs}
         self._runner: web.AppRunner | None = None
-        self.clock = FakeClock(now=now)
+        self.clock = clock or FakeClock(now=now)
         self.knobs = Knobs()
         self.turn(**self._first)
         self.world = World(self.clock, self.knobs, seed)

@@ -15,6 +15,7 @@ import pytest
 
 from hw_fakes.daraja import SCENARIOS
 from hw_fakes.vscu.unit import UnitControl
+from tests.support.mpesa import answered
 from tests.support.mpesa_rows import C2B, OPEN, PULL, ROWS, TOTAL, Stage, play, pushed
 from tests.support.mpesa_shop import SHORTCODE
 from tests.support.shop import a_sale
@@ -129,9 +130,9 @@ async def test_rows_that_take_minutes(unit: UnitControl, tmp_path: Path) -> None
             case = stage.case(name)
             if name == "push_timeout_prompted":
                 fake.script(name, phone=case.phone, done_s=60)
-            if name == "late_success_after_failed_query":
-                # A soft code counts when it was heard twice: the callback comes after that.
-                fake.script(name, phone=case.phone, callbacks=[{"atS": 200}])
+            if name in ("late_success", "late_success_after_failed_query"):
+                # Late is after nobody has said anything, or after a soft code was heard twice.
+                fake.script(name, phone=case.phone, by_person=True, callbacks=[{}])
             if name == "rate_limited_query":
                 fake.script(name, phone=case.phone, done_s=45)
             await stage.ask(case)
@@ -144,7 +145,7 @@ async def test_rows_that_take_minutes(unit: UnitControl, tmp_path: Path) -> None
         await stage.start()
         # The cashier of late_success takes cash when nobody has said anything.
         late = stage.cases["late_success"]
-        await shop.until_money(late.payment_id, "UNKNOWN", "PAID")
+        await shop.until_money(late.payment_id, "UNKNOWN")
         told = await stage.till.payment(late.payment_id)
         assert "Status unknown" in told["sentence"]["en"]
         assert "failed" not in told["sentence"]["en"].lower()
@@ -156,6 +157,10 @@ async def test_rows_that_take_minutes(unit: UnitControl, tmp_path: Path) -> None
             "POST", "/v1/invoices", key="cash-late", json=a_sale(tillReceiptNo=late.ref)
         )
         assert cash.status == 201, cash.json
+        await answered(fake, late.phone)
+        unreached = stage.cases["late_success_after_failed_query"]
+        await shop.until_money(unreached.payment_id, "NOT_PAID")
+        await answered(fake, unreached.phone)
         spoofed = stage.cases["spoofed_callback"]
         await shop.until(
             lambda: shop.rows("SELECT * FROM mpesa_message WHERE state = 'UNMATCHED'"),
@@ -180,7 +185,13 @@ async def test_rows_that_take_minutes(unit: UnitControl, tmp_path: Path) -> None
         assert late.payment_id in [line["paymentId"] for line in lists["refundDue"]]
 
     await play(
-        tmp_path, unit, act, settings=PULL + "answer_timeout_s = 1.5\n", speed=20, pull_lag_s=0
+        tmp_path,
+        unit,
+        act,
+        settings=PULL + "answer_timeout_s = 1.5\n",
+        speed=20,
+        pull_lag_s=0,
+        prompt_life_s=1_000_000,
     )
 
 

@@ -10,13 +10,13 @@ from gateway.domain.payment import Money, Tender
 from hw_fakes.daraja import FakeDaraja
 from hw_fakes.ports import free_port
 from hw_fakes.vscu.unit import UnitControl
-from tests.support.mpesa import mpesa_settings
-from tests.support.payments import an_ask
+from tests.support.mpesa import answered, mpesa_settings
+from tests.support.payments import PHONE, an_ask
 from tests.support.shop import OpenShop, open_shop
 
 
 async def until_money(shop: OpenShop, payment_id: str, money: Money) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (await shop.gateway.payments.desk.row(payment_id)).money is not money:
             await asyncio.sleep(0.01)
 
@@ -27,13 +27,16 @@ async def test_a_shop_takes_mpesa_and_its_till_hears_of_it(
     port = free_port()
     hosts = {"relay.test": f"http://127.0.0.1:{port}"}
     direct = {"direct_host": "127.0.0.1", "direct_port": port}
-    async with FakeDaraja(time_scale=0.01, hosts=hosts) as fake:
+    async with FakeDaraja(time_scale=0.01, hosts=hosts, prompt_life_s=1_000_000) as fake:
         settings = mpesa_settings(shop_dir, unit.url, fake, direct)
         async with open_shop(settings) as shop:
             status = (await shop.till().request("GET", "/v1/status")).json["mpesa"]
             assert (status["state"], status["environment"]) == ("ready", "sandbox")
-            fake.script("ok_fast")
+            # The customer waits until the gateway has heard that the request was taken.
+            fake.script("ok", by_person=True, query="pending")
             row = await shop.gateway.payments.desk.ask(an_ask(till_id="till-1"))
+            await until_money(shop, row.id, Money.WAITING)
+            await answered(fake, PHONE)
             await until_money(shop, row.id, Money.PAID)
             heard = await _states(shop, row.id)
             assert heard == ["NEW", "SENDING", "WAITING", "PAID"]
@@ -52,7 +55,7 @@ async def test_a_till_that_comes_back_has_its_open_payments_looked_at_at_once(
             fake.script("lost_callback_paid", done_s=1)
             row = await shop.gateway.payments.desk.ask(an_ask(till_id="till-1"))
             await until_money(shop, row.id, Money.WAITING)
-            await fake.wait_for(lambda: bool(fake.payments))
+            await fake.wait_for(lambda: bool(fake.payments), 30)
             # Long before the first look of the schedule.
             await shop.gateway.payments.desk.look_at_open("till-1")
             assert await _states(shop, row.id) == ["NEW", "SENDING", "WAITING", "PAID"]
@@ -63,7 +66,7 @@ async def _states(shop: OpenShop, payment_id: str) -> list[str]:
     heard: list[str] = []
     url = f"{shop.gateway.url}/v1/events"
     headers = {**shop.till().headers, "Last-Event-ID": "0"}
-    async with asyncio.timeout(10), shop.session.get(url, headers=headers) as stream:
+    async with asyncio.timeout(60), shop.session.get(url, headers=headers) as stream:
         async for line in stream.content:
             if not line.startswith(b"data:"):
                 continue

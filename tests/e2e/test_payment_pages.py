@@ -173,7 +173,7 @@ async def test_without_javascript_and_a_form_with_a_wrong_code(
         page = await context.new_page()
         await page.goto(shop.gateway.url + "/payments")
         await page.click(f"a[href='/payments/{found['paid']}']")
-        assert "PAID" in await page.inner_text("h1")
+        await page.wait_for_selector("h1:has-text('PAID')")
         shown = await page.inner_text("main")
         assert "M-Pesa's message" in shown
         assert "from the callback" not in shown
@@ -186,6 +186,7 @@ async def test_without_javascript_and_a_form_with_a_wrong_code(
         form = page.locator("form:has(button[value=details])")
         await form.locator("input[name=code]").fill("code-of-wanjiru")
         await form.locator("button").click()
+        await page.wait_for_selector("main:has-text('from the callback')")
         shown = await page.inner_text("main")
         assert "from the callback" in shown
         assert '"MSISDN":254708374101' in shown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from hw_fakes.printer.peer import FakePrinter
 from hw_fakes.vscu.unit import UnitControl
 from tests.e2e.test_payment_pages import Story, everything
+from tests.support.clock import FastClock
 from tests.support.shop import TOKENS, a_sale, make_settings, open_shop
 
 ON: dict[str, Any] = {
@@ -40,8 +42,16 @@ def with_printer(shop_dir: Path, unit: UnitControl, printer: FakePrinter, **more
     )
 
 
+async def in_the_morning(unit: UnitControl) -> FastClock:
+    """A clock at its usual pace, of a day that does not end while a test looks at it."""
+    clock = FastClock(1)
+    await unit.knobs(clockOffsetSeconds=round(clock.now().timestamp() - time.time()))
+    return clock
+
+
 async def test_the_day_as_json_and_as_csv(unit: UnitControl, shop_dir: Path) -> None:
-    async with open_shop(make_settings(shop_dir, unit.url)) as shop:
+    clock = await in_the_morning(unit)
+    async with open_shop(make_settings(shop_dir, unit.url), clock) as shop:
         await everything(Story(shop))
         till = shop.till()
         reply = await till.request("GET", PATH)
@@ -85,18 +95,19 @@ async def test_a_wrong_question_is_told(unit: UnitControl, shop_dir: Path, query
 async def test_it_comes_out_behind_the_z_and_when_asked_for(
     unit: UnitControl, shop_dir: Path
 ) -> None:
+    clock = await in_the_morning(unit)
     async with FakePrinter() as printer:
-        async with open_shop(with_printer(shop_dir, unit, printer, **ON)) as shop:
+        async with open_shop(with_printer(shop_dir, unit, printer, **ON), clock) as shop:
             await everything(Story(shop))
             till = shop.till()
             assert (await till.sell("one", a_sale())).status == 201
             assert (await till.request("POST", "/v1/reports/z")).status == 201
-            await printer.wait_for_slips(3, 30)
+            await printer.wait_for_slips(3, 60)
             asked = await till.request(
                 "POST", "/v1/reports/print", json={"report": "MPESA", "day": "2026-01-01"}
             )
             assert asked.status == 202
-            await printer.wait_for_slips(4, 30)
+            await printer.wait_for_slips(4, 60)
             wrong = await till.request(
                 "POST", "/v1/reports/print", json={"report": "MPESA", "day": 7}
             )
@@ -121,7 +132,7 @@ async def test_a_shop_without_mpesa_gets_its_z_only(unit: UnitControl, shop_dir:
             assert (await till.sell("one", a_sale())).status == 201
             await till.request("POST", "/v1/reports/z")
             await till.request("POST", "/v1/reports/print", json={"report": "X"})
-            await printer.wait_for_slips(3, 30)
+            await printer.wait_for_slips(3, 60)
             page = await till.request("GET", "/reports")
             assert b"M-Pesa: what came" not in page.body
         names = [slip.text() for slip in printer.paper.slips]
@@ -145,9 +156,9 @@ async def test_nothing_of_mpesa_keeps_the_z_from_being_made(
             till = shop.till()
             assert (await till.sell("one", a_sale())).status == 201
             assert (await till.request("POST", "/v1/reports/z")).status == 201
-            await printer.wait_for_slips(2, 30)
+            await printer.wait_for_slips(2, 60)
             await till.request("POST", "/v1/reports/print", json={"report": "X"})
-            await printer.wait_for_slips(3, 30)
+            await printer.wait_for_slips(3, 60)
         names = [slip.text() for slip in printer.paper.slips]
     assert "Z DAILY" in names[1]
     assert "X DAILY" in names[2]

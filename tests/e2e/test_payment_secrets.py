@@ -118,25 +118,42 @@ async def command(shop: Shop, *words: str) -> str:
     return out.decode()
 
 
-async def stream(shop: Shop, path: str, headers: dict[str, str], seconds: float = 1.0) -> str:
-    """What comes at once from an event stream."""
-    got = b""
+class Stream:
+    """What comes from an event stream."""
+
+    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+        self._answer = answer
+        self.got = b""
+
+    async def until(self, count: int, words: bytes) -> str:
+        """Everything so far, when this was said so often."""
+        async with asyncio.timeout(ENDS_S):
+            while self.got.count(words) < count:
+                piece = await self._answer.content.readany()
+                assert piece, "the stream ended"
+                self.got += piece
+        return self.got.decode()
+
+
+@asynccontextmanager
+async def stream(
+    shop: Shop, path: str, headers: dict[str, str] | None = None
+) -> AsyncIterator[Stream]:
+    """Open from the moment the daemon has said so."""
     async with shop.session.get(shop.daemon.url + path, headers=headers) as answer:
         assert answer.status == 200
-        try:
-            async with asyncio.timeout(seconds):
-                while True:
-                    got += await answer.content.readany()
-        except TimeoutError:
-            pass
-    return got.decode()
+        heard = Stream(answer)
+        await heard.until(1, b"retry:")
+        yield heard
 
 
 async def live(shop: Shop) -> str:
     """What anybody on the LAN hears while something happens to a payment."""
-    hearing = asyncio.ensure_future(stream(shop, "/live", {}))
-    await shop.ask(9, phone_for("ok_fast"))
-    return await hearing
+    async with stream(shop, "/live") as heard:
+        payment_id = await shop.ask(9, phone_for("ok_fast"))
+        await shop.until(payment_id, "PAID")
+        # NEW, SENDING, and PAID at least.
+        return await heard.until(3, b"event: payment.changed")
 
 
 async def test_no_secret_and_no_customer_in_anything_it_says(tmp_path: Path) -> None:
@@ -165,7 +182,8 @@ async def test_no_secret_and_no_customer_in_anything_it_says(tmp_path: Path) -> 
         places += ["/v1/payments/report?format=csv", *(f"/v1/payments/{each}" for each in ids)]
         said = {path: (await shop.till.request("GET", path)).body.decode() for path in places}
         said["/live"] = await live(shop)
-        said["/v1/events"] = await stream(shop, "/v1/events", {**till, "Last-Event-ID": "0"})
+        async with stream(shop, "/v1/events", {**till, "Last-Event-ID": "0"}) as heard:
+            said["/v1/events"] = await heard.until(1, b'"REFUNDED"')
         for words in (("check",), ("status", "--json"), ("status",), ("journal", "verify")):
             said[" ".join(words)] = await command(shop, *words)
         await shop.daemon.stop()

@@ -361,10 +361,14 @@ async def test_without_mpesa_nobody_is_asked_and_plain_sales_go_on(
 async def test_a_till_that_comes_back_gets_what_it_missed_at_once(
     unit: UnitControl, shop_dir: Path
 ) -> None:
-    async with paid_shop(unit, shop_dir) as shop:
+    async with paid_shop(unit, shop_dir, knobs=PEOPLE) as shop:
         newest = (await shop.events("unit.initialised"))[-1].id
-        payment = await shop.paid("F")
-        till = shop.till()
+        till, phone = shop.till(), a_phone()
+        body = {"saleRef": "F", "amount": "297.00", "phone": phone}
+        asked = await till.request("POST", "/v1/payments/mpesa", key="p", json=body)
+        payment = await shop.until_payment(asked.json["paymentId"], money="WAITING")
+        await shop.answer(phone)
+        await shop.until_payment(payment.id, money="PAID")
         headers = {**till.headers, "Last-Event-ID": str(newest)}
         states = []
         async with shop.shop.session.get(f"{till.url}/v1/events", headers=headers) as stream:

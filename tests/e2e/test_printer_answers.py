@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from gateway.devices import printer as driver
 from hw_fakes.printer.peer import FakePrinter, Wire
 from hw_fakes.vscu.unit import UnitControl
 from tests.support.printers import (
@@ -14,11 +13,13 @@ from tests.support.printers import (
     PRINTED,
     SENDING,
     UNCONFIRMED,
+    WITHIN_S,
     begun,
     in_step,
     long_sale,
     one,
     originals,
+    patience,
     printers,
     problem_is,
     settings_for,
@@ -30,10 +31,9 @@ from tests.support.printers import (
 from tests.support.shop import a_sale, open_shop
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The driver waits for a second where it waits for eight."""
-    monkeypatch.setattr(driver, "CONFIRM_S", 1.0)
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    patience(monkeypatch)
 
 
 async def test_paper_near_its_end_is_a_warning_only(unit: UnitControl, shop_dir: Path) -> None:
@@ -126,10 +126,10 @@ async def test_a_held_line_says_why_if_the_printer_tells_by_itself(
         assert printer.lost_bytes == 0
 
 
-@pytest.mark.usefixtures("impatient")
 async def test_a_printer_with_another_process_id_has_not_confirmed(
-    unit: UnitControl, shop_dir: Path
+    unit: UnitControl, shop_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    patience(monkeypatch, confirm_s=1.0)
     async with FakePrinter() as printer:
         printer.wrong_ids = True
         ports = one(printer, confirm="process-id")
@@ -138,15 +138,17 @@ async def test_a_printer_with_another_process_id_has_not_confirmed(
             await until(shop, UNCONFIRMED)
             job = await the_job(shop)
             assert job["reason"] == "the printer did not confirm"
+            patience(monkeypatch)
             printer.wrong_ids = False
             await shop.till().sell("next", a_sale())
             await until(shop, UNCONFIRMED, PRINTED)
 
 
-@pytest.mark.usefixtures("impatient")
 async def test_a_printer_that_falls_silent_after_the_last_byte_has_not_confirmed(
-    unit: UnitControl, shop_dir: Path
+    unit: UnitControl, shop_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Long enough for the slip to come out before.
+    patience(monkeypatch, confirm_s=3.0, real_time_s=0.5)
     async with FakePrinter() as printer:
         printer._on_slip = lambda slip: setattr(printer, "silent", True)
         async with open_shop(settings_for(shop_dir, unit, one(printer))) as shop:
@@ -155,35 +157,41 @@ async def test_a_printer_that_falls_silent_after_the_last_byte_has_not_confirmed
             job = await the_job(shop)
             assert job["reason"] == "the printer fell silent while printing"
             assert len(printer.paper.slips) == 1
+            patience(monkeypatch)
             printer._on_slip, printer.silent = None, False
             await shop.till().sell("next", a_sale())
             await until(shop, UNCONFIRMED, PRINTED)
         assert len(originals(printer.paper.slips)) == 2
 
 
-@pytest.mark.usefixtures("impatient")
 async def test_a_printer_that_never_confirms_prints_every_slip_unconfirmed(
-    unit: UnitControl, shop_dir: Path
+    unit: UnitControl, shop_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cheap one: it knows DLE EOT and not GS r."""
+    patience(monkeypatch, confirm_s=1.0)
     async with FakePrinter() as printer:
         printer.confirms = False
         async with open_shop(settings_for(shop_dir, unit, one(printer))) as shop:
             for key in ("one", "two"):
                 assert (await shop.till().sell(key, a_sale())).status == 201
             await until(shop, UNCONFIRMED, UNCONFIRMED)
+            # Given up, and perhaps not out yet.
+            await printer.wait_for_slips(2, WITHIN_S)
         assert len(originals(printer.paper.slips)) == 2
 
 
-@pytest.mark.usefixtures("impatient")
 async def test_late_answers_to_one_slip_do_not_confirm_the_next(
-    unit: UnitControl, shop_dir: Path
+    unit: UnitControl, shop_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    patience(monkeypatch, confirm_s=1.0)
     async with FakePrinter() as printer:
         printer.stall()
         async with open_shop(settings_for(shop_dir, unit, one(printer))) as shop:
             assert (await shop.till().sell("one", a_sale())).status == 201
             await until(shop, UNCONFIRMED)
+            # It was asked again while idle and owes that answer, too.
+            await in_step(shop)
+            patience(monkeypatch)
             assert (await shop.till().sell("two", a_sale())).status == 201
             await until(shop, UNCONFIRMED, SENDING)
             printer.speed_mm_s = 300
@@ -193,11 +201,11 @@ async def test_late_answers_to_one_slip_do_not_confirm_the_next(
         assert len(set(originals(printer.paper.slips))) == 2
 
 
-@pytest.mark.usefixtures("impatient")
 async def test_a_bumped_plug_in_mid_receipt_does_not_confirm_half_a_slip(
-    unit: UnitControl, shop_dir: Path
+    unit: UnitControl, shop_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The printer is back before anybody has asked it, and prints the rest as if nothing had been."""
+    patience(monkeypatch, confirm_s=1.0)
     async with FakePrinter(wire=Wire(baud=9600)) as printer:
         async with open_shop(settings_for(shop_dir, unit, one(printer, baud=9600))) as shop:
             assert (await shop.till().sell("one", a_sale())).status == 201
@@ -206,22 +214,26 @@ async def test_a_bumped_plug_in_mid_receipt_does_not_confirm_half_a_slip(
             # What a printer misses while it starts: half a second's worth.
             await so(lambda: printer.ignored_bytes >= 480)
             printer.power_on()
+            await until(shop, UNCONFIRMED)
+            patience(monkeypatch)
             assert (await shop.till().sell("two", a_sale())).status == 201
             await until(shop, UNCONFIRMED, PRINTED)
         assert len(printer.paper.scraps) == 1
         assert len(originals(printer.paper.slips)) <= 2
 
 
-@pytest.mark.usefixtures("impatient")
 async def test_a_line_that_stalls_in_mid_slip_ends_unconfirmed_and_the_next_slip_comes_out(
-    unit: UnitControl, shop_dir: Path
+    unit: UnitControl, shop_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    patience(monkeypatch, confirm_s=1.0)
     async with FakePrinter(wire=Wire(baud=9600)) as printer:
         async with open_shop(settings_for(shop_dir, unit, one(printer, baud=9600))) as shop:
             assert (await shop.till().sell("one", a_sale())).status == 201
             await begun(printer)
             printer.stick()
+            patience(monkeypatch, confirm_s=1.0, real_time_s=0.5)
             await until(shop, UNCONFIRMED)
+            patience(monkeypatch)
             printer.stick(False)
             assert (await shop.till().sell("two", a_sale())).status == 201
             await until(shop, UNCONFIRMED, PRINTED)

@@ -16,11 +16,13 @@ from tests.support.printers import (
     PRINTED,
     SENDING,
     UNCONFIRMED,
+    WITHIN_S,
     begun,
     in_step,
     long_sale,
     one,
     originals,
+    patience,
     problem_is,
     settings_for,
     so,
@@ -28,6 +30,11 @@ from tests.support.printers import (
     until,
 )
 from tests.support.shop import TOKENS, a_sale, open_shop
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    patience(monkeypatch)
 
 
 async def test_a_printer_on_the_network_confirms_too_and_is_not_outrun(
@@ -150,7 +157,7 @@ async def test_a_worker_that_died_asks_about_its_slip_and_works_on(
             await so(lambda: printer.held_bytes)
             shop.gateway.db.broken = "as after a failed fsync"
             printer.resume()
-            await printer.wait_for_slips(1, 20)
+            await printer.wait_for_slips(1, WITHIN_S)
             worker = shop.gateway.status.workers[0]
             await so(lambda: worker._thread is None)
             shop.gateway.db.broken = None

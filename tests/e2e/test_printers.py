@@ -14,16 +14,24 @@ from tests.support.printers import (
     BLOCKED,
     PRINTED,
     UNCONFIRMED,
+    WITHIN_S,
     begun,
     long_sale,
     one,
     originals,
+    patience,
+    printers,
     problem_is,
     settings_for,
     states,
     until,
 )
 from tests.support.shop import TOKENS, a_sale, open_shop
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    patience(monkeypatch)
 
 
 async def test_paper_runs_out_in_mid_receipt_and_it_goes_on_with_a_new_roll(
@@ -38,7 +46,7 @@ async def test_paper_runs_out_in_mid_receipt_and_it_goes_on_with_a_new_roll(
             assert printer.paper.open.items
             assert (await shop.till().sell("next", a_sale())).status == 201
             printer.load_paper()
-            await printer.wait_for_slips(2, 30)
+            await printer.wait_for_slips(2, WITHIN_S)
             await until(shop, PRINTED, PRINTED)
         numbers = originals(printer.paper.slips)
     assert len(set(numbers)) == len(numbers) == 2
@@ -64,8 +72,7 @@ async def test_a_cable_pulled_in_mid_receipt_and_put_back_on_another_port(
 ) -> None:
     """What had begun is asked about, what had not comes out; the name by id is what is opened."""
     link = tmp_path / "by-id"
-    async with FakePrinter(wire=Wire(baud=9600)) as printer:
-        link.symlink_to(printer.device_path)
+    async with FakePrinter(wire=Wire(baud=9600), link=link) as printer:
         ports = {"counter": {"port": str(link), "confirm": confirm}}
         async with open_shop(settings_for(shop_dir, unit, ports)) as shop:
             assert (await shop.till().sell("one", a_sale())).status == 201
@@ -75,8 +82,6 @@ async def test_a_cable_pulled_in_mid_receipt_and_put_back_on_another_port(
             await until(shop, UNCONFIRMED, BLOCKED)
             printer.power_cut()
             printer.plug()
-            link.unlink()
-            link.symlink_to(printer.device_path)
             await until(shop, UNCONFIRMED, PRINTED)
             asked = (await shop.till().request("GET", "/v1/print-jobs")).json["jobs"]
             assert [job["state"] for job in asked] == ["UNCONFIRMED"]
@@ -95,13 +100,18 @@ async def test_a_cable_pulled_in_mid_receipt_and_put_back_on_another_port(
         assert len(printer.paper.slips) == 2
 
 
-async def test_the_printers_power_is_cut_while_it_prints(unit: UnitControl, shop_dir: Path) -> None:
+async def test_the_printers_power_is_cut_while_it_prints(
+    unit: UnitControl, shop_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patience(monkeypatch, confirm_s=1.0)
     async with FakePrinter(wire=Wire(baud=9600)) as printer:
         async with open_shop(settings_for(shop_dir, unit, one(printer, baud=9600))) as shop:
             assert (await shop.till().sell("one", a_sale())).status == 201
             await begun(printer)
             printer.power_off()
+            patience(monkeypatch, confirm_s=1.0, real_time_s=0.5)
             await until(shop, UNCONFIRMED)
+            patience(monkeypatch)
             printer.power_on()
             assert (await shop.till().sell("two", a_sale())).status == 201
             await until(shop, UNCONFIRMED, PRINTED)
@@ -109,8 +119,9 @@ async def test_the_printers_power_is_cut_while_it_prints(unit: UnitControl, shop
 
 
 async def test_a_printer_that_answers_nothing_is_sent_nothing(
-    unit: UnitControl, shop_dir: Path
+    unit: UnitControl, shop_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    patience(monkeypatch, real_time_s=0.5)
     async with FakePrinter() as printer:
         printer.silent = True
         async with open_shop(settings_for(shop_dir, unit, one(printer))) as shop:
@@ -118,6 +129,7 @@ async def test_a_printer_that_answers_nothing_is_sent_nothing(
             await problem_is(shop, "no answer")
             await until(shop, BLOCKED)
             assert printer.paper.slips == []
+            patience(monkeypatch)
             printer.silent = False
             await until(shop, PRINTED)
 
@@ -131,7 +143,7 @@ async def test_a_printer_that_cannot_answer_is_unconfirmed_by_setting(
         async with open_shop(settings_for(shop_dir, unit, ports)) as shop:
             await shop.till().sell("key", a_sale())
             await until(shop, UNCONFIRMED)
-            await printer.wait_for_slips(1, 20)
+            await printer.wait_for_slips(1, WITHIN_S)
 
 
 async def test_eight_tills_on_one_printer_at_9600_baud(unit: UnitControl, shop_dir: Path) -> None:
@@ -161,16 +173,15 @@ async def test_its_slips_come_out_at_the_next_printer_with_a_banner(
         }
         async with open_shop(settings_for(shop_dir, unit, ports)) as shop:
             assert (await shop.till().sell("key", a_sale())).status == 201
-            (slip,) = await three.wait_for_slips(1, 30)
+            (slip,) = await three.wait_for_slips(1, WITHIN_S)
             assert "FOR TILL 2" in slip.text()
             await until(shop, PRINTED)
             two.load_paper()
-            while True:
-                status = await shop.till().request("GET", "/v1/status")
-                if all(printer["ok"] for printer in status.json["printing"]["printers"]):
-                    break
+            async with asyncio.timeout(WITHIN_S):
+                while not all(printer["ok"] for printer in await printers(shop)):
+                    await asyncio.sleep(0.02)
             assert (await shop.till().sell("next", a_sale())).status == 201
-            (own,) = await two.wait_for_slips(1, 30)
+            (own,) = await two.wait_for_slips(1, WITHIN_S)
         assert "FOR TILL" not in own.text()
         assert len(originals(two.paper.slips + three.paper.slips)) == 2
 

@@ -6,12 +6,27 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from hw_fakes.printer.peer import FakePrinter
 from hw_fakes.printer.render import to_png
 from hw_fakes.vscu.unit import UnitControl
 from tests.conftest import need_tool
-from tests.support.printers import BLOCKED, PRINTED, one, settings_for, until
+from tests.support.printers import (
+    BLOCKED,
+    PRINTED,
+    WITHIN_S,
+    one,
+    patience,
+    settings_for,
+    until,
+)
 from tests.support.shop import a_sale, open_shop
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    patience(monkeypatch)
 
 
 async def test_the_qr_on_paper_decodes_to_the_kra_address(
@@ -21,7 +36,7 @@ async def test_the_qr_on_paper_decodes_to_the_kra_address(
     async with FakePrinter() as printer:
         async with open_shop(settings_for(shop_dir, unit, one(printer))) as shop:
             reply = await shop.till().sell("key", a_sale())
-            (slip,) = await printer.wait_for_slips(1, 20)
+            (slip,) = await printer.wait_for_slips(1, WITHIN_S)
             await until(shop, PRINTED)
         assert printer.problems == []
         picture = tmp_path / "slip.png"
@@ -48,7 +63,7 @@ async def test_a_second_print_is_a_copy_and_says_so(unit: UnitControl, shop_dir:
             first = await shop.till().request("POST", path)
             assert first.status == 202
             await shop.till().request("POST", path)
-            slips = await printer.wait_for_slips(3, 20)
+            slips = await printer.wait_for_slips(3, WITHIN_S)
     texts = [slip.text() for slip in slips]
     assert "COPY" not in texts[0]
     assert "1/1 NS" in texts[0]
@@ -66,7 +81,7 @@ async def test_paper_does_not_hold_up_a_sale(unit: UnitControl, shop_dir: Path) 
             for number in range(3):
                 assert (await shop.till().sell(f"key-{number}", a_sale())).status == 201
             printer.close_cover()
-            await printer.wait_for_slips(3, 30)
+            await printer.wait_for_slips(3, WITHIN_S)
             await until(shop, PRINTED, PRINTED, PRINTED)
 
 
@@ -82,7 +97,7 @@ async def test_a_printer_that_is_not_there_waits_and_heals(
             status = await shop.till().request("GET", "/v1/status")
             assert status.json["printing"]["printers"][0]["ok"] is False
             link.symlink_to(printer.device_path)
-            await printer.wait_for_slips(1, 30)
+            await printer.wait_for_slips(1, WITHIN_S)
 
 
 async def test_the_time_on_the_wire_is_known_and_shown(unit: UnitControl, shop_dir: Path) -> None:
@@ -90,7 +105,7 @@ async def test_the_time_on_the_wire_is_known_and_shown(unit: UnitControl, shop_d
     async with FakePrinter() as printer:
         async with open_shop(settings_for(shop_dir, unit, one(printer, baud=9600))) as shop:
             await shop.till().sell("key", a_sale())
-            (slip,) = await printer.wait_for_slips(1, 20)
+            (slip,) = await printer.wait_for_slips(1, WITHIN_S)
             await until(shop, PRINTED)
             status = await shop.till().request("GET", "/v1/status")
             said = await shop.gateway.db.read(

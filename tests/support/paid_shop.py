@@ -24,6 +24,7 @@ from hw_fakes.daraja import KEY, PASSKEY, SECRET, FakeDaraja
 from hw_fakes.ports import free_port
 from hw_fakes.vscu.unit import UnitControl
 from tests.support.clock import FakeClock
+from tests.support.mpesa import answered, prompted
 from tests.support.shop import OpenShop, Reply, TillClient, a_sale, make_settings, open_shop
 
 SHORTCODE = "174379"
@@ -95,15 +96,17 @@ class PaidShop:
     async def events(self, kind: str) -> list[Event]:
         return await self.shop.gateway.db.read(lambda conn: events.of_kind(conn, kind))
 
-    async def until(self, condition: Callable[[], Awaitable[bool]], within: float = 20) -> None:
+    async def until(self, condition: Callable[[], Awaitable[bool]], within: float = 60) -> None:
         """Waits, by the store's own news."""
         async with asyncio.timeout(within):
             while True:
                 news = asyncio.ensure_future(self.shop.gateway.db.changed())
-                if await condition():
+                try:
+                    if await condition():
+                        return
+                    await asyncio.wait({news}, timeout=1)
+                finally:
                     news.cancel()
-                    return
-                await asyncio.wait({news}, timeout=1)
 
     async def until_payment(self, payment_id: str, **wanted: str) -> PaymentRow:
         async def is_so() -> bool:
@@ -133,16 +136,11 @@ class PaidShop:
 
     async def asked(self, phone: str) -> None:
         """The prompt stands on this phone."""
-        await self.fake.wait_for(lambda: any(self._rings(push, phone) for push in self.fake.pushes))
+        await prompted(self.fake, phone)
 
     async def answer(self, phone: str, do: str = "pin") -> None:
         """The customer at the prompt (with PEOPLE); back when M-Pesa has taken it."""
-        await self.asked(phone)
-        self.fake.answer(phone, do, self.fake.wallet(phone).pin)
-
-    @staticmethod
-    def _rings(push: Any, phone: str) -> bool:
-        return push.phone == phone and push.answered is not None and not push.answered.done()
+        await answered(self.fake, phone, do)
 
 
 @asynccontextmanager

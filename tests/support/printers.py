@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from gateway.devices import printer as driver
 from gateway.settings import Settings
 from hw_fakes.printer.paper import Slip
 from hw_fakes.printer.peer import FakePrinter
@@ -20,6 +23,16 @@ UNCONFIRMED = ("ORIGINAL", "UNCONFIRMED")
 BLOCKED = ("ORIGINAL", "BLOCKED")
 HELD = ("ORIGINAL", "HELD")
 SENDING = ("ORIGINAL", "SENDING")
+
+
+def patience(
+    monkeypatch: pytest.MonkeyPatch, *, confirm_s: float = 60.0, real_time_s: float = 10.0
+) -> None:
+    """How long the driver waits from now on, before it says that a printer did not confirm, or gives no
+    answer. The fakes live in the tests' own loop, which a busy machine holds up for longer than a real
+    printer takes; a test shortens this only where silence is what it is about."""
+    monkeypatch.setattr(driver, "CONFIRM_S", confirm_s)
+    monkeypatch.setattr(driver, "REAL_TIME_S", real_time_s)
 
 
 def settings_for(
@@ -89,7 +102,7 @@ async def problem_is(shop: OpenShop, part: str, printer: int = 0) -> None:
     """Waits until the status says so."""
     async with asyncio.timeout(WITHIN_S):
         while part not in ((await printers(shop))[printer]["reason"] or ""):
-            pass
+            await asyncio.sleep(0.02)
 
 
 async def printers(shop: OpenShop) -> list[dict[str, Any]]:
@@ -106,9 +119,11 @@ async def so(fits: Callable[[], object], within: float = WITHIN_S) -> None:
 
 
 async def in_step(shop: OpenShop, printer: int = 0) -> None:
-    """Waits until the gateway has found the idle printer well."""
-    driver = shop.gateway.status.workers[printer].printer
-    await so(lambda: driver._in_step)
+    """Waits until the gateway has found the idle printer well, and no question to it is out."""
+    worker = shop.gateway.status.workers[printer]
+    await so(lambda: worker.printer._in_step)
+    # Its thread does one thing after the other: the look that found it so has ended then.
+    await worker._submit(lambda: None)
 
 
 async def begun(printer: FakePrinter) -> None:
