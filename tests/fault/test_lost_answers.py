@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway import app
 from gateway.store import events
 from hw_fakes.ports import free_port
 from hw_fakes.vscu.unit import ExternalUnit, UnitControl
@@ -244,6 +245,17 @@ async def test_a_unit_that_dies_before_its_commit_signs_once_after_it(shop_dir: 
                 assert again.status in (202, 503)
             assert again.json["recovered"] is True
             assert len(await unit.journal()) == 1
+
+
+async def test_the_first_till_of_a_shop_is_not_told_suspended_because_kra_is_slow(
+    unit: UnitControl, shop_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if KRA took four seconds, in less time.
+    monkeypatch.setattr(app, "FIRST_CONTACT_S", 0.05)
+    await unit.knobs(upstreamLatencyMs=300)
+    async with open_shop(make_settings(shop_dir, unit.url, api=PATIENT)) as shop:
+        await unit.knobs(upstreamLatencyMs=0)
+        assert (await shop.till().sell("key", a_sale())).status == 201
 
 
 async def test_html_from_the_units_port_is_not_a_receipt(unit: UnitControl, shop_dir: Path) -> None:
