@@ -61,6 +61,9 @@ log = logging.getLogger(__name__)
 STOP_SALE_S = 10.0
 # And for KRA's first word, so that the first till of the morning is not told SUSPENDED.
 FIRST_CONTACT_S = 3.0
+# Where nothing can be sold without that word (a new shop, or one that was shut for a day), there is nothing
+# to be quick for.
+FIRST_WORD_S = 10.0
 STREAMS_END_S = 1.0
 # How often a ballast that was given away is laid again, if there is room. Seconds.
 BALLAST_S = 30.0
@@ -207,7 +210,7 @@ class _Parts:
         await starting
         await watch.first_look(settings.unit.start_timeout_s)
         supervisor.start("ceiling", monitor.run)
-        await monitor.first_answer(FIRST_CONTACT_S)
+        await monitor.first_answer(FIRST_WORD_S if monitor.view().blocks else FIRST_CONTACT_S)
         await ahead.check()
         supervisor.start("signer", signer.run)
         supervisor.start("unit", watch.run)

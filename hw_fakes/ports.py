@@ -9,8 +9,9 @@ import socket
 # Below what the kernel gives to outgoing connections (Linux: from 32768): one of those could have
 # taken a port that was only looked at.
 _FIRST, _COUNT = 18_000, 14_000
-# Processes begin apart, and one process does not give the same port twice in a row.
-_tries = itertools.count(os.getpid() * 101)
+# One process does not give the same port twice in a row, and processes that were started one after the other
+# (the workers of a test run) begin thousands apart: none comes by where another's daemon is just starting.
+_tries = itertools.count(os.getpid() * 8_651)
 
 
 def free_port() -> int:

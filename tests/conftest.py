@@ -10,10 +10,18 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from playwright.async_api import Browser
 
 from hw_fakes.vscu.unit import ExternalUnit, UnitControl
 from tests.support.browser import chromium
+
+# On a busy machine a moment in which nothing runs is longer than Hypothesis lets an example take. The rest is
+# as its own profile has it (in CI: the same examples each time).
+settings.register_profile(
+    "busy", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("busy")
 
 
 def need_tool(name: str) -> str:

@@ -234,12 +234,15 @@ class Checks:
 
     async def _ask(self, row: PaymentRow) -> None:
         """The limit is taken, durably, before the question leaves; the answer is waited for beside the loop."""
-        self._free_ns = self._clock.boottime_ns() + int(self._every_s * 1e9)
+        self._take_the_limit()
         asked = str(micros(self._clock.now()))
         await self._db.write_soft(lambda conn: meta.put(conn, ASKED_KEY, asked))
         task = asyncio.ensure_future(self._look(row))
         self._asking[row.id] = task
         task.add_done_callback(lambda done: self._ended(row.id, done))
+
+    def _take_the_limit(self) -> None:
+        self._free_ns = self._clock.boottime_ns() + int(self._every_s * 1e9)
 
     def _ended(self, payment_id: str, task: asyncio.Task[None]) -> None:
         self._asking.pop(payment_id, None)
@@ -255,6 +258,8 @@ class Checks:
 
     async def _look(self, row: PaymentRow) -> None:
         assert row.checkout_request_id is not None
+        # The store may have taken its time: the limit counts from when the question leaves.
+        self._take_the_limit()
         try:
             reply = await self._daraja.query(row.checkout_request_id)
         except Exception as error:  # a fault of ours: no information, and the line goes on

@@ -177,11 +177,11 @@ class FakeDaraja:
         """The journal's lines of one kind: token, push, prompt, outcome, payment, callback, query, .."""
         return [entry for entry in self.journal if entry["what"] == what]
 
-    async def wait_for(self, is_so: Callable[[], bool], timeout: float = 10) -> None:
+    async def wait_for(self, is_so: Callable[[], bool], timeout: float = 30) -> None:
         """Until it is so, looked at after every line of the journal. TimeoutError (real seconds) otherwise."""
         await self.world.wait_for(is_so, timeout)
 
-    async def settled(self, timeout: float = 10) -> None:
+    async def settled(self, timeout: float = 30) -> None:
         """Until nothing more happens by itself."""
         await self.world.wait_for(lambda: not self.world.busy, timeout)
 

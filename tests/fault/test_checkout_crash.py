@@ -97,10 +97,10 @@ async def test_a_kill_at_any_step_leaves_one_receipt_and_money_with_an_owner(
             await asked(fake, phone)
             await store.until("SELECT money FROM payment", "WAITING")
             if step == "at the unit":
-                await daemon.unit.knobs(latencyMs=2000)
+                await daemon.unit.knobs(latencyMs=60_000)
             if step == "ready":
                 # Another till's sale is at the unit when the money comes: the paid one stands in line.
-                await daemon.unit.knobs(latencyMs=10_000)
+                await daemon.unit.knobs(latencyMs=60_000)
                 other = asyncio.ensure_future(daemon.till(session, "till-2").sell("o", a_sale()))
                 posts.append(other)
                 await store.until("SELECT state FROM invoice", "SIGNING")

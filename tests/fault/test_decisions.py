@@ -16,7 +16,9 @@ from hw_fakes.vscu.unit import UnitControl
 from tests.support.clock import FakeClock
 from tests.support.shop import TECHNICIANS, OpenShop, Reply, a_sale, make_settings, open_shop
 
-QUICK = {"answer_timeout_s": 1.0, "probe_timeout_s": 1.0, "at_work_s": 0}
+# The unit hangs up: nothing here waits for a time-out, and a till hears the end however slow the machine is.
+AT_ONCE = {"at_work_s": 0}
+PATIENT = {"wait_s": 60}
 
 
 @asynccontextmanager
@@ -24,7 +26,7 @@ async def in_doubt(
     unit: UnitControl, shop_dir: Path, sale: dict[str, Any]
 ) -> AsyncIterator[tuple[OpenShop, Reply]]:
     """A shop with one sale that the unit signed and nobody heard of."""
-    settings = make_settings(shop_dir, unit.url, unit=QUICK, api={"wait_s": 5})
+    settings = make_settings(shop_dir, unit.url, unit=AT_ONCE, api=PATIENT)
     async with open_shop(settings) as shop:
         await unit.knobs(loseAnswers=1)
         reply = await shop.till().sell("key", sale)
@@ -115,7 +117,7 @@ async def test_a_receipt_that_is_not_this_sales_is_refused(
 async def test_a_receipt_that_another_sale_has_is_refused(
     unit: UnitControl, shop_dir: Path
 ) -> None:
-    settings = make_settings(shop_dir, unit.url, unit=QUICK, api={"wait_s": 5})
+    settings = make_settings(shop_dir, unit.url, unit=AT_ONCE, api=PATIENT)
     async with open_shop(settings) as shop:
         assert (await shop.till().sell("before", a_sale())).status == 201
         await unit.knobs(loseAnswers=1)
@@ -128,7 +130,7 @@ async def test_a_receipt_that_another_sale_has_is_refused(
 async def test_declared_not_signed_it_is_signed_when_the_till_asks_again(
     unit: UnitControl, shop_dir: Path
 ) -> None:
-    settings = make_settings(shop_dir, unit.url, unit=QUICK, api={"wait_s": 5})
+    settings = make_settings(shop_dir, unit.url, unit=AT_ONCE, api=PATIENT)
     async with open_shop(settings) as shop:
         await unit.knobs(diskFull=True)
         sale = a_sale()
@@ -211,13 +213,12 @@ async def test_a_decision_waits_for_a_resend_on_its_way(unit: UnitControl, shop_
     settings = make_settings(shop_dir, unit.url, api={"wait_s": 0.1})
     sale = a_sale()
     async with open_shop(settings) as shop:
-        await unit.knobs(diskFull=True, latencyMs=2000)
+        await unit.knobs(rejectNext=1, rejectCode="899", rejectMessage="", latencyMs=2000)
         first = await shop.till().sell("key", sale)
         path = f"/v1/invoices/{first.json['invoiceId']}"
-        while (await shop.till().request("GET", path)).json["state"] != "IN_DOUBT":
+        # From then on the one resend is on its way, and signed when it comes.
+        while (await shop.till().request("GET", path)).json["state"] in ("RECEIVED", "SIGNING"):
             pass
-        # The one resend waits in the unit by now, or will in a moment.
-        await unit.knobs(diskFull=False)
         said = await shop.technician().decide(
             first.json["invoiceId"], choice="NOT_SIGNED", reason="not on the portal"
         )
@@ -235,7 +236,7 @@ async def test_nobody_declares_a_sale_unsigned_while_the_unit_may_be_at_it(
 ) -> None:
     clock = FakeClock()
     await unit.knobs(clockOffsetSeconds=round(clock.now().timestamp() - time.time()))
-    settings = make_settings(shop_dir, unit.url, unit={**QUICK, "at_work_s": 90}, api={"wait_s": 5})
+    settings = make_settings(shop_dir, unit.url, unit={"at_work_s": 90}, api=PATIENT)
     async with open_shop(settings, clock) as shop:
         await unit.knobs(loseAnswers=1)
         doubt = await shop.till().sell("key", a_sale())

@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from gateway import app
 from gateway.store import events
 from hw_fakes.ports import free_port
 from hw_fakes.vscu.unit import ExternalUnit, UnitControl
 from tests.support.clock import FakeClock
+from tests.support.printers import so
 from tests.support.shop import OpenShop, a_sale, make_settings, open_shop
 
-QUICK = {"answer_timeout_s": 1.0, "probe_timeout_s": 1.0}
+# A till hears the end, however slow the machine is: the unit hangs up, and nothing here waits for a time-out.
+PATIENT = {"wait_s": 60}
 
 
 async def kinds(shop: OpenShop, invoice_id: str) -> list[str]:
@@ -25,7 +28,7 @@ async def kinds(shop: OpenShop, invoice_id: str) -> list[str]:
 async def test_a_lost_answer_is_never_signed_again_and_blocks_until_it_is_settled(
     unit: UnitControl, shop_dir: Path
 ) -> None:
-    settings = make_settings(shop_dir, unit.url, unit=QUICK, api={"wait_s": 5})
+    settings = make_settings(shop_dir, unit.url, api=PATIENT)
     async with open_shop(settings) as shop:
         till = shop.till()
         await unit.knobs(loseAnswers=1)
@@ -52,7 +55,7 @@ async def test_nobody_says_that_a_sale_in_doubt_was_not_signed(
     unit: UnitControl, shop_dir: Path
 ) -> None:
     """A credit note and a copy of it wait until it is known whether there is a receipt."""
-    settings = make_settings(shop_dir, unit.url, unit=QUICK, api={"wait_s": 5})
+    settings = make_settings(shop_dir, unit.url, api=PATIENT)
     async with open_shop(settings) as shop:
         till = shop.till()
         await unit.knobs(loseAnswers=1)
@@ -75,11 +78,12 @@ async def test_a_keyless_sale_in_doubt_stays_one_sale_however_long_that_takes(
     """A day later its till asks again: not another sale, and not "not signed"."""
     clock = FakeClock()
     await unit.knobs(clockOffsetSeconds=round(clock.now().timestamp() - time.time()))
-    settings = make_settings(shop_dir, unit.url, unit=QUICK, api={"wait_s": 5})
+    settings = make_settings(shop_dir, unit.url, api=PATIENT)
     async with open_shop(settings, clock) as shop:
         await unit.knobs(loseAnswers=1)
         sale = a_sale()
         selling = asyncio.ensure_future(shop.till().sell(None, sale))
+        await so(lambda: shop.gateway.signer.in_doubt)
         while not selling.done():
             await clock.advance(seconds=1)
         first = await selling
@@ -96,16 +100,17 @@ async def test_a_refusal_that_the_first_sending_may_have_caused_proves_nothing(
     unit: UnitControl, shop_dir: Path, code: str
 ) -> None:
     """Signed, not heard, sent again: "the purchase code is used", "it was credited already"."""
-    settings = make_settings(shop_dir, unit.url, api={"wait_s": 10})
+    settings = make_settings(shop_dir, unit.url, api=PATIENT)
     async with open_shop(settings) as shop:
-        await unit.knobs(latencyMs=1500, loseAnswers=1)
-        selling = asyncio.ensure_future(shop.till().sell("key", a_sale()))
-        while not await unit.journal():
-            pass
-        await unit.knobs(rejectNext=1, rejectCode=code, rejectMessage="no")
+        await unit.knobs(loseAnswers=1)
+        # The second sending is held, as while a person decides, until the refusal waits for it.
+        async with shop.gateway.signer._resolver.looking:
+            selling = asyncio.ensure_future(shop.till().sell("key", a_sale()))
+            await so(lambda: shop.gateway.signer.in_doubt)
+            await unit.knobs(rejectNext=1, rejectCode=code, rejectMessage="no")
         reply = await selling
         assert reply.json["code"] == "OUTCOME_UNKNOWN"
-        await unit.knobs(latencyMs=0)
+        assert (await unit.state())["knobs"]["rejectNext"] == 0
         other = await shop.till("till-2").sell("other", a_sale())
         assert (other.status, other.json["signed"]) == (503, "no")
         status = await shop.till().request("GET", "/v1/status")
@@ -115,8 +120,7 @@ async def test_a_refusal_that_the_first_sending_may_have_caused_proves_nothing(
 
 async def test_the_answer_is_swallowed_six_times(unit: UnitControl, shop_dir: Path) -> None:
     """The field's most common defect: signed, not heard, sent again. `make bench` has the time."""
-    part = {**QUICK, "read_back": True}
-    settings = make_settings(shop_dir, unit.url, unit=part, api={"wait_s": 20})
+    settings = make_settings(shop_dir, unit.url, unit={"read_back": True}, api=PATIENT)
     async with open_shop(settings) as shop:
         await unit.knobs(readBack=True, swallowAnswers=6)
         sale = a_sale()
@@ -138,7 +142,7 @@ async def test_the_answer_is_swallowed_six_times(unit: UnitControl, shop_dir: Pa
 async def test_no_way_of_saying_duplicate_signs_again(
     unit: UnitControl, shop_dir: Path, answer: str
 ) -> None:
-    settings = make_settings(shop_dir, unit.url, unit=QUICK, api={"wait_s": 5})
+    settings = make_settings(shop_dir, unit.url, api=PATIENT)
     async with open_shop(settings) as shop:
         await unit.knobs(loseAnswers=1, duplicateAnswer=answer)
         sale = a_sale()
@@ -150,7 +154,7 @@ async def test_no_way_of_saying_duplicate_signs_again(
 
 async def test_the_bytes_are_sent_again_once_and_no_more(unit: UnitControl, shop_dir: Path) -> None:
     """Not even a restart earns a second resend."""
-    settings = make_settings(shop_dir, unit.url, unit=QUICK, api={"wait_s": 5})
+    settings = make_settings(shop_dir, unit.url, api=PATIENT)
     sale = a_sale()
     await unit.knobs(swallowAnswers=4)
     for _ in range(3):
@@ -167,7 +171,7 @@ async def test_a_sale_the_unit_never_got_is_signed_by_the_one_resend(
 ) -> None:
     """899 without a signature (a full disk): not taken for a duplicate, settled when the disk is
     free again, by the same bytes under the same number."""
-    settings = make_settings(shop_dir, unit.url, unit=QUICK, api={"wait_s": 10})
+    settings = make_settings(shop_dir, unit.url, api=PATIENT)
     async with open_shop(settings) as shop:
         await unit.knobs(malformedAnswers=0, html404=False)
         await unit.knobs(rejectNext=1, rejectCode="999", rejectMessage="unknown error")
@@ -182,7 +186,7 @@ async def test_a_sale_the_unit_never_got_is_signed_by_the_one_resend(
 async def test_a_full_disk_at_the_unit_is_not_taken_for_a_signature(
     unit: UnitControl, shop_dir: Path
 ) -> None:
-    settings = make_settings(shop_dir, unit.url, unit=QUICK, api={"wait_s": 5})
+    settings = make_settings(shop_dir, unit.url, api=PATIENT)
     async with open_shop(settings) as shop:
         await unit.knobs(diskFull=True)
         reply = await shop.till().sell("key", a_sale())
@@ -198,7 +202,7 @@ async def test_a_unit_that_is_not_there_costs_nothing(shop_dir: Path) -> None:
     directory.mkdir()
     sale = a_sale()
     async with ExternalUnit(directory, port) as unit:
-        settings = make_settings(shop_dir, unit.url, unit=QUICK)
+        settings = make_settings(shop_dir, unit.url)
         async with open_shop(settings) as shop:
             assert (await shop.till().sell("warm", a_sale())).status == 201
             unit.kill()
@@ -217,7 +221,7 @@ async def test_a_unit_that_dies_after_its_commit(shop_dir: Path) -> None:
     directory = shop_dir / "unit"
     directory.mkdir()
     async with ExternalUnit(directory) as unit:
-        settings = make_settings(shop_dir, unit.url, unit=QUICK, api={"wait_s": 3})
+        settings = make_settings(shop_dir, unit.url, api=PATIENT)
         async with open_shop(settings) as shop:
             await unit.knobs(dieAfterCommit=True)
             reply = await shop.till().sell("key", a_sale())
@@ -230,7 +234,7 @@ async def test_a_unit_that_dies_before_its_commit_signs_once_after_it(shop_dir: 
     directory = shop_dir / "unit"
     directory.mkdir()
     async with ExternalUnit(directory) as unit:
-        settings = make_settings(shop_dir, unit.url, unit=QUICK, api={"wait_s": 30})
+        settings = make_settings(shop_dir, unit.url, api=PATIENT)
         async with open_shop(settings) as shop:
             await unit.knobs(dieBeforeCommit=True)
             sale = a_sale()
@@ -243,8 +247,19 @@ async def test_a_unit_that_dies_before_its_commit_signs_once_after_it(shop_dir: 
             assert len(await unit.journal()) == 1
 
 
+async def test_the_first_till_of_a_shop_is_not_told_suspended_because_kra_is_slow(
+    unit: UnitControl, shop_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if KRA took four seconds, in less time.
+    monkeypatch.setattr(app, "FIRST_CONTACT_S", 0.05)
+    await unit.knobs(upstreamLatencyMs=300)
+    async with open_shop(make_settings(shop_dir, unit.url, api=PATIENT)) as shop:
+        await unit.knobs(upstreamLatencyMs=0)
+        assert (await shop.till().sell("key", a_sale())).status == 201
+
+
 async def test_html_from_the_units_port_is_not_a_receipt(unit: UnitControl, shop_dir: Path) -> None:
-    settings = make_settings(shop_dir, unit.url, unit=QUICK)
+    settings = make_settings(shop_dir, unit.url)
     async with open_shop(settings) as shop:
         await unit.knobs(html404=True)
         sale = a_sale()
@@ -256,7 +271,7 @@ async def test_html_from_the_units_port_is_not_a_receipt(unit: UnitControl, shop
 
 
 async def test_a_truncated_answer_is_in_doubt(unit: UnitControl, shop_dir: Path) -> None:
-    settings = make_settings(shop_dir, unit.url, unit=QUICK, api={"wait_s": 5})
+    settings = make_settings(shop_dir, unit.url, api=PATIENT)
     async with open_shop(settings) as shop:
         await unit.knobs(malformedAnswers=1)
         reply = await shop.till().sell("key", a_sale())

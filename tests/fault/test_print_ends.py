@@ -44,8 +44,11 @@ async def test_killed_in_mid_slip_it_asks_and_prints_no_second_original(tmp_path
     async with FakePrinter(wire=Wire(baud=9600)) as printer:
         async with shop(tmp_path, printer) as (daemon, till):
             sale = a_sale(printer="counter")
+            # Nothing is printed before the till has its answer, however long that takes.
+            printer.open_cover()
             told = await till.sell("one", sale)
             assert told.status == 201
+            printer.close_cover()
             await begun(printer)
             await daemon.kill()
             await daemon.start()
@@ -63,8 +66,10 @@ async def test_killed_in_mid_slip_it_asks_and_prints_no_second_original(tmp_path
 async def test_stopped_in_mid_slip_it_lets_the_slip_come_out(tmp_path: Path) -> None:
     async with FakePrinter(wire=Wire(baud=9600)) as printer:
         async with shop(tmp_path, printer) as (daemon, till):
+            printer.open_cover()
             for key in ("one", "two"):
                 assert (await till.sell(key, a_sale(printer="counter"))).status == 201
+            printer.close_cover()
             await begun(printer)
             assert await daemon.stop() == 0
             assert len(printer.paper.slips) == 1

@@ -22,7 +22,7 @@ from tests.support.shop import TOKENS, OpenShop, a_sale, open_shop
 # What a printer misses while it starts again, at the least: so long is its power off. Seconds.
 BOOT_S = 0.5
 # A sale that waited for paper would wait for as long as the paper does.
-SALE_MAX_S = 10.0
+SALE_MAX_S = 30.0
 
 
 @dataclass(frozen=True)

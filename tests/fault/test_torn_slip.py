@@ -36,8 +36,11 @@ async def test_killed_with_a_slip_on_the_wire_it_asks_and_prints_a_copy(
         daemon.config.write_text(text)
         async with daemon, aiohttp.ClientSession() as session:
             till = daemon.till(session)
+            # Nothing is printed before the till has its answer, however long that takes.
+            printer.open_cover()
             sold = await till.sell("one", sale)
             assert sold.status == 201
+            printer.close_cover()
             async with asyncio.timeout(30):
                 while not printer.paper.open.items:
                     await asyncio.sleep(0.01)

@@ -16,12 +16,10 @@ from tests.support import unit_database
 from tests.support.shop import a_sale, make_settings, open_shop
 from tests.support.unit_database import COUNTER_QUERY, SALE_QUERY
 
-QUICK = {"answer_timeout_s": 1.0, "probe_timeout_s": 1.0}
-
 
 def witnessed(shop_dir: Path, unit: UnitControl, **queries: str) -> Any:
     database = {"database": shop_dir / "unit.sqlite", **queries}
-    return make_settings(shop_dir, unit.url, unit={**QUICK, **database}, api={"wait_s": 10})
+    return make_settings(shop_dir, unit.url, unit=database, api={"wait_s": 60})
 
 
 async def test_the_units_database_gives_the_lost_receipt_back(
@@ -59,14 +57,21 @@ async def test_a_row_that_is_another_sale_is_never_attached(
     unit: UnitControl, shop_dir: Path, column: str
 ) -> None:
     settings = witnessed(shop_dir, unit, database_query=SALE_QUERY)
+    sale = a_sale(buyer={"pin": "A123456789Z"})
     async with open_shop(settings) as shop:
         await unit.knobs(loseAnswers=1)
-        doubt = await shop.till().sell("key", a_sale(buyer={"pin": "A123456789Z"}))
+        doubt = await shop.till().sell("key", sale)
         assert doubt.json["code"] == "OUTCOME_UNKNOWN"
     unit_database.write(shop_dir / "unit.sqlite", await unit.journal())
     with sqlite3.connect(shop_dir / "unit.sqlite") as conn:
         conn.execute(f"UPDATE TRNS_SALES SET {column}")
     async with open_shop(settings) as shop:
+        # Told when the database has been looked at.
+        again = await shop.till().sell("key", sale)
+        assert again.json["code"] == "OUTCOME_UNKNOWN"
+        told = await shop.gateway.db.read(lambda conn: events.story(conn, doubt.json["invoiceId"]))
+        looked = [event.data["reason"] for event in told if event.kind == "doubt.examined"]
+        assert any("another sale under this number" in reason for reason in looked)
         state = await shop.till().request("GET", f"/v1/invoices/{doubt.json['invoiceId']}")
         assert state.json["state"] == "IN_DOUBT"
 

@@ -206,7 +206,7 @@ async def test_a_wrong_product_is_seen_only_later(shop: Shop) -> None:
 
 async def test_one_prompt_on_a_phone_and_the_same_amount_not_at_once(shop: Shop) -> None:
     fake = shop.fake
-    fake.turn(default="phone", prompt_life_s=1_000_000)
+    fake.turn(default="phone", prompt_life_s=1_000_000, rule17_s=1_000_000)
 
     async def paid() -> None:
         await fake.wait_for(lambda: fake.pushes[-1].prompted)
@@ -306,13 +306,21 @@ async def test_every_malformed_body_that_was_captured_can_be_sent(shop: Shop) ->
 
 async def test_the_order_of_callbacks_can_be_lost() -> None:
     async with open_shop(default="ok_fast", jitter_s=60) as shop:
-        for number in range(6):
-            url = f"https://relay.test/g/s/{number}"
-            await shop.push(PhoneNumber=f"25470000000{number}", CallBackURL=url)
+        # All at once: between pushes that follow each other slowly no callback would overtake another.
+        await asyncio.gather(
+            *(
+                shop.push(
+                    PhoneNumber=f"2547000000{number}",
+                    CallBackURL=f"https://relay.test/g/s/{number}",
+                )
+                for number in range(10, 25)
+            )
+        )
         await shop.fake.settled()
-        order = [path[-1] for path, _ in shop.got]
-        assert sorted(order) == list("012345")
-        assert order != sorted(order)
+        sent = [push.callback_url.rpartition("/")[2] for push in shop.fake.pushes]
+        order = [path.rpartition("/")[2] for path, _ in shop.got]
+        assert sorted(order) == sorted(sent) and len(order) == 15
+        assert order != sent
 
 
 # Numbers

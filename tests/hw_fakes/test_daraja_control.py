@@ -88,7 +88,8 @@ async def test_it_runs_alone() -> None:
 
 async def test_a_person_answers_the_prompt(shop: Shop) -> None:
     fake = shop.fake
-    fake.turn(default="phone", rule17_s=0)
+    # A prompt waits for as long as this test takes to answer it.
+    fake.turn(default="phone", rule17_s=0, prompt_life_s=1_000_000)
 
     async def asked() -> None:
         assert (await shop.push())[0] == 200
@@ -101,9 +102,11 @@ async def test_a_person_answers_the_prompt(shop: Shop) -> None:
         fake.answer(PHONE, do, pin)
         await fake.settled()
         assert fake.pushes[-1].code == code
+    fake.turn(prompt_life_s=60)
     await asked()
     await fake.settled()  # nobody answers: the prompt dies
     assert fake.pushes[-1].code == "1037"
+    fake.turn(prompt_life_s=1_000_000)
     fake.wallet(PHONE).balance = 449
     await asked()
     fake.answer(PHONE, "pin", "1234")
@@ -134,7 +137,8 @@ async def test_the_page_of_the_phones(browser: Browser) -> None:
         )
         assert await page.evaluate("document.documentElement.scrollWidth") <= SCREEN["width"]
         await page.fill("input[name=pin]", "1234")
-        await page.click("button.yes")
+        async with page.expect_navigation():
+            await page.click("button.yes")
         await shop.fake.settled()
         (payment,) = shop.fake.payments
         await page.wait_for_selector(f"text={payment.receipt}")

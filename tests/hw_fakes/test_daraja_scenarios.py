@@ -138,7 +138,7 @@ async def test_a_row_does_what_it_says(shop: Shop, scenario: str) -> None:
     row = ROWS[scenario]
     fake = shop.fake
     if scenario in SLOWER:
-        fake.turn(time_scale=0.1, answer_s=(6, 6))
+        fake.turn(time_scale=0.5, answer_s=(6, 6))
     answer = await pushed(shop, scenario)
     if scenario == "callback_before_push_response":
         assert len(codes(shop)) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import math
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -48,6 +49,11 @@ class FakeClock:
     def sleeping(self) -> int:
         """How many sleeps have not ended and were not given up."""
         return sum(not future.done() for _, _, future in self._sleepers)
+
+    def next_s(self) -> float:
+        """Seconds until the next sleep ends; infinite while nobody sleeps."""
+        due = min((due for due, _, future in self._sleepers if not future.done()), default=None)
+        return math.inf if due is None else max(0, due - self._virtual_ns) / 1e9
 
     def step_wall(self, **delta: float) -> None:
         """A hand or NTP sets the clock; no time goes by."""

@@ -98,27 +98,32 @@ class Bench:
 
     async def until(self, condition: Callable[[], Awaitable[bool]], what: str = "") -> None:
         """Waits, in real time, for something that happens without the clock's help."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not await condition():
                 await asyncio.sleep(0.001)
 
     async def pass_s(self, seconds: float) -> None:
-        """Time goes by in small steps, so that what a loop does in between is done at its time."""
+        """Time goes by from one sleeper's end to the next, and not before the last one is done: what a loop
+        does is done at its time, however slow the store is."""
         end = self.clock.boottime_ns() + int(seconds * 1e9)
         while (left := (end - self.clock.boottime_ns()) / 1e9) > 0:
-            await self.clock.advance(seconds=min(left, 1.0))
+            # A microsecond is the least that the clock can be moved by.
+            await self.clock.advance(seconds=min(left, max(self.clock.next_s(), 1e-6), 1.0))
             await self.quiet()
 
     async def quiet(self) -> None:
-        """Until the store has nothing to do and no loop has anything to say."""
+        """Until the store has nothing to do and no loop has anything to say. However much there is to do: what
+        is given up is a bench where nothing is written and nobody comes to rest."""
         loops = sum(task.get_name() != "pushes" for task in self.tasks)
         still, before = 0, -1
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(30) as limit:
             while still < 3:
                 await self.db.write_soft(lambda conn: None)
                 await settle()
                 parked = self.clock.sleeping >= loops and self.checks.in_hand == 0
                 same = self.db.durable_commits == before
+                if not same:
+                    limit.reschedule(asyncio.get_running_loop().time() + 30)
                 still = still + 1 if parked and same else 0
                 before = self.db.durable_commits
 

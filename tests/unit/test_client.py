@@ -23,8 +23,8 @@ GOOD = {
 
 
 @asynccontextmanager
-async def unit_that(answers: bytes | Peer, *, timeout_s: float = 5) -> AsyncIterator[UnitClient]:
-    """A client to a peer that reads one request and then does as told; counts requests."""
+async def unit_that(answers: bytes | Peer, *, timeout_s: float = 30) -> AsyncIterator[UnitClient]:
+    """A client to a peer that reads a request and then does as told; after bytes it hangs up. Counts requests."""
     requests: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -35,6 +35,7 @@ async def unit_that(answers: bytes | Peer, *, timeout_s: float = 5) -> AsyncIter
                 if isinstance(answers, bytes):
                     writer.write(answers)
                     await writer.drain()
+                    return
                 else:
                     await answers(reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -96,7 +97,7 @@ def envelope(code: str, data: object = None) -> bytes:
     ids=str,
 )
 async def test_what_an_answer_proves(answer: bytes, kind: type) -> None:
-    async with unit_that(answer, timeout_s=0.5) as client:
+    async with unit_that(answer) as client:
         outcome = await client.send_sale(b"{}")
         assert isinstance(outcome, kind), outcome
         assert len(client.requests) == 1  # type: ignore[attr-defined]

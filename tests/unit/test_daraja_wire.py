@@ -168,7 +168,8 @@ async def test_a_push_without_a_clear_word_is_lost_and_not_sent_again(answer: by
 
 @pytest.mark.parametrize("answer", [hangs, drips])
 async def test_a_push_without_a_word_in_time_is_lost(answer: Peer) -> None:
-    async with daraja(timeout_s=0.3) as (client, server):
+    # Long enough for token and request to get through on a busy machine; a drip takes ten seconds.
+    async with daraja(timeout_s=2) as (client, server):
         server.answers = [answer]
         reply = await client.push(ORDER)
         assert isinstance(reply, Lost)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -62,6 +64,30 @@ async def test_no_number_of_sales_asks_faster_than_the_limit_and_the_youngest_co
     # The deadline waits for no question.
     await bench.pass_s(10)
     assert {(await bench.row(row.id)).money for row in rows} == {Money.UNKNOWN}
+
+
+async def test_a_store_that_takes_its_time_brings_no_two_questions_closer_together(
+    bench: Bench,
+) -> None:
+    for n in range(2):
+        await bench.pushed(phone=f"2547200000{n:02d}")
+    await bench.pass_s(15)
+    goes_on = threading.Event()
+    writing = asyncio.ensure_future(bench.db.write(lambda conn: goes_on.wait(60)))
+    await bench.clock.advance(seconds=6)
+
+    async def limit_is_taken() -> bool:
+        return bench.checks.pause_s() > 0
+
+    await bench.until(limit_is_taken)
+    assert bench.wire.queried == []
+    bench.clock.pass_time(seconds=5)
+    goes_on.set()
+    await writing
+    await bench.quiet()
+    await bench.pass_s(20)
+    gaps = [(b - a) / 1e9 for (a, _), (b, _) in itertools.pairwise(bench.wire.queried)]
+    assert gaps and min(gaps) >= EVERY_S
 
 
 async def test_the_limit_outlives_a_restart(tmp_path: Path) -> None:
