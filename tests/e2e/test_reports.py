@@ -462,7 +462,13 @@ to_unit = true
                 z = (await till.request("GET", "/v1/reports/z/1")).json
                 return z["state"] == "CLOSING" and z["unitSays"] is not None
 
+            async def printed() -> bool:
+                # On paper is not yet in the store: killed between the two it would be UNCONFIRMED.
+                jobs = (await till.request("GET", "/v1/print-jobs?state=PRINTED")).json["jobs"]
+                return [job["kind"] for job in jobs] == ["REPORT"]
+
             await until(refused)
+            await until(printed)
             await daemon.kill()
             await daemon.start()
 
