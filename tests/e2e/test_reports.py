@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 
 from gateway.store import events, invoices
 from hw_fakes.printer.peer import FakePrinter
-from hw_fakes.vscu.unit import UnitControl
+from hw_fakes.vscu.unit import ExternalUnit, UnitControl
 from tests.sim.test_week import Week
 from tests.support.daemon import Daemon
 from tests.support.shop import TOKENS, OpenShop, a_sale, make_settings, open_shop
@@ -240,7 +242,7 @@ class Night(Week):
         self.with_(**sections)
 
     def with_(self, **sections: Any) -> None:
-        self.settings = make_settings(self.directory, self.unit.url, api={"wait_s": 10}, **sections)
+        self.settings = make_settings(self.directory, self.unit.url, api={"wait_s": 60}, **sections)
 
     async def closes(self) -> list[dict[str, Any]]:
         return list((await self.shop.till().request("GET", "/v1/reports/z")).json["closes"])
@@ -266,21 +268,25 @@ async def test_a_day_is_closed_at_midnight_with_the_sale_in_hand(
     unit: UnitControl, shop_dir: Path
 ) -> None:
     """The unit dates a sale before midnight and answers after it: it is the old day's."""
-    night = Night(unit, shop_dir, "23:59:55")
+    assert isinstance(unit, ExternalUnit)
+    night = Night(unit, shop_dir, "23:58:00")
     await night.start()
     try:
-        # The virtual clock stands still while the unit takes its time, so its date is the old day's.
-        await unit.knobs(latencyMs=1500)
-        sale = asyncio.ensure_future(night.shop.till().sell("in-hand", a_sale()))
+        # Told once more: the unit's own clock goes on, and has two minutes for the sale.
+        await night.tell_the_unit()
+        os.kill(unit.pid, signal.SIGSTOP)
+        try:
+            sale = asyncio.ensure_future(night.shop.till().sell("in-hand", a_sale()))
 
-        async def on_the_wire() -> bool:
-            return await night.shop.gateway.db.read(invoices.open_row) is not None
+            async def on_the_wire() -> bool:
+                return await night.shop.gateway.db.read(invoices.open_row) is not None
 
-        await until(on_the_wire)
-        await night.clock.advance(seconds=12)
-        assert await night.closes() == []
+            await until(on_the_wire)
+            await night.clock.advance(seconds=127)
+            assert await night.closes() == []
+        finally:
+            os.kill(unit.pid, signal.SIGCONT)
         assert (await sale).status == 201
-        await unit.knobs(latencyMs=0)
         await night.tell_the_unit()
         # And one of the new day, before the close of the old.
         assert (await night.shop.till().sell("after-midnight", a_sale())).status == 201
@@ -391,6 +397,8 @@ async def test_suspended_x_and_z_still_work(unit: UnitControl, shop_dir: Path) -
         await night.upstream("offline")
         await night.advance(hours=1, minutes=10)
         assert await night.told() == "SUSPENDED"
+        # The one of midnight has its own time; asked for before it, a person's would take its place.
+        await night.closed(1)
         x = await night.shop.till().request("GET", "/v1/reports/x")
         z = await night.shop.till().request("POST", "/v1/reports/z")
         assert (x.status, z.status) == (200, 201)
