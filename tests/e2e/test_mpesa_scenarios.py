@@ -133,13 +133,14 @@ async def test_rows_that_take_minutes(unit: UnitControl, tmp_path: Path) -> None
                 # A soft code counts when it was heard twice: the callback comes after that.
                 fake.script(name, phone=case.phone, callbacks=[{"atS": 200}])
             if name == "rate_limited_query":
-                fake.script(name, phone=case.phone, done_s=45)
+                fake.script(name, phone=case.phone, done_s=60)
             await stage.ask(case)
         cases = list(stage.cases.values())
         await fake.wait_for(
             lambda: len({e.get("phone") for e in fake.entries("push")}) == len(cases), 20
         )
-        await asyncio.sleep(stage.chance.uniform(0, 1.5))
+        # The first end comes three seconds after its push.
+        await asyncio.sleep(stage.chance.uniform(0, 0.7))
         await stage.kill(*cases)
         await stage.start()
         # The cashier of late_success takes cash when nobody has said anything.
