@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from gateway.store import events, invoices
 from hw_fakes.printer.peer import FakePrinter
 from hw_fakes.vscu.unit import ExternalUnit, UnitControl
 from tests.sim.test_week import Week
+from tests.support.clock import FastClock
 from tests.support.daemon import Daemon
 from tests.support.shop import TOKENS, OpenShop, a_sale, make_settings, open_shop
 
@@ -30,6 +32,13 @@ def with_printer(printer: FakePrinter) -> dict[str, Any]:
         "printers": {"counter": {"port": printer.device_path, "baud": 115200}},
         "reports": {"printer": "counter"},
     }
+
+
+async def morning(unit: UnitControl) -> FastClock:
+    """Nine o'clock in Nairobi for gateway and unit, so that no midnight comes into a day of a test."""
+    clock = FastClock(1)
+    await unit.knobs(clockOffsetSeconds=round(clock.now().timestamp() - time.time()))
+    return clock
 
 
 async def told(unit: UnitControl) -> int:
@@ -77,7 +86,7 @@ async def test_x_has_the_twenty_fields_and_changes_nothing(
 ) -> None:
     async with FakePrinter() as printer:
         settings = make_settings(shop_dir, unit.url, **with_printer(printer))
-        async with open_shop(settings) as shop:
+        async with open_shop(settings, await morning(unit)) as shop:
             till = shop.till()
             deposit = await till.request("POST", "/v1/reports/deposit", json={"amount": "5000.00"})
             assert deposit.status == 200
@@ -149,7 +158,7 @@ async def test_z_once_a_day_and_what_is_sold_after_it_is_the_next_days(
 ) -> None:
     async with FakePrinter() as printer:
         settings = make_settings(shop_dir, unit.url, **with_printer(printer))
-        async with open_shop(settings) as shop:
+        async with open_shop(settings, await morning(unit)) as shop:
             till = shop.till()
             assert (await till.sell("one", a_sale())).status == 201
             both = await asyncio.gather(
