@@ -475,17 +475,14 @@ to_unit = true
             assert (await till.request("POST", "/v1/reports/z")).status == 201
             await printer.wait_for_slips(1, 30)
 
-            async def refused() -> bool:
+            async def refused_and_printed() -> bool:
                 z = (await till.request("GET", "/v1/reports/z/1")).json
-                return z["state"] == "CLOSING" and z["unitSays"] is not None
-
-            async def printed() -> bool:
                 # On paper is not yet in the store: killed between the two it would be UNCONFIRMED.
                 jobs = (await till.request("GET", "/v1/print-jobs?state=PRINTED")).json["jobs"]
-                return [job["kind"] for job in jobs] == ["REPORT"]
+                told_of = z["state"] == "CLOSING" and z["unitSays"] is not None
+                return told_of and [job["kind"] for job in jobs] == ["REPORT"]
 
-            await until(refused)
-            await until(printed)
+            await until(refused_and_printed)
             await daemon.kill()
             await daemon.start()
 
