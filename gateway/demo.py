@@ -58,7 +58,7 @@ PAYS_AFTER_S = 2.0
 PAYMENT_MAX_S = 60.0
 SHOWN = ("invoiceId", "invcNo", "rcptNo", "totRcptNo", "cuInvoiceNo", "rcptSign", "intrlData", "qr")
 # The virtual printer's slip is waited for this long, in seconds.
-SLIP_MAX_S = 10.0
+SLIP_MAX_S = 30.0
 
 
 def main(*, once: bool, port: int, directory: Path | None) -> int:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from hw_fakes.ports import free_port
+
 
 class FakeKra:
     """`start` and `stop` as often as wanted, always on the same loopback port."""
@@ -15,7 +17,8 @@ class FakeKra:
     def __init__(self) -> None:
         self.captive = False
         self.asked = 0
-        self._port = 0
+        # Stopped, it must still be this one's: no port that the kernel gives to connections.
+        self._port = free_port()
         self._runner: web.AppRunner | None = None
 
     @property
@@ -28,7 +31,6 @@ class FakeKra:
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
-        self._port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
         if self._runner is not None:

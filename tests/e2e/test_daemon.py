@@ -20,7 +20,7 @@ async def run(*args: str, env: dict[str, str] | None = None) -> tuple[int, str, 
         sys.executable, "-m", "gateway", *args,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=env,
     )  # fmt: skip
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(100):
         out, err = await process.communicate()
     return process.returncode or 0, out.decode(), err.decode()
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
 from hw_fakes.ports import free_port
 from hw_fakes.printer.peer import FakePrinter
@@ -25,7 +26,7 @@ from tests.support.machine import Machine
 from tests.support.shop import TECHNICIANS, TOKENS, a_sale, make_settings, open_shop
 
 CODE = TECHNICIANS["wanjiru"]
-WITHIN_S = 30
+WITHIN_S = 60
 
 
 def environment(code: str | None = None) -> dict[str, str]:
@@ -86,6 +87,7 @@ async def until(ask: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.timeout(300)
 async def test_list_and_tap_beside_the_running_gateway_and_a_replug(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     daemon: Daemon | None = None

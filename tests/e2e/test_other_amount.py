@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,12 @@ async def test_the_receipt_says_what_came_and_the_difference_is_cash(
         day = (await shop.till().request("GET", "/v1/reports/x")).json
         credit = {"tillReceiptNo": "CN-1", "reason": "06"}
         path = f"/v1/invoices/{signed.json['invoiceId']}/credit-notes"
-        back = await shop.till().request("POST", path, key="back", json=credit)
+        async with asyncio.timeout(30):
+            # The till of this shop waits for a third of a second only, then it asks again.
+            while True:
+                back = await shop.till().request("POST", path, key="back", json=credit)
+                if back.status not in (202, 503):
+                    break
         assert back.status == 201, back.json
         returned, _ = await on_the_receipt(shop, back.json["invoiceId"])
     assert (found[0], float(found[1])) == (receipt, float(change))

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import tracemalloc
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -39,13 +40,18 @@ def schema(name: str) -> Any:
     )
 
 
-async def drained(db: Database) -> None:
+async def until(db: Database, is_so: Callable[[outbox.OutboxFigures], bool]) -> None:
+    """Waits, by the store's own news; the tests' own timeout ends it."""
     while True:
         news = asyncio.ensure_future(db.changed())
-        if (await db.read(outbox.figures)).waiting == 0:
+        if is_so(await db.read(outbox.figures)):
             news.cancel()
             return
         await news
+
+
+async def drained(db: Database) -> None:
+    await until(db, lambda figures: figures.waiting == 0)
 
 
 def a_sender(db: Database, cloud: CloudClient, clock: Any, **changes: Any) -> OutboxSender:
@@ -188,8 +194,7 @@ async def test_a_technician_sends_what_was_refused_once_more(
         async with open_shop(settings) as shop:
             cloud.knobs(rejectNext=1)
             sold = await shop.till().sell("key", a_sale())
-            while (await shop.gateway.db.read(outbox.figures)).parked == 0:
-                await shop.gateway.db.changed()
+            await until(shop.gateway.db, lambda figures: figures.parked == 1)
             assert (await shop.till().request("POST", "/v1/outbox/retry")).status == 401
             wanjiru = shop.technician()
             parked = await wanjiru.request("GET", "/v1/outbox/parked")

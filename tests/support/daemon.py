@@ -15,7 +15,7 @@ from hw_fakes.ports import free_port
 from hw_fakes.vscu.unit import BRANCH, JAR, PIN, SERIAL, UnitControl, prepare
 from tests.support.shop import TOKENS, TillClient
 
-READY_MAX_S = 30.0
+READY_MAX_S = 60.0
 
 
 class Daemon:

@@ -51,4 +51,7 @@ def from_environment() -> FastClock:
 
 if __name__ == "__main__":
     app.SystemClock = daemon.SystemClock = from_environment  # type: ignore[assignment,misc]
+    # KRA's first word comes over a real line: without it a new shop is suspended.
+    app.FIRST_CONTACT_S *= from_environment().speed
+    app.FIRST_WORD_S *= from_environment().speed
     sys.exit(main())

@@ -160,7 +160,8 @@ class MpesaDaemon(Daemon):
         before, after = text.split("[unit]\n")
         _, after = after.split("serial = ", 1)
         self.config.write_text(
-            f'{before}[unit]\nhost = "external"\nurl = "{unit.url}"\nserial = {after}'
+            f'{before}[unit]\nhost = "external"\nurl = "{unit.url}"\n'
+            f"start_timeout_s = {30 * clock.speed}\nserial = {after}"
         )
 
 
