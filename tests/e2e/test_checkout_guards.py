@@ -15,7 +15,7 @@ from hw_fakes.legacy_till.peer import FakeLegacyTill
 from hw_fakes.legacy_till.slips import TillSale
 from hw_fakes.printer.peer import FakePrinter
 from hw_fakes.vscu.unit import UnitControl
-from tests.support.capture import PATTERNS, until_ready, until_slips
+from tests.support.capture import PATIENT_S, PATTERNS, until_ready, until_slips
 from tests.support.clock import FakeClock
 from tests.support.paid_shop import (
     PEOPLE,
@@ -159,7 +159,7 @@ async def test_a_captured_slip_is_guarded_as_a_sale_with_a_key(
 ) -> None:
     sale = TillSale()
     async with (
-        FakeLegacyTill() as till,
+        FakeLegacyTill(wait_s=PATIENT_S) as till,
         FakePrinter() as printer,
         FakeDaraja(time_scale=0.01, **PEOPLE) as fake,
     ):
@@ -171,7 +171,7 @@ async def test_a_captured_slip_is_guarded_as_a_sale_with_a_key(
             },
             printing={"stale_minutes": 0},
             captures={
-                "old": {"port": till.device_path, "till": "till-1", "silence_s": 0.3, **PATTERNS}
+                "old": {"port": till.device_path, "till": "till-1", "silence_s": 0, **PATTERNS}
             },
         )  # fmt: skip
         async with open_shop(settings) as opened:
