@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
@@ -29,6 +28,7 @@ from tests.support.capture import (
     until_slips,
 )
 from tests.support.clock import FakeClock
+from tests.support.counter import until_event
 from tests.support.daemon import Daemon
 from tests.support.paid_shop import tell_the_unit
 from tests.support.shop import OpenShop, a_sale, open_shop
@@ -231,18 +231,6 @@ async def test_a_lost_answer_of_the_unit_is_waited_for_and_signed_once(
         assert len(await unit.journal()) == 1
 
 
-async def until_event(shop: OpenShop, kind: str) -> events.Event:
-    """The first event of this kind, once it is in the store."""
-    async with asyncio.timeout(30):
-        while True:
-            news = asyncio.ensure_future(shop.gateway.db.changed())
-            found = await shop.gateway.db.read(lambda conn: events.of_kind(conn, kind))
-            if found:
-                news.cancel()
-                return found[0]
-            await news
-
-
 async def until_status(shop: OpenShop, state: str) -> None:
     async with asyncio.timeout(60):
         while (await shop.till().request("GET", "/v1/status")).json["state"] != state:
@@ -312,31 +300,22 @@ async def test_killed_between_store_and_signature_there_is_one_receipt(shop_dir:
             await daemon.unit.knobs(latencyMs=10_000)
             await till.print_slip(slips.plain(SALE))
             async with asyncio.timeout(20):
-                while not stored(daemon, "SIGNING"):
+                while not daemon.stored("SIGNING"):
                     await asyncio.sleep(0.005)
             await daemon.kill()
             await daemon.start()
             async with asyncio.timeout(60):
-                while not stored(daemon, "SIGNED"):
+                while not daemon.stored("SIGNED"):
                     await asyncio.sleep(0.05)
             await until_ready(till)
             await till.print_slip(slips.plain(SALE))
             async with asyncio.timeout(60):
-                while stored(daemon, "SIGNED", "captured_slip") != 2:
+                while daemon.stored("SIGNED", "captured_slip") != 2:
                     await asyncio.sleep(0.05)
-            assert stored(daemon, "SIGNED") == 1
+            assert daemon.stored("SIGNED") == 1
             assert len(await daemon.unit.journal()) == 1
         finally:
             await daemon.stop()
-
-
-def stored(daemon: Daemon, state: str, table: str = "invoice") -> int:
-    """How many rows are in this state, read beside the daemon."""
-    conn = sqlite3.connect(f"file:{daemon.directory / 'store' / 'gateway.db'}?mode=ro", uri=True)
-    try:
-        return conn.execute(f"SELECT COUNT(*) FROM {table} WHERE state = ?", (state,)).fetchone()[0]
-    finally:
-        conn.close()
 
 
 async def test_a_till_that_prints_line_by_line_ends_its_slip_with_its_last_line(
