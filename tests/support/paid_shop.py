@@ -115,9 +115,7 @@ class PaidShop:
     async def events(self, kind: str) -> list[Event]:
         return await self.shop.gateway.db.read(lambda conn: events.of_kind(conn, kind))
 
-    async def until(
-        self, condition: Callable[[], Awaitable[bool]], within: float = PATIENCE_S
-    ) -> None:
+    async def until(self, condition: Callable[[], Awaitable[bool]], within: float = 20) -> None:
         """Waits, by the store's own news."""
         async with asyncio.timeout(within):
             while True:
@@ -155,9 +153,7 @@ class PaidShop:
 
     async def asked(self, phone: str) -> None:
         """The prompt stands on this phone."""
-        await self.fake.wait_for(
-            lambda: any(self._rings(push, phone) for push in self.fake.pushes), PATIENCE_S
-        )
+        await self.fake.wait_for(lambda: any(self._rings(push, phone) for push in self.fake.pushes))
 
     async def answer(self, phone: str, do: str = "pin") -> None:
         """The customer at the prompt (with PEOPLE); back when M-Pesa has taken it."""
