@@ -37,7 +37,7 @@ SALE = TillSale()
 
 
 async def paper(printer: FakePrinter, count: int) -> list[str]:
-    return [slip.text() for slip in await printer.wait_for_slips(count, 30)]
+    return [slip.text() for slip in await printer.wait_for_slips(count, 60)]
 
 
 @pytest.mark.parametrize("style", slips.STYLES)
