@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import random
+import tempfile
 import tty
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from typing import Self
 READ_BYTES = 4096
 # With `one_byte`, so long between two bytes (seconds): each arrives in a read of its own.
 APART_S = 0.002
+_names = itertools.count(1)
 
 
 @dataclass(slots=True)
@@ -37,7 +40,9 @@ class Wire:
 class PtyLine:
     """The device's end of a serial line. `heard` gets what the gateway sent; `send` speaks to it.
 
-    `link` is the name that stays over a replug, as udev makes it: gone while nothing is plugged in.
+    `link` is the name that stays over a replug, as udev makes it: gone while nothing is plugged in. Without
+    one it has a name of its own, which goes as well: the pty's number is free then, and the next to get it
+    may be another program's fake, which a gateway that opens its port again must not find.
     `room` says how many bytes the device takes now; where it said 0, `listen` goes on.
     `device`: a serial device that is there, instead of a pty.
     """
@@ -87,6 +92,9 @@ class PtyLine:
             self.pty = str(self._device)
         else:
             self._open_pty()
+            if self._link is None:
+                name = f"pos-fake-{os.getpid()}-{next(_names)}"
+                self._link = Path(tempfile.gettempdir()) / name
         os.set_blocking(self._master, False)
         if self._link is not None:
             self._link.unlink(missing_ok=True)
@@ -110,12 +118,12 @@ class PtyLine:
         if not self.plugged:
             return
         self._drop()
+        if self._link is not None:
+            self._link.unlink(missing_ok=True)
         for fd in (self._master, self._slave):
             if fd >= 0:
                 os.close(fd)
         self._master = self._slave = -1
-        if self._link is not None:
-            self._link.unlink(missing_ok=True)
 
     def _drop(self) -> None:
         """Deaf, and what was under way is gone."""

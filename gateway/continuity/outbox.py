@@ -76,6 +76,8 @@ class OutboxSender:
         self._in_a_row: Refused = []
         self._doubted = False
         self._round = IN_A_ROW
+        # Refused in the round that ended the last doubt: parked if the cloud refuses them once more.
+        self._asked_again: set[int] = set()
 
     def notify(self) -> None:
         """Something was signed. Does not cut a back-off short: the cloud is known to be away."""
@@ -166,10 +168,11 @@ class OutboxSender:
         await self._db.write_soft(lambda conn: outbox.count_attempt(conn, seqs))
 
     async def _took(self, taken: list[int], refused: Refused) -> None:
-        """The cloud can tell good from bad: what it refused on the way is parked."""
+        """The cloud can tell good from bad again. What it refused on the way may have come before it was
+        mended, so it is asked once more, and parked then."""
         if self._doubted:
             log.warning("outbox.taken_again refused=%d", len(self._in_a_row))
-            refused = [*self._in_a_row, *refused]
+            self._asked_again = {record.seq for record, _ in self._in_a_row}
         self._in_a_row, self._doubted, self.problem = [], False, None
         self._round = IN_A_ROW
         self._flow.moved(self._clock.boottime_ns(), len(taken) + len(refused))
@@ -186,7 +189,10 @@ class OutboxSender:
     async def _parked(self, refused: Refused) -> bool:
         """Nothing was taken. False when so many in a row were refused for the same reason that it is the
         cloud's fault: then they all wait, until it takes one again."""
+        known = {record.seq for record, _ in refused} & self._asked_again
         for record, reason in refused:
+            if record.seq in known:
+                continue
             if not self._doubted and self._in_a_row and self._in_a_row[-1][1] != reason:
                 self._in_a_row = []
             self._in_a_row.append((record, reason))
@@ -204,6 +210,7 @@ class OutboxSender:
             self.problem = f"the cloud refuses every record ({reason}); all are kept and sent again"
             log.error("outbox.doubted reason=%s", reason)
             self._in_a_row, self._doubted = [], True
+            self._asked_again = set()
 
         def settle(conn: sqlite3.Connection) -> None:
             at = micros(self._clock.now())
@@ -213,6 +220,7 @@ class OutboxSender:
             outbox.wait_again(conn, kept)
 
         await self._db.write(settle)
+        self._asked_again -= known
         return not fault
 
     def _park(self, conn: sqlite3.Connection, record: OutboxRecord, reason: str, at: int) -> None:

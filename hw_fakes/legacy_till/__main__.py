@@ -43,18 +43,16 @@ def slip_of(options: argparse.Namespace) -> bytes:
 
 async def run(options: argparse.Namespace) -> int:
     data = slip_of(options)
-    async with FakeLegacyTill(link=options.link, port=options.port, wait_s=1.0) as till:
+    async with FakeLegacyTill(link=options.link, port=options.port, wait_s=30.0) as till:
         print(f"the till is on {till.device_path}", flush=True)
-        for _ in range(options.times):
-            for left in range(options.tries, 0, -1):
-                try:
-                    await till.print_slip(data)
-                    print("printed", flush=True)
-                    break
-                except NoPrinter as error:
-                    print(f"PRINTER ERROR: {error}; {left - 1} more tries", file=sys.stderr)
-            else:
-                return 1
+        try:
+            await till.find(options.tries, each_s=1.0)
+            for _ in range(options.times):
+                await till.print_slip(data)
+                print("printed", flush=True)
+        except NoPrinter as error:
+            print(f"PRINTER ERROR: {error}", file=sys.stderr)
+            return 1
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 from hw_fakes.line import OnALine, PtyLine
@@ -43,17 +44,36 @@ class FakeLegacyTill(OnALine):
             if question == b"\x1dr\x01" and answer[0] & 0x0C:
                 raise NoPrinter("no paper")
 
+    async def find(self, tries: int = 100, each_s: float = 0.5) -> None:
+        """Until a printer answers. What was asked before has been answered by then: a late answer would be
+        taken for the next question's. NoPrinter after so many tries."""
+        self._heard.clear()
+        name = b""
+        for number in range(tries):
+            # GS ( H: its answer names the question, and answers come in order.
+            name = f"{number:04d}".encode()
+            await self.write(b"\x1d(H\x06\x00\x30\x30" + name)
+            if await self._hears(lambda: bool(self._heard), each_s):
+                break
+        if not await self._hears(lambda: self._heard.endswith(name + b"\x00"), self.wait_s):
+            raise NoPrinter("nothing answers")
+
     async def ask(self, question: bytes, count: int) -> bytes:
         self._heard.clear()
         await self.write(question)
+        if not await self._hears(lambda: len(self._heard) >= count, self.wait_s):
+            raise NoPrinter(f"no answer to {question.hex()}")
+        return bytes(self._heard)
+
+    async def _hears(self, enough: Callable[[], bool], within_s: float) -> bool:
         try:
-            async with asyncio.timeout(self.wait_s):
-                while len(self._heard) < count:
+            async with asyncio.timeout(within_s):
+                while not enough():
                     self._more.clear()
                     await self._more.wait()
         except TimeoutError:
-            raise NoPrinter(f"no answer to {question.hex()}") from None
-        return bytes(self._heard)
+            return False
+        return True
 
     async def print_slip(self, data: bytes, *, piece: int = 64) -> None:
         """As real tills do: nothing without an answer before, and one question after it."""

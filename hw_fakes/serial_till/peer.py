@@ -86,11 +86,6 @@ class FakeSerialTill(OnALine):
         self._asked = -1
         self._listener = Listener()
 
-    @property
-    def acknowledged(self) -> bool:
-        """The request under way has come whole to the other side."""
-        return self._acked.is_set() and not self._refused
-
     # --- asking -----------------------------------------------------------------------------------------
 
     async def ask(

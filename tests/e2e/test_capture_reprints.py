@@ -14,7 +14,7 @@ from hw_fakes.legacy_till import slips
 from hw_fakes.legacy_till.slips import TillItem, TillSale
 from hw_fakes.vscu.unit import UnitControl
 from tests.support.capture import UNDATED, a_template, old_till, until_slips
-from tests.support.shop import OpenShop, a_sale, open_shop
+from tests.support.shop import OpenShop, a_sale, in_the_morning, open_shop
 
 SALE = TillSale()
 
@@ -89,7 +89,7 @@ async def sold_yesterday(shop: OpenShop, sale: TillSale, **more: Any) -> str:
 
 async def test_a_number_that_starts_again_each_day(unit: UnitControl, shop_dir: Path) -> None:
     """The same text but for the date is another day's sale; the old date's reprint is a copy."""
-    async with old_till(unit, shop_dir) as (shop, till, _):
+    async with old_till(unit, shop_dir, await in_the_morning(unit)) as (shop, till, _):
         first = await sold_yesterday(shop, SALE)
         today = replace(SALE, date="26/11/2026 08:01")
         await till.print_slip(slips.plain(today))
@@ -111,7 +111,7 @@ async def test_without_a_date_a_reprint_after_midnight_is_asked_about(
     unit: UnitControl, shop_dir: Path
 ) -> None:
     undated: dict[str, Any] = {"capture": UNDATED}
-    async with old_till(unit, shop_dir, **undated) as (shop, till, _):
+    async with old_till(unit, shop_dir, await in_the_morning(unit), **undated) as (shop, till, _):
         first = await sold_yesterday(shop, SALE, dated=False)
         await till.print_slip(slips.plain(SALE, dated=False))
         rows = await until_slips(shop, "SIGNED", "UNREAD")
@@ -128,7 +128,7 @@ async def test_without_a_date_another_days_other_items_are_another_sale(
 ) -> None:
     undated: dict[str, Any] = {"capture": UNDATED}
     other = replace(SALE, items=(TillItem("MILK 500ML", 6000),))
-    async with old_till(unit, shop_dir, **undated) as (shop, till, _):
+    async with old_till(unit, shop_dir, await in_the_morning(unit), **undated) as (shop, till, _):
         await sold_yesterday(shop, SALE, dated=False)
         await till.print_slip(slips.plain(other, dated=False))
         await until_slips(shop, "SIGNED", "SIGNED")

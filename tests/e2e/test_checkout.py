@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 from gateway.domain.payment import Evidence, Source, Verdict
 from gateway.store import checkouts, payments
@@ -18,17 +17,10 @@ from tests.support.paid_shop import (
     paid_shop,
     problem,
 )
-from tests.support.shop import Reply, a_sale
+from tests.support.shop import a_sale
 
 # A till that asks again soon.
 SHORT = {"wait_s": 0.5}
-
-
-async def waiting(shop: PaidShop, key: str, sale: dict[str, Any]) -> Reply:
-    """The sale waits for its customer; what the till is told."""
-    reply = await shop.till().sell(key, sale)
-    assert problem(reply) == (202, "PAYMENT_WAITING"), reply.json
-    return reply
 
 
 async def test_a_sale_is_asked_for_paid_and_signed_in_one_request(
@@ -60,7 +52,7 @@ async def test_a_till_that_waits_is_told_what_to_say_and_the_sale_signs_itself(
     async with paid_shop(unit, shop_dir, knobs=PEOPLE, api=SHORT) as shop:
         phone = a_phone()
         sale = a_paid_sale(mpesa_tender(phone))
-        reply = await waiting(shop, "key-1", sale)
+        reply = await shop.waiting("key-1", sale)
         assert reply.json["signed"] == "no"
         assert "enter the M-Pesa PIN" in reply.json["detail"]
         assert reply.json["payments"][0]["state"] == "WAITING"
@@ -69,7 +61,7 @@ async def test_a_till_that_waits_is_told_what_to_say_and_the_sale_signs_itself(
         await shop.answer(phone)
         # Nobody asks any more: the till is away.
         await shop.until_checkout("key-1", "SIGNED")
-        assert (await shop.till().sell("key-1", sale)).status == 201
+        assert (await shop.sell("key-1", sale)).status == 201
     assert len(await unit.journal()) == 1
 
 
@@ -80,14 +72,14 @@ async def test_a_split_sale_asks_one_customer_after_the_other(
         one, two = a_phone(), a_phone()
         cash = {"method": "CASH", "amount": "100.00"}
         sale = a_paid_sale(mpesa_tender(one, "120.00"), mpesa_tender(two, "100.00"), cash)
-        await waiting(shop, "key-1", sale)
+        await shop.waiting("key-1", sale)
         assert [push.phone for push in shop.fake.pushes] == [one]
         await shop.answer(one)
         await shop.asked(two)
-        assert (await waiting(shop, "key-1", sale)).json["payments"][0]["state"] == "PAID"
+        assert (await shop.waiting("key-1", sale)).json["payments"][0]["state"] == "PAID"
         await shop.answer(two)
         await shop.until_checkout("key-1", "SIGNED")
-        reply = await shop.till().sell("key-1", sale)
+        reply = await shop.sell("key-1", sale)
         checkout = await shop.checkout("key-1")
         rows = await shop.shop.gateway.db.read(lambda conn: payments.of_checkout(conn, checkout.id))
     assert (reply.status, reply.json["change"]) == (201, "23.00")
@@ -101,11 +93,11 @@ async def test_what_is_not_paid_closes_the_sale_and_the_other_part_is_used_again
     async with paid_shop(unit, shop_dir, knobs=PEOPLE, api=SHORT) as shop:
         one, two = a_phone(), a_phone()
         sale = a_paid_sale(mpesa_tender(one, "150.00"), mpesa_tender(two, "147.00"))
-        await waiting(shop, "key-1", sale)
+        await shop.waiting("key-1", sale)
         await shop.answer(one)
         await shop.answer(two, "cancel")
         await shop.until_checkout("key-1", "CLOSED")
-        failed = await shop.till().sell("key-1", sale)
+        failed = await shop.sell("key-1", sale)
         assert problem(failed) == (409, "PAYMENT_FAILED")
         assert failed.json["signed"] == "no"
         assert "cancelled" in failed.json["detail"]
@@ -114,15 +106,15 @@ async def test_what_is_not_paid_closes_the_sale_and_the_other_part_is_used_again
         assert await unit.journal() == []
         # Without the money that is there the sale is not signed: somebody would forget it.
         cash_only = a_sale(tillReceiptNo=sale["tillReceiptNo"])
-        forgot = await shop.till().sell("key-2", cash_only)
+        forgot = await shop.sell("key-2", cash_only)
         assert problem(forgot) == (409, "PAYMENT_OPEN")
         cash = {"method": "CASH", "amount": "147.00"}
         tenders = [{k: reuse[k] for k in ("method", "paymentId")}, cash]
         other = a_sale(tillReceiptNo=sale["tillReceiptNo"], tenders=tenders)
-        signed = await shop.till().sell("key-3", other)
+        signed = await shop.sell("key-3", other)
         assert signed.status == 201, signed.json
         paid = await shop.payment(reuse["paymentId"])
-        again = await shop.till().sell("key-1", sale)
+        again = await shop.sell("key-1", sale)
     assert (paid.tender, paid.invoice_id) == ("COMPLETED_BY_MPESA", signed.json["invoiceId"])
     assert problem(again) == (409, "PAYMENT_FAILED")
     assert again.json["reuse"] == []
@@ -187,19 +179,19 @@ async def test_late_money_of_a_sale_that_was_given_up_or_paid_in_cash_goes_back(
         for outcome in ("ABANDONED", "PAID_OTHERWISE"):
             phone = a_phone()
             sale = a_paid_sale(mpesa_tender(phone))
-            reply = await waiting(shop, outcome, sale)
+            reply = await shop.waiting(outcome, sale)
             path = f"/v1/checkouts/{reply.json['checkoutId']}/close"
             closed = await till.request("POST", path, json={"outcome": outcome})
             assert (closed.status, closed.json["state"]) == (200, "CLOSED")
             again = await till.request("POST", path, json={"outcome": outcome})
             assert again.status == 200
             if outcome == "PAID_OTHERWISE":
-                cash = await till.sell("cash", a_sale(tillReceiptNo=sale["tillReceiptNo"]))
+                cash = await shop.sell("cash", a_sale(tillReceiptNo=sale["tillReceiptNo"]))
                 assert cash.status == 201, cash.json
             await shop.answer(phone)
             payment = await shop.until_payment(reply.json["payments"][0]["paymentId"], money="PAID")
             assert payment.tender == "REFUND_DUE"
-            failed = await till.sell(outcome, sale)
+            failed = await shop.sell(outcome, sale)
             assert problem(failed) == (409, "PAYMENT_FAILED")
         lists = (await till.request("GET", "/v1/payments/lists")).json
         alarms = [event.data["alarm"] for event in await shop.events("payment.alarm")]
@@ -214,15 +206,15 @@ async def test_status_unknown_keeps_the_sale_open_and_late_money_completes_it(
     async with paid_shop(unit, shop_dir, knobs=PEOPLE, api=SHORT) as shop:
         phone = a_phone()
         sale = a_paid_sale(mpesa_tender(phone))
-        reply = await waiting(shop, "key-1", sale)
+        reply = await shop.waiting("key-1", sale)
         payment_id = reply.json["payments"][0]["paymentId"]
         await shop.ledger.hear(payment_id, Evidence(Source.CLOCK, Verdict.DEADLINE))
-        unknown = await waiting(shop, "key-1", sale)
+        unknown = await shop.waiting("key-1", sale)
         assert unknown.json["detail"].startswith("Status unknown. M-Pesa has not confirmed.")
         assert "failed" not in unknown.json["detail"].lower()
         await shop.answer(phone)
         await shop.until_checkout("key-1", "SIGNED")
-        assert (await shop.till().sell("key-1", sale)).status == 201
+        assert (await shop.sell("key-1", sale)).status == 201
 
 
 async def test_another_amount_waits_for_a_person(unit: UnitControl, shop_dir: Path) -> None:
@@ -230,9 +222,9 @@ async def test_another_amount_waits_for_a_person(unit: UnitControl, shop_dir: Pa
         phone = a_phone()
         shop.fake.script("wrong_amount", phone=phone)
         sale = a_paid_sale(mpesa_tender(phone))
-        reply = await waiting(shop, "key-1", sale)
+        reply = await shop.waiting("key-1", sale)
         payment = await shop.until_payment(reply.json["payments"][0]["paymentId"], tender="REVIEW")
-        assert "Call the manager" in (await waiting(shop, "key-1", sale)).json["detail"]
+        assert "Call the manager" in (await shop.waiting("key-1", sale)).json["detail"]
         path = f"/v1/payments/{payment.id}/accept"
         nobody = await shop.till().request("POST", path, json={"reason": "a few shillings"})
         assert problem(nobody) == (401, "UNKNOWN_TECHNICIAN")
@@ -249,7 +241,7 @@ async def test_money_that_cannot_be_signed_for_waits_for_a_person(
     async with paid_shop(unit, shop_dir, knobs=PEOPLE, api=SHORT) as shop:
         phone = a_phone()
         sale = a_paid_sale(mpesa_tender(phone))
-        reply = await waiting(shop, "key-1", sale)
+        reply = await shop.waiting("key-1", sale)
         checkout_id = reply.json["checkoutId"]
         signer = shop.shop.gateway.signer
         signer.blocked = "An earlier sale is being cleared up with the control unit."
@@ -259,7 +251,7 @@ async def test_money_that_cannot_be_signed_for_waits_for_a_person(
         path = f"/v1/checkouts/{checkout_id}/close"
         late = await shop.till().request("POST", path, json={"outcome": "ABANDONED"})
         assert problem(late) == (409, "PAYMENT_SETTLED")
-        told = await shop.till().sell("key-1", sale)
+        told = await shop.sell("key-1", sale)
         assert problem(told) == (503, "UNIT_UNAVAILABLE")
         assert (told.json["signed"], told.json["checkoutId"]) == ("no", checkout_id)
         # Its time is over.
@@ -273,7 +265,7 @@ async def test_money_that_cannot_be_signed_for_waits_for_a_person(
         now = await shop.shop.technician().request("POST", f"/v1/checkouts/{checkout_id}/sign")
         assert now.status == 202
         await shop.until_checkout("key-1", "SIGNED")
-        assert (await shop.till().sell("key-1", sale)).status == 201
+        assert (await shop.sell("key-1", sale)).status == 201
     assert len(await unit.journal()) == 1
 
 
@@ -287,7 +279,7 @@ async def test_a_person_closes_what_cannot_be_signed_and_the_money_goes_back(
     async with paid_shop(unit, shop_dir, knobs=PEOPLE, api=SHORT) as shop:
         phone = a_phone()
         sale = a_paid_sale(mpesa_tender(phone))
-        reply = await waiting(shop, "key-1", sale)
+        reply = await shop.waiting("key-1", sale)
         signer = shop.shop.gateway.signer
         signer.blocked = "An earlier sale is being cleared up with the control unit."
         await shop.answer(phone)
@@ -298,7 +290,7 @@ async def test_a_person_closes_what_cannot_be_signed_and_the_money_goes_back(
         )
         assert closed.status == 200, closed.json
         signer.blocked = None
-        again = await shop.till().sell("key-1", sale)
+        again = await shop.sell("key-1", sale)
         payment = await shop.payment(reply.json["payments"][0]["paymentId"])
     assert problem(again) == (409, "PAYMENT_FAILED")
     assert payment.tender == "REFUND_DUE"

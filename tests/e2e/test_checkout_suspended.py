@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,9 +20,8 @@ from tests.support.paid_shop import (
     problem,
     tell_the_unit,
 )
+from tests.support.printers import so
 from tests.support.shop import Reply, a_sale
-
-HEARTBEAT_S = 300
 
 
 class Suspending:
@@ -34,7 +34,7 @@ class Suspending:
         await tell_the_unit(self.unit, self.clock)
         await self.clock.advance(seconds=1)
         await self.unit.knobs(upstream="offline", ceilingReading="off")
-        assert (await self.shop.till("till-2").sell("first", a_sale())).status == 201
+        assert (await self.shop.sell("first", a_sale(), "till-2")).status == 201
 
     async def suspend(self) -> None:
         """A day and a little later; what sleeps meanwhile sleeps on."""
@@ -44,13 +44,11 @@ class Suspending:
         assert status["state"] == "SUSPENDED"
 
     async def contact(self) -> None:
+        """KRA is heard again; that takes real time, in which the clock stands still."""
         await self.unit.knobs(upstream="online")
         monitor = self.shop.shop.gateway.monitor
-        for _ in range(HEARTBEAT_S):
-            await self.pass_s(1)
-            if not monitor.view().blocks:
-                return
-        raise AssertionError("no contact within a heartbeat")
+        monitor.contact_soon()
+        await so(lambda: not monitor.view().blocks)
 
     async def pass_s(self, seconds: float) -> None:
         await self.clock.advance(seconds=seconds)
@@ -58,8 +56,7 @@ class Suspending:
 
     async def waiting(self, sale: dict[str, Any], phone: str) -> Reply:
         """A sale whose prompt stands on the phone."""
-        reply = await self.shop.till().sell("key-1", sale)
-        assert problem(reply) == (202, "PAYMENT_WAITING"), reply.json
+        reply = await self.shop.waiting("key-1", sale)
         await self.shop.asked(phone)
         return reply
 
@@ -112,11 +109,11 @@ async def test_a_shop_may_choose_to_be_paid_while_it_is_suspended(
         await here.waiting(sale, two)
         await here.shop.answer(two)
         await here.shop.until_checkout("key-1", "READY")
-        told = await here.shop.till().sell("key-1", sale)
+        told = await here.shop.sell("key-1", sale)
         assert problem(told) == (503, "SUSPENDED")
         assert (told.json["signed"], len(await unit.journal())) == ("no", 1)
         await here.contact()
-        assert (await here.shop.till().sell("key-1", sale)).status == 201
+        assert (await here.shop.sell("key-1", sale)).status == 201
     assert len(await unit.journal()) == 2
 
 
@@ -142,13 +139,19 @@ async def test_money_that_came_while_suspended_is_signed_for_by_itself_after_con
         await here.pass_s(60)
         assert (await here.shop.checkout("key-1")).state == "READY"
         await here.contact()
-        # Nobody asks: the till is away. The longest pause between two attempts is 15 s.
-        await here.pass_s(16)
-        checkout = await here.shop.until_checkout("key-1", "SIGNED")
+
+        # Nobody asks: the till is away. The longest pause between two attempts is 15 s; it may begin only now,
+        # since an attempt takes real time.
+        async def signed() -> bool:
+            await here.pass_s(16)
+            return (await here.shop.checkout("key-1")).state == "SIGNED"
+
+        await here.shop.until(signed)
+        checkout = await here.shop.checkout("key-1")
         payment = await here.shop.payment(reply.json["payments"][0]["paymentId"])
         assert await here.listed() == []
         assert await here.shop.events("payment.alarm") == []
-        assert (await here.shop.till().sell("key-1", sale)).status == 201
+        assert (await here.shop.sell("key-1", sale)).status == 201
     assert (payment.tender, payment.invoice_id) == ("COMPLETED_BY_MPESA", checkout.invoice_id)
     assert len(await unit.journal()) == 2
 
@@ -158,12 +161,10 @@ async def unsigned(here: Suspending, sale: dict[str, Any], phone: str) -> Reply:
     reply = await paid_too_late(here, sale, phone)
     until = (await here.shop.checkout("key-1")).sign_until
     assert until is not None
-    alarms = 0
-    while not alarms:
-        # An attempt takes real time, in which the clock stands still.
-        assert here.clock.now().timestamp() < until / 1e6 + 60
-        await here.pass_s(10)
-        alarms = len(await here.shop.events("payment.alarm"))
+    async with asyncio.timeout(60):
+        while not await here.shop.events("payment.alarm"):
+            # An attempt takes real time, in which the clock goes on here.
+            await here.pass_s(10)
     assert here.clock.now().timestamp() >= until / 1e6
     (alarm,) = await here.shop.events("payment.alarm")
     assert (alarm.data["alarm"], alarm.subject) == ("UNSIGNED", reply.json["checkoutId"])
@@ -187,7 +188,7 @@ async def test_after_its_time_a_person_signs_it(unit: UnitControl, shop_dir: Pat
         path = f"/v1/checkouts/{reply.json['checkoutId']}/sign"
         assert (await here.shop.shop.technician().request("POST", path)).status == 202
         await here.shop.until_checkout("key-1", "SIGNED")
-        assert (await here.shop.till().sell("key-1", sale)).status == 201
+        assert (await here.shop.sell("key-1", sale)).status == 201
     assert len(await unit.journal()) == 2
 
 
@@ -208,6 +209,6 @@ async def test_after_its_time_a_person_gives_the_money_back(
         back = await technician.request("POST", path, json={"byHand": True, **why})
         assert back.status == 202, back.json
         assert (await here.shop.payment(payment_id)).tender == "REFUNDED"
-        again = await here.shop.till().sell("key-1", sale)
+        again = await here.shop.sell("key-1", sale)
     assert problem(again) == (409, "PAYMENT_FAILED")
     assert len(await unit.journal()) == 1

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from gateway.counter import scale as counter_scale
 from hw_fakes.line import Wire
 from hw_fakes.scale.peer import FakeScale
 from hw_fakes.scanner.peer import FakeScanner
@@ -105,9 +106,11 @@ async def test_a_weight_is_never_older_than_the_question(
 
 @pytest.mark.parametrize("at", [0, 4], ids=["whole", "cut"])
 async def test_a_late_answer_is_not_taken_for_the_next_one(
-    unit: UnitControl, shop_dir: Path, at: int
+    unit: UnitControl, shop_dir: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     """The scale's answer stalls before its first byte, or in the middle; then other goods lie there."""
+    # After 5 s it is given up; here it is waited for, however long the next question takes.
+    monkeypatch.setattr(counter_scale, "LATE_S", 60.0)
     async with FakeScale(wire=Wire(stall_after=at, one_byte=True)) as scale:
         async with open_shop(make_settings(shop_dir, unit.url, **pan(scale))) as shop:
             await device_is(shop, "pan", None)
@@ -167,7 +170,8 @@ async def test_a_noisy_wire_gives_the_weight_or_none(
 
 
 async def test_two_tills_ask_one_scale_at_once(unit: UnitControl, shop_dir: Path) -> None:
-    async with FakeScale() as scale:
+    # The first answer is under way while the others come.
+    async with FakeScale(wire=Wire(delay_s=0.3)) as scale:
         async with open_shop(make_settings(shop_dir, unit.url, **pan(scale))) as shop:
             await device_is(shop, "pan", None)
             scale.put("0.750")
@@ -259,8 +263,11 @@ async def test_a_code_is_an_event_for_its_till_and_for_no_other(
     "wire", [Wire(one_byte=True), Wire(baud=1200), Wire(delay_s=0.2)], ids=["bytes", "slow", "late"]
 )
 async def test_a_code_in_pieces_is_one_code(unit: UnitControl, shop_dir: Path, wire: Wire) -> None:
+    # The clock stands still: no pause between two pieces is long enough to cut a code.
+    clock = FakeClock()
     async with FakeScanner(wire=wire, suffix="\r\n") as scanner:
-        async with open_shop(make_settings(shop_dir, unit.url, **front(scanner))) as shop:
+        settings = make_settings(shop_dir, unit.url, **front(scanner))
+        async with open_shop(settings, clock) as shop:
             await device_is(shop, "front", None)
             async with listening(shop, "till-1") as heard:
                 codes = [f"616110010{number:04d}" for number in range(5)]

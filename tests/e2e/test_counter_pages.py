@@ -13,7 +13,14 @@ from hw_fakes.printer.peer import FakePrinter
 from hw_fakes.vscu.unit import UnitControl
 from tests.support.browser import PHONE
 from tests.support.printers import states, until
-from tests.support.shop import TECHNICIANS, TOKENS, a_sale, make_settings, open_shop
+from tests.support.shop import (
+    TECHNICIANS,
+    TOKENS,
+    a_sale,
+    in_the_morning,
+    make_settings,
+    open_shop,
+)
 
 CODE = TECHNICIANS["wanjiru"]
 
@@ -84,7 +91,7 @@ async def test_a_cashier_is_asked_whether_a_slip_came_out_and_answers(
             assert b"not waiting for that any more" in late.body
             assert all(url.startswith(shop.gateway.url) for url in asked)
             await page.close()
-        texts = [slip.text() for slip in printer.paper.slips]
+        texts = [slip.text() for slip in await printer.wait_for_slips(2, 30)]
     assert len(texts) == 2
     assert "COPY" not in texts[0]
     assert "COPY" in texts[1]
@@ -128,8 +135,9 @@ async def test_held_slips_come_out_at_a_tap_or_never_without_javascript(
 async def test_the_day_is_looked_at_and_closed_on_a_phone_without_javascript(
     unit: UnitControl, shop_dir: Path, browser: Browser
 ) -> None:
+    clock = await in_the_morning(unit)
     async with FakePrinter() as printer:
-        async with open_shop(settings_for(shop_dir, unit, printer)) as shop:
+        async with open_shop(settings_for(shop_dir, unit, printer), clock) as shop:
             await shop.till().sell("one", a_sale())
             context = await browser.new_context(java_script_enabled=False, viewport=PHONE)
             page = await context.new_page()

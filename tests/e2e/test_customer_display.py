@@ -100,7 +100,7 @@ async def test_the_ceiling_on_the_display(unit: UnitControl, shop_dir: Path, pro
     week = Week(unit, shop_dir)
     async with FakeDisplay(protocol) as display:
         week.settings = make_settings(
-            shop_dir, unit.url, ceiling=ceiling, api={"wait_s": 0.5}, **pole(display, protocol)
+            shop_dir, unit.url, ceiling=ceiling, **pole(display, protocol)
         )
         await week.start()
         await ticking(week, display, lambda: display.lines == ["KARIBU", ""])

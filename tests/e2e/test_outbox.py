@@ -137,6 +137,23 @@ async def test_a_long_run_of_bad_records_does_not_keep_the_good_ones_behind_it(
         assert not set(bad) & {record["invoiceId"] for record in fake.records}
 
 
+async def test_what_was_refused_just_before_the_cloud_was_mended_is_not_parked(
+    tmp_path: Path,
+) -> None:
+    async with FakeCloud() as fake, open_database(tmp_path / "store") as db:
+        await fill(db, 8)
+        # All of the first batch, then three of those that are tried one by one.
+        fake.knobs(rejectNext=8 + 3)
+        client = CloudClient(url=fake.url, gateway_id="g", token=fake.token, timeout_s=30)
+        async with client as cloud:
+            sender = a_sender(db, cloud, SystemClock(), interval_s=0.05, backoff_max_s=0.05)
+            task = asyncio.ensure_future(sender.run())
+            await drained(db)
+            task.cancel()
+        figures = await db.read(outbox.figures)
+    assert (figures.stored, figures.parked) == (8, 0)
+
+
 async def test_a_cap_is_kept(tmp_path: Path) -> None:
     """64 kbit/s: so many bytes take so many seconds, whatever the link could do."""
     clock = FakeClock()

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from gateway.store import events
 from hw_fakes.serial_till.codec import frame
 from hw_fakes.serial_till.peer import FakeSerialTill, LineDead, SerialWire
 from hw_fakes.vscu.unit import UnitControl
+from tests.support.counter import until_event
 from tests.support.daemon import Daemon
 from tests.support.shop import OpenShop, a_sale, make_settings, open_shop
 
@@ -41,7 +41,7 @@ async def a_shop(
 
 async def there(till: FakeSerialTill) -> None:
     """The gateway has opened the line: what was said before that is not heard."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             try:
                 assert (await till.ask("GET", "/v1/status")).status == 200
@@ -241,8 +241,7 @@ async def test_unplugged_in_mid_answer_and_plugged_into_another_port(
     unit: UnitControl, shop_dir: Path, tmp_path: Path
 ) -> None:
     link = tmp_path / "by-id"
-    async with FakeSerialTill(ack_s=ACK_S) as till:
-        link.symlink_to(till.device_path)
+    async with FakeSerialTill(link=link, ack_s=ACK_S) as till:
         lines = {"kiosk": {"port": str(link), "till": "till-1"}}
         async with open_shop(make_settings(shop_dir, unit.url, serial_tills=lines)) as shop:
             await there(till)
@@ -252,17 +251,11 @@ async def test_unplugged_in_mid_answer_and_plugged_into_another_port(
                 {"method": "POST", "path": "/v1/invoices", "key": "key", "body": sale}
             ).encode()
             asking = asyncio.ensure_future(till.exchange(body))
-            async with asyncio.timeout(20):
-                while not await shop.gateway.db.read(
-                    lambda conn: events.of_kind(conn, "invoice.signing")
-                ):
-                    await shop.gateway.db.changed()
+            await until_event(shop, "invoice.signing")
             till.unplug()
             asking.cancel()
             await unit.knobs(latencyMs=0)
             till.plug()
-            link.unlink()
-            link.symlink_to(till.device_path)
             async with asyncio.timeout(30):
                 while True:
                     try:
@@ -305,11 +298,12 @@ async def test_a_gateway_killed_while_it_signs_tells_the_till_the_one_receipt(
         await daemon.start()
         try:
             await there(till)
-            await daemon.unit.knobs(latencyMs=400)
+            till.ack_s = 2.0
+            await daemon.unit.knobs(latencyMs=10_000)
             sale = a_sale()
             asking = asyncio.ensure_future(till.sell("key", sale))
-            async with asyncio.timeout(20):
-                while not till.acknowledged:
+            async with asyncio.timeout(30):
+                while not daemon.stored("SIGNING"):
                     await asyncio.sleep(0.005)
             await daemon.kill()
             asking.cancel()

@@ -47,7 +47,7 @@ class Listener:
         return web.Response(status=self.status)
 
     async def until(self, kind: str, state: str) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while not any(
                 one["kind"] == kind and one["data"]["state"] == state  # type: ignore[index]
                 for one in self.taken
@@ -56,7 +56,7 @@ class Listener:
                 await self._news.wait()
 
     async def until_tried(self) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while self.tries == 0:
                 self._news.clear()
                 await self._news.wait()

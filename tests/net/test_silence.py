@@ -21,7 +21,7 @@ from tests.support.netshop import NetShop, net_shop
 from tests.support.relay import until
 from tests.support.shop import a_sale
 
-CEILING = "[ceiling]\nlimit_hours = 0.0022\ncontact_interval_s = 0.5\nwarn_percent = [50]\n"
+CEILING = "[ceiling]\nlimit_hours = 0.004\ncontact_interval_s = 0.5\nwarn_percent = [50]\n"
 
 
 async def sell(shop: NetShop, *keys: str) -> None:
@@ -34,7 +34,7 @@ async def test_the_cloud_falls_silent(tmp_path: Path) -> None:
     """First the requests are lost, then only the answers: what it had already is a duplicate to it."""
     async with net_shop(tmp_path, paid=False) as shop:
         await sell(shop, "one")
-        await shop.cloud.wait_for(1, 20)
+        await shop.until(lambda status: status["cloud"]["waiting"] == 0)
         shop.net.quiet(netns.CLOUD, back=False)
         await sell(shop, "two", "three")
         assert len(shop.cloud.records) == 1
@@ -48,7 +48,7 @@ async def test_the_cloud_falls_silent(tmp_path: Path) -> None:
         # On the connection that is open: the record arrives, and nobody hears of it.
         shop.net.quiet(netns.CLOUD, there=False)
         await sell(shop, "four")
-        await shop.cloud.wait_for(4, 20)
+        await shop.cloud.wait_for(4, 30)
         await shop.until(lambda status: status["cloud"]["problem"] is not None)
         await sell(shop, "five")
         assert len(shop.cloud.records) == 4
@@ -64,7 +64,7 @@ async def test_mpesa_falls_silent(tmp_path: Path) -> None:
     """At the token, at the push, at the push's answer, at the query: one prompt each where there was one, and
     the money is found when the line is back."""
     # KRA is heard all the time: each time what M-Pesa was asked in vain is asked again.
-    options = {"mpesa": "answer_timeout_s = 3\n", "extra": "[ceiling]\ncontact_interval_s = 0.5\n"}
+    options = {"mpesa": "answer_timeout_s = 10\n", "extra": "[ceiling]\ncontact_interval_s = 0.5\n"}
     async with net_shop(tmp_path, module="tests.support.hasty", **options) as shop:
         fake, till = shop.daraja, shop.till()
 
@@ -114,9 +114,12 @@ async def test_mpesa_falls_silent(tmp_path: Path) -> None:
 
         # No callback ever, and silence instead of the query's answer.
         fake.script("lost_callback_paid")
+        shop.doors["daraja"].answering.clear()
         payment = await ask("query")
         await fake.wait_for(lambda: len(fake.pushes) == 3)
+        # The push's answer still comes, and nobody can ask after it.
         shop.net.quiet(netns.DARAJA, back=False)
+        shop.doors["daraja"].answering.set()
         await until(lambda: shop.daemon.log().count("push.answered") == 4)
         checked = till.request("POST", f"/v1/payments/{payment}/check")
         assert (await sold_before(checked, "query")).json["state"] == "WAITING"
@@ -135,6 +138,7 @@ async def test_kra_falls_silent(tmp_path: Path) -> None:
     ) as shop:
         await shop.daemon.unit.knobs(ceilingReading="off")
         await shop.until(lambda status: status["state"] == "ONLINE")
+        before = len(shop.daemon.log())
         shop.net.quiet(netns.KRA)
         await sell(shop, "one")
         status = await shop.until(lambda status: status["state"] in ("OFFLINE", "WARNING"))
@@ -148,9 +152,11 @@ async def test_kra_falls_silent(tmp_path: Path) -> None:
         await sell(shop, "three")
         assert [entry["invcNo"] for entry in await shop.daemon.unit.journal()] == [1, 2]
         log = shop.daemon.log()
-        assert re.findall(r"ceiling.changed state=(\w+)", log) == [
-            *("ONLINE", "OFFLINE", "WARNING", "SUSPENDED", "ONLINE")
-        ]
+        # A contact that is late on a busy machine is a moment OFFLINE, too: before all this, or after it.
+        told = re.findall(r"ceiling.changed state=(\w+)", log[before:])
+        at = told.index("SUSPENDED")
+        assert told[at - 2 : at + 1] == ["OFFLINE", "WARNING", "SUSPENDED"]
+        assert "ONLINE" in told[at:]
         assert "unit.changed healthy=False" not in log[log.index("gateway.ready") :]
 
 

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from gateway.store import events
+from gateway.store.events import Event
 from tests.support.shop import OpenShop, Reply
 
 
@@ -17,7 +19,7 @@ async def problem_of(shop: OpenShop, name: str) -> str | None:
     return next(device["problem"] for device in devices if device["name"] == name)
 
 
-async def device_is(shop: OpenShop, name: str, part: str | None, timeout: float = 20) -> None:
+async def device_is(shop: OpenShop, name: str, part: str | None, timeout: float = 30) -> None:
     """Waits until the device works (None), or its problem has this in it."""
     async with asyncio.timeout(timeout):
         while True:
@@ -25,6 +27,18 @@ async def device_is(shop: OpenShop, name: str, part: str | None, timeout: float 
             if problem is None if part is None else part in (problem or ""):
                 return
             await asyncio.sleep(0.02)
+
+
+async def until_event(shop: OpenShop, kind: str) -> Event:
+    """The first event of this kind, once it is in the store."""
+    async with asyncio.timeout(30):
+        while True:
+            news = asyncio.ensure_future(shop.gateway.db.changed())
+            found = await shop.gateway.db.read(lambda conn: events.of_kind(conn, kind))
+            if found:
+                news.cancel()
+                return found[0]
+            await news
 
 
 async def weigh(shop: OpenShop, till: str = "till-1", name: str = "pan") -> Reply:
@@ -45,7 +59,7 @@ class EventStream:
     def of(self, kind: str) -> list[dict[str, Any]]:
         return [data for name, data in self.events if name == kind]
 
-    async def wait_for(self, kind: str, count: int, timeout: float = 20) -> list[dict[str, Any]]:
+    async def wait_for(self, kind: str, count: int, timeout: float = 30) -> list[dict[str, Any]]:
         """The events of this kind, when there are so many."""
         async with asyncio.timeout(timeout):
             while len(self.of(kind)) < count:

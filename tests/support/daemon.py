@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -119,6 +120,17 @@ port = {self.port}
             self._process.send_signal(number)
         async with asyncio.timeout(READY_MAX_S):
             return await self._process.wait()
+
+    def stored(self, state: str, table: str = "invoice") -> int:
+        """How many rows are in this state, read beside the daemon."""
+        path = self.directory / "store" / "gateway.db"
+        conn = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        try:
+            asked = f"SELECT COUNT(*) FROM {table} WHERE state = ?"
+            found: int = conn.execute(asked, (state,)).fetchone()[0]
+        finally:
+            conn.close()
+        return found
 
     def log(self) -> str:
         return (self.directory / "daemon.log").read_text(errors="replace")

@@ -15,7 +15,8 @@ _A = 1
 
 class FakeNames(asyncio.DatagramProtocol):
     """`table`: name -> IPv4 address; any other name is NXDOMAIN. `silent`: every question is swallowed;
-    `code`: every answer is this error. `asked` counts the questions by name. Async context manager."""
+    `code`: every answer is this error. `asked` counts the questions by name; one that is sent again because
+    nobody answered is the same question. Async context manager."""
 
     def __init__(self, where: Namespace, address: str, table: dict[str, str] | None = None) -> None:
         self._where, self._address = where, address
@@ -23,6 +24,7 @@ class FakeNames(asyncio.DatagramProtocol):
         self.silent = False
         self.code = 0
         self.asked: Counter[str] = Counter()
+        self._known: set[tuple[str, bytes]] = set()
         self._transport: asyncio.DatagramTransport | None = None
 
     async def __aenter__(self) -> FakeNames:
@@ -38,7 +40,8 @@ class FakeNames(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         name, end = _name(data, 12)
-        self.asked[name] += 1
+        self.asked[name] += (name, data[:2]) not in self._known
+        self._known.add((name, data[:2]))
         if self.silent or self._transport is None:
             return
         (kind,) = struct.unpack("!H", data[end : end + 2])

@@ -27,7 +27,7 @@ from tests.support.netns import Namespace, Network, Passage, network
 from tests.support.rough import Rough
 
 # Real seconds until something that must happen is called missing.
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 RELAY_HOST = "relay.test"
 NAMES = {
     "cloud.test": netns.CLOUD,
@@ -102,6 +102,7 @@ async def net_shop(
     mpesa: str = "",
     unit: str = "",
     api: str = "",
+    query_every_s: float = 1,
     rough: bool = False,
     start: bool = True,
     extra: str = "",
@@ -158,7 +159,7 @@ callback_url = "https://{RELAY_HOST}/{gateway}"
 relay_url = "http://{host("relay", netns.RELAY)}"
 relay_gateway = "{gateway}"
 same_phone_s = 0
-query_every_s = 1
+query_every_s = {query_every_s}
 {mpesa or "answer_timeout_s = 2"}
 """
         secrets = {

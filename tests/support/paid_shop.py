@@ -28,6 +28,8 @@ from tests.support.mpesa import answered, prompted
 from tests.support.shop import OpenShop, Reply, TillClient, a_sale, make_settings, open_shop
 
 SHORTCODE = "174379"
+# Real seconds until something that must happen is called missing.
+PATIENCE_S = 30.0
 # Knobs: a person answers each prompt, and has all day.
 PEOPLE: dict[str, Any] = {"default": "phone", "prompt_life_s": 1_000_000}
 _phones = itertools.count(1)
@@ -82,6 +84,24 @@ class PaidShop:
 
     def till(self, name: str = "till-1") -> TillClient:
         return self.shop.till(name)
+
+    async def sell(self, key: str, sale: dict[str, Any], till: str = "till-1") -> Reply:
+        """As a till does: the same again while it is told to wait."""
+        async with asyncio.timeout(PATIENCE_S):
+            while (reply := await self.till(till).sell(key, sale)).status == 202:
+                pass
+        return reply
+
+    async def waiting(self, key: str, sale: dict[str, Any], till: str = "till-1") -> Reply:
+        """The sale waits for its customer, who has been asked; what the till is told."""
+        asked = False
+        async with asyncio.timeout(PATIENCE_S):
+            while not asked:
+                reply = await self.till(till).sell(key, sale)
+                assert problem(reply) == (202, "PAYMENT_WAITING"), reply.json
+                states = [payment["state"] for payment in reply.json["payments"]]
+                asked = bool(states) and not {"NEW", "SENDING"} & set(states)
+        return reply
 
     async def payment(self, payment_id: str) -> PaymentRow:
         row = await self.shop.gateway.db.read(lambda conn: payments.by_id(conn, payment_id))

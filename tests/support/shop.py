@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ import aiohttp
 from gateway.app import Gateway, open_gateway
 from gateway.clock import Clock
 from gateway.settings import Settings
-from hw_fakes.vscu.unit import BRANCH, PIN, SERIAL
+from hw_fakes.vscu.unit import BRANCH, PIN, SERIAL, UnitControl
+from tests.support.clock import FastClock
 
 TOKENS = {f"till-{n}": f"token-of-till-number-{n}" for n in range(1, 9)}
 TECHNICIANS = {"wanjiru": "code-of-wanjiru"}
@@ -129,6 +131,13 @@ class OpenShop:
 
     def technician(self, code: str | None = None) -> Technician:
         return Technician(self.session, self.gateway.url, code)
+
+
+async def in_the_morning(unit: UnitControl) -> FastClock:
+    """A clock at its usual pace, of a day that does not end while a test looks at it. The unit lives by it."""
+    clock = FastClock(1)
+    await unit.knobs(clockOffsetSeconds=round(clock.now().timestamp() - time.time()))
+    return clock
 
 
 @asynccontextmanager
