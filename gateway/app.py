@@ -384,6 +384,7 @@ class _Parts:
         backups: Backups | None,
         figures: Callable[[], Awaitable[None]],
     ) -> None:
+        supervisor.start("store", db.failed)
         if backups is not None:
             supervisor.start("backup", backups.run, Restart.BACKOFF)
         supervisor.start("ballast", lambda: self._ballast(db), Restart.BACKOFF)

@@ -58,11 +58,18 @@ class Database:
         # Set when an fsync failed. What SQLite believes is then not what the disk holds, and a
         # second fsync would lie; signing stops until a restart has looked at the file afresh.
         self.broken: str | None = None
+        self._failed = asyncio.Event()
         self._changed = asyncio.Event()
 
     async def changed(self) -> None:
         """Wait for the next transaction to be committed; what the event streams wake on."""
         await self._changed.wait()
+
+    async def failed(self) -> None:
+        """Wait for the store to fail for good, and raise it: the process must end, only the next one may
+        look at the file."""
+        await self._failed.wait()
+        raise StoreError(f"The store failed and needs a restart: {self.broken}")
 
     async def write(self, fn: Callable[[sqlite3.Connection], T]) -> T:
         """Run `fn` in one transaction; back only when it is on the disk.
@@ -87,15 +94,23 @@ class Database:
             raise
         finally:
             self._readers.put_nowait(reader)
+            self._tell()
 
     async def _transact(self, fn: Callable[[sqlite3.Connection], T], *, soft: bool) -> T:
         if self.broken is not None:
             raise StoreError(f"The store failed and needs a restart: {self.broken}")
-        result = await run_on(self._writer, lambda conn: self._run(conn, fn, soft))
+        try:
+            result = await run_on(self._writer, lambda conn: self._run(conn, fn, soft))
+        finally:
+            self._tell()
         # Everybody waiting now is woken; who comes later waits for the next one.
         self._changed.set()
         self._changed = asyncio.Event()
         return result
+
+    def _tell(self) -> None:
+        if self.broken is not None:
+            self._failed.set()
 
     def _run(
         self, conn: sqlite3.Connection, fn: Callable[[sqlite3.Connection], T], soft: bool

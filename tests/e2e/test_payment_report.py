@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,7 @@ import pytest
 from hw_fakes.printer.peer import FakePrinter
 from hw_fakes.vscu.unit import UnitControl
 from tests.e2e.test_payment_pages import Story, everything
-from tests.support.clock import FastClock
-from tests.support.shop import TOKENS, a_sale, make_settings, open_shop
+from tests.support.shop import TOKENS, a_sale, in_the_morning, make_settings, open_shop
 
 ON: dict[str, Any] = {
     # Nothing listens there; nobody is asked for money here.
@@ -40,13 +38,6 @@ def with_printer(shop_dir: Path, unit: UnitControl, printer: FakePrinter, **more
         reports={"printer": "counter"},
         **more,
     )
-
-
-async def in_the_morning(unit: UnitControl) -> FastClock:
-    """A clock at its usual pace, of a day that does not end while a test looks at it."""
-    clock = FastClock(1)
-    await unit.knobs(clockOffsetSeconds=round(clock.now().timestamp() - time.time()))
-    return clock
 
 
 async def test_the_day_as_json_and_as_csv(unit: UnitControl, shop_dir: Path) -> None:

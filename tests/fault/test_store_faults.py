@@ -180,6 +180,8 @@ async def test_a_failing_fsync_stops_signing_and_is_not_tried_again(tmp_path: Pa
         # The process ends by itself: only a fresh look at the file may be trusted.
         assert await daemon.ended() != 0
         assert "store.failed" in daemon.log()
+        # At once, and not when the next loop happens to write.
+        assert "gateway.stopping reason=store" in daemon.log()
         daemon.prefix = []
         daemon.config.write_text(
             daemon.config.read_text().replace("[store]", "read_back = true\n[store]")
