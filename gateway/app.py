@@ -270,6 +270,7 @@ class _Parts:
         await gateway.supervisor.drain()
         if gateway.db.broken is None:
             try:
+                await self.line.ahead.mark_unit()
                 await gateway.db.write(lambda conn: meta.put(conn, startup.RUNNING_KEY, ""))
             except DiskFull as error:
                 # The next start takes it for a crash, which costs a look and nothing else.
@@ -385,6 +386,7 @@ class _Parts:
         figures: Callable[[], Awaitable[None]],
     ) -> None:
         supervisor.start("store", db.failed)
+        supervisor.start("marker", self.line.ahead.keep_marked, Restart.BACKOFF)
         if backups is not None:
             supervisor.start("backup", backups.run, Restart.BACKOFF)
         supervisor.start("ballast", lambda: self._ballast(db), Restart.BACKOFF)

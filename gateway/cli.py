@@ -290,12 +290,19 @@ def _restore(options: argparse.Namespace) -> int:
         print(f"the store that was there is kept in {found['replaced']}")
         lost = found["carried"]
         print(
-            f"it has {lost.sales} sales, {lost.receipts} of them signed, that the backup does not have"
+            f"it has {lost.sales} sales that the backup does not have; {lost.receipts} are or may be signed"
         )
-        print("their keys were taken over: none of them is signed a second time")
-        if not lost.whole:
-            print("it is damaged and could not be read whole: more may be missing")
-    print("Signing waits until the control unit agrees, or a technician says so on the page /unit.")
+        if lost.whole:
+            print("their keys were taken over: none of them is signed a second time")
+        else:
+            print(
+                "it is damaged, and only what could be read was taken over: let the tills send what they have "
+                "before /unit is answered"
+            )
+    print(
+        "Signing waits until the unit's counter shows at a start that nothing is missing, or a technician "
+        "answers the page /unit."
+    )
     return 0
 
 

@@ -353,7 +353,7 @@ class UnitAhead(FiscalError):
     """The unit holds sales that this store does not: it is an old copy, or the unit has two users."""
 
     code = "UNIT_AHEAD"
-    title = "The control unit is ahead of this gateway's store"
+    title = "This store and the control unit do not agree"
 
 
 class MaybeSigned(FiscalError):

@@ -20,6 +20,7 @@ from gateway.printing.terminal import to_text
 from gateway.settings import Settings
 from gateway.slips import compose
 from gateway.store import backup
+from gateway.store import restore as restoring
 from gateway.store.backup import Made
 from gateway.store.database import FILE_NAME
 from gateway.store.receipts import ReceiptRow
@@ -66,7 +67,7 @@ def backup_now(settings: Settings, target: Path | None) -> Made:
 def restore(settings: Settings, file: Path, *, unit_keys: bool) -> dict[str, Any]:
     """StoreError while the daemon runs: it holds the store's lock."""
     unit = settings.unit.directory if unit_keys else None
-    return backup.restore(file, settings.store.directory, unit, SystemClock().now())
+    return restoring.restore(file, settings.store.directory, unit, SystemClock().now())
 
 
 def _who(settings: Settings) -> dict[str, Any]:

@@ -15,11 +15,12 @@ a person says which of them have a receipt.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +30,14 @@ from gateway.errors import DecisionInvalid, FieldError, MaybeSigned, StoreError,
 from gateway.fiscal.evidence import CountingUnit, ReadingUnit
 from gateway.money import from_cents, text
 from gateway.store import events, invoices, lost, marker, meta, receipts, unclear_keys, unit
-from gateway.store.backup import RESTORED_KEY, UNIT_RESTORED_KEY
 from gateway.store.database import Database
+from gateway.store.marker import Mark
 from gateway.store.unclear_keys import SaleName
 
 log = logging.getLogger(__name__)
 
-_HOLD_KEY = "unit.ahead"
-# Which store this is, for the marker in the unit's folder.
-_ID_KEY = "store.id"
+# How often the unit's folder is told how far this store has come, in seconds.
+MARK_EVERY_S = 60.0
 # So many unclear keys are shown.
 SHOWN = 100
 
@@ -68,6 +68,7 @@ class _Known:
     unit_restored: bool
     lost: lost.Signed | None
     store_id: str | None
+    took_over: str | None
     hold: Hold | None
     unclear: bool
 
@@ -95,6 +96,8 @@ class AheadWatch:
         self._unclear = False
         # What came until then, by CLOCK_BOOTTIME, came while the store was held.
         self._unclear_until_ns = -1
+        self._marked: Mark | None = None
+        self._unmarkable = False
 
     @property
     def hold(self) -> str | None:
@@ -119,7 +122,7 @@ class AheadWatch:
 
             def note(conn: sqlite3.Connection) -> None:
                 # The person may have answered while this waited for its turn; it came before.
-                answered = meta.get(conn, _HOLD_KEY) is None
+                answered = meta.get(conn, meta.HOLD) is None
                 settled = answered and unclear_keys.any_settled(conn)
                 unclear_keys.note(conn, sale, at=at, settled=settled)
 
@@ -142,57 +145,27 @@ class AheadWatch:
         """Compare once; the reason to hold, or None. A hold survives restarts until it is settled."""
         known = await self._db.read(_known)
         self._unclear = known.unclear
-        hold, agreed = await self._compare(known)
-        # A unit that was put back as well knows no more than this store does.
-        if agreed and not known.unit_restored and known.lost is None:
+        mark = await self._mark()
+        seen, agreed = await self._seen_in_unit(known)
+        hold = _why_held(known, mark, seen, agreed=agreed)
+        if hold is None:
             await self._settle(known)
-            await self._mark_unit()
-            return None
-        if hold is None:
-            # Nobody could tell. A store that is known to be an old copy waits all the same.
-            hold = known.hold or (_restored(known) if known.restored else None)
-        if hold is None and await self._sold_with_another(known):
-            hold = _OTHER_STORE
-        if hold is None:
-            await self._mark_unit()
+            await self.mark_unit()
         elif hold != known.hold:
             await self._db.write(lambda conn: self._record(conn, hold))
             log.critical("unit.ahead reason=%s", hold.reason)
         self._hold = hold
         return self.hold
 
-    async def _sold_with_another(self, known: _Known) -> bool:
-        """Whether the unit's folder names another store."""
-        if self._unit_folder is None:
-            return False
-        marked = await asyncio.to_thread(marker.read, self._unit_folder)
-        return marked is not None and marked != known.store_id
-
-    async def _mark_unit(self) -> None:
-        if self._unit_folder is None or not self._unit_folder.is_dir():
-            return
-        new_id = ids.new_id(micros(self._clock.now()))
-
-        def named(conn: sqlite3.Connection) -> str:
-            store_id = meta.get(conn, _ID_KEY)
-            if store_id is None:
-                meta.put(conn, _ID_KEY, new_id)
-            return store_id or new_id
-
-        store_id = await self._db.write(named)
-        if await asyncio.to_thread(marker.read, self._unit_folder) != store_id:
-            await asyncio.to_thread(marker.write, self._unit_folder, store_id)
-
     async def settle_by_person(self, next_invc_no: int, who: str, reason: str) -> None:
         """The next number as read from the unit or the portal. DecisionInvalid for a lower one. Sales
-        are missing here when it is higher than ours, or when the unit was seen to have some: then what
-        was sent meanwhile stays unclear."""
+        are missing here when it is higher than ours, or when it was seen that some are: then what was sent
+        meanwhile stays unclear."""
+        mark = await self._mark()
 
         def decide(conn: sqlite3.Connection) -> tuple[bool, int]:
-            expected = unit.next_invc_no(conn)
-            missed = lost.signed(conn)
-            used = 0 if missed is None or missed.last_invc_no is None else missed.last_invc_no
-            least = max(expected, used + 1)
+            known = _known(conn)
+            expected, least = known.next_invc_no, max(known.next_invc_no, _used(known, mark) + 1)
             if next_invc_no < least:
                 raise DecisionInvalid(
                     "Invoice numbers only rise.",
@@ -202,7 +175,7 @@ class AheadWatch:
                 )
             at = micros(self._clock.now())
             unit.use_up(conn, next_invc_no - 1, at=at)
-            hold = _stored_hold(conn)
+            hold = known.hold
             old = hold is not None and not hold.complete
             missing = hold is not None and old and (hold.seen or next_invc_no > expected)
             unclear = 0
@@ -211,6 +184,9 @@ class AheadWatch:
             else:
                 unclear_keys.forget(conn)
             _clear(conn)
+            if mark is not None and mark.store_id != known.store_id:
+                # So that a marker which cannot be replaced asks nobody a second time.
+                meta.put(conn, meta.TOOK_OVER, mark.store_id)
             data = {
                 "who": who,
                 "reason": reason,
@@ -226,10 +202,47 @@ class AheadWatch:
         if missing:
             self._unclear, self._unclear_until_ns = True, self._clock.boottime_ns()
         self._hold = None
-        await self._mark_unit()
+        await self.mark_unit()
 
-    async def _compare(self, known: _Known) -> tuple[Hold | None, bool]:
-        """(why to hold, whether they agree); (None, False) when nobody can tell."""
+    async def mark_unit(self) -> None:
+        """Write into the unit's folder that this store sells with it, and how far it has come; nothing while
+        signing is held. Called at the start, now and then, and at the end."""
+        if self._unit_folder is None or self._hold is not None or self._unmarkable:
+            return
+        new_id = ids.new_id(micros(self._clock.now()))
+        known = await self._db.read(_known)
+        if known.store_id is None:
+            await self._db.write(lambda conn: meta.put(conn, meta.STORE_ID, new_id))
+        mark = Mark(known.store_id or new_id, known.next_invc_no - 1)
+        if mark == self._marked:
+            return
+        if not await asyncio.to_thread(marker.put, self._unit_folder, mark):
+            # Said in the log; at the next start it is tried again.
+            self._unmarkable = True
+            return
+        self._marked = mark
+        if known.took_over is not None:
+            await self._db.write(lambda conn: meta.remove(conn, meta.TOOK_OVER))
+
+    async def keep_marked(self) -> None:
+        """The loop of it. A copy of the store that is put back by hand is known by it."""
+        while True:
+            await self._clock.sleep(MARK_EVERY_S)
+            await self.mark_unit()
+
+    async def _mark(self) -> Mark | None:
+        """What stands in the unit's folder; None where nothing does, and where it cannot be read."""
+        if self._unit_folder is None:
+            return None
+        with contextlib.suppress(marker.Unreadable):
+            return await asyncio.to_thread(marker.read, self._unit_folder)
+        return None
+
+    async def _seen_in_unit(self, known: _Known) -> tuple[Hold | None, bool]:
+        """(what the unit has that this store lacks, whether the unit's counter stands at our last receipt).
+
+        That the unit does not hold a sale under our next number proves nothing: numbers may be left out.
+        """
         # An open sale may or may not have moved the unit on by one; the resolver clears that up.
         slack = 1 if known.open_sale else 0
         agreed = False
@@ -248,16 +261,13 @@ class AheadWatch:
                         f"the control unit's counter is at {counted}, behind {known.last_counter}, "
                         "the last receipt here: its data were put back, or it is another unit"
                     )
-                    # A store that was put back, too, may lack sales as the unit does.
-                    return Hold(reason, complete=known.restored is None), False
-                agreed = True
+                    return Hold(reason, complete=True), False
+                agreed = counted == known.last_counter
         if known.open_sale:
             return None, agreed
         for reader in self._readers:
             found = await reader.stored_sale(known.next_invc_no)
-            if found is None:
-                agreed = True
-            elif not isinstance(found, str):
+            if found is not None and not isinstance(found, str):
                 reason = (
                     f"the control unit already holds a sale under invoice number "
                     f"{known.next_invc_no}, which this store has never used"
@@ -266,7 +276,6 @@ class AheadWatch:
         return None, agreed
 
     async def _settle(self, known: _Known) -> None:
-        self._hold = None
         if known.hold is None and known.restored is None:
             return
         after = "restore" if known.hold is None else known.hold.reason
@@ -281,21 +290,55 @@ class AheadWatch:
         log.warning("unit.agrees after=%s", after)
 
     def _record(self, conn: sqlite3.Connection, hold: Hold) -> None:
-        meta.put(conn, _HOLD_KEY, json.dumps(asdict(hold)))
+        meta.put(conn, meta.HOLD, json.dumps(asdict(hold)))
         events.record(
             conn, at=micros(self._clock.now()), kind="unit.ahead", data={"reason": hold.reason}
         )
 
 
-_OTHER_STORE = Hold(
-    "the unit's folder says that another store sold with this unit until now, and this one does not have "
-    "its sales: look whether its disk is there and store.directory is right",
-    seen=False,
-)
+def _why_held(known: _Known, mark: Mark | None, seen: Hold | None, *, agreed: bool) -> Hold | None:
+    """What all that is known comes to. Nothing that was once seen to be missing is unseen by a later look,
+    and an old unit makes this store complete only where nothing says that it is old itself."""
+    if known.hold is not None and known.hold.seen and not known.hold.complete:
+        return known.hold
+    other = _other_store(known, mark)
+    if seen is not None:
+        old_too = known.restored is not None or other is not None or known.lost is not None
+        return replace(seen, complete=False) if old_too else seen
+    # A unit that was put back as well knows no more than this store does.
+    if agreed and not known.unit_restored and known.lost is None:
+        return None
+    if known.hold is None and known.restored is not None:
+        return _restored(known)
+    return known.hold or other
+
+
+def _other_store(known: _Known, mark: Mark | None) -> Hold | None:
+    if mark is None or mark.store_id == known.took_over:
+        return None
+    if mark.store_id != known.store_id:
+        return Hold(
+            "the unit's folder says that another store sold with this unit until now, and this one does "
+            "not have its sales: look whether its disk is there and store.directory is right"
+        )
+    used = known.next_invc_no - 1 + (1 if known.open_sale else 0)
+    if mark.last_invc_no > used:
+        return Hold(
+            f"the unit's folder says that this store had come to invoice number {mark.last_invc_no}, and "
+            f"now it knows of {used}: it is an older copy"
+        )
+    return None
+
+
+def _used(known: _Known, mark: Mark | None) -> int:
+    """The last number that is known to be used, by this store or by the one before it."""
+    lost_to = None if known.lost is None else known.lost.last_invc_no
+    marked = mark is not None and mark.store_id != known.took_over
+    return max(lost_to or 0, mark.last_invc_no if mark is not None and marked else 0)
 
 
 def _stored_hold(conn: sqlite3.Connection) -> Hold | None:
-    stored = meta.get(conn, _HOLD_KEY)
+    stored = meta.get(conn, meta.HOLD)
     return None if stored is None else Hold(**json.loads(stored))
 
 
@@ -304,10 +347,11 @@ def _known(conn: sqlite3.Connection) -> _Known:
         next_invc_no=unit.next_invc_no(conn),
         last_counter=receipts.last_counter(conn),
         open_sale=invoices.open_row(conn) is not None,
-        restored=meta.get(conn, RESTORED_KEY),
-        unit_restored=meta.get(conn, UNIT_RESTORED_KEY) is not None,
+        restored=meta.get(conn, meta.RESTORED),
+        unit_restored=meta.get(conn, meta.UNIT_RESTORED) is not None,
         lost=lost.signed(conn),
-        store_id=meta.get(conn, _ID_KEY),
+        store_id=meta.get(conn, meta.STORE_ID),
+        took_over=meta.get(conn, meta.TOOK_OVER),
         hold=_stored_hold(conn),
         unclear=unclear_keys.any_settled(conn),
     )
@@ -335,7 +379,7 @@ def _restored(known: _Known) -> Hold:
 
 
 def _clear(conn: sqlite3.Connection) -> None:
-    for key in (_HOLD_KEY, RESTORED_KEY, UNIT_RESTORED_KEY):
+    for key in (meta.HOLD, meta.RESTORED, meta.UNIT_RESTORED):
         meta.remove(conn, key)
     lost.settle(conn)
 
@@ -351,6 +395,7 @@ def as_json(watch: AheadWatch, conn: sqlite3.Connection) -> dict[str, Any]:
         "hold": watch.hold,
         "nextInvcNo": known.next_invc_no,
         "lastTotRcptNo": known.last_counter,
+        "unclearSalesInAll": unclear_keys.count(conn),
         "unclearSales": [
             {
                 "tillId": unclear.sale.till_id,

@@ -1,8 +1,7 @@
 """One backup in one file: the store as of one moment, the unit's folder with its keys, a manifest.
 
-Losing the unit's keys means a de-registration at KRA (etims.md 1.5), so they are part of it; putting
-the unit's folder back would put its counters back too, so that happens only when asked for, and
-never over a folder that is there. A restored store knows that it is an old copy (`fiscal/ahead.py`).
+Losing the unit's keys means a de-registration at KRA (etims.md 1.5), so they are part of it. How it is put
+back: `restore.py`.
 """
 
 from __future__ import annotations
@@ -18,18 +17,16 @@ import shutil
 import sqlite3
 import tarfile
 import tempfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from gateway.clock import micros
-from gateway.errors import StoreCorrupt, StoreError
-from gateway.store import folders, meta, migrate
-from gateway.store.database import FILE_NAME, only_instance
-from gateway.store.lost import Carried, carry
+from gateway.errors import StoreError
+from gateway.store import folders
+from gateway.store.database import FILE_NAME
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +34,6 @@ MANIFEST = "manifest.json"
 UNIT = "unit/"
 # A log or a JAR in the unit's folder is not what a backup is for. Bytes.
 UNIT_FILE_MAX = 64 * 1024 * 1024
-# In the meta of a restored store until the unit agrees with it; the value is the copy's age (micros).
-RESTORED_KEY = "store.restored"
-# Beside it when the unit's folder was put back as well: then the unit's word for it proves nothing.
-UNIT_RESTORED_KEY = "store.restored_unit"
 # On the store's own disk backups leave this to selling. Bytes.
 SELLING_ROOM = 512 * 1024 * 1024
 # zlib's: most of the gain at a third of the time.
@@ -75,7 +68,7 @@ def make(store: Path, unit: Path | None, target: Path, at: datetime) -> Made:
                 receipts = _copy_store(store / FILE_NAME, copy)
                 _write(part, copy, unit, at, receipts)
             part.replace(path)
-        _give(target if new else path, store.stat())
+        give(target if new else path, store.stat())
         folders.sync(target)
     except (OSError, sqlite3.Error, tarfile.TarError) as error:
         part.unlink(missing_ok=True)
@@ -144,46 +137,6 @@ def found(target: Path) -> list[Path]:
     return sorted(target.glob("pos-gateway-*.tar.gz"))
 
 
-def restore(backup: Path, store: Path, unit: Path | None, at: datetime) -> dict[str, Any]:
-    """Put the store of `backup` in place of the one in `store`, which is kept beside it.
-
-    `unit`: put the unit's folder back there, too; StoreError when anything is in it already. The
-    manifest, with `replaced` saying where the old store went, and `carried` what was taken over from it
-    (`lost.Carried`). StoreError, StoreCorrupt, SchemaNewer: nothing is changed.
-    """
-    owner = (store if store.exists() else store.parent).stat() if store.parent.exists() else None
-    store.mkdir(parents=True, exist_ok=True)
-    with only_instance(store), tempfile.TemporaryDirectory(dir=store.parent) as scratch:
-        folder = Path(scratch)
-        manifest = _unpack(backup, folder)
-        if unit is not None and unit.is_dir() and any(unit.iterdir()):
-            raise StoreError(
-                f"{unit} is not empty. Its counters would be put back to {manifest['createdAt']}; "
-                "move it away first if that is what you want."
-            )
-        lost = store / FILE_NAME
-        carried = _prepare(
-            folder / FILE_NAME,
-            manifest,
-            unit_too=unit is not None,
-            lost=lost if lost.exists() else None,
-            at=at,
-        )
-        replaced = None
-        if lost.exists():
-            replaced = Path(tempfile.mkdtemp(prefix=f"replaced-{at:%Y%m%dT%H%M%SZ}-", dir=store))
-            for file in store.glob(f"{FILE_NAME}*"):
-                file.replace(replaced / file.name)
-        (folder / FILE_NAME).replace(store / FILE_NAME)
-        folders.sync(store)
-        if unit is not None and (folder / "unit").is_dir():
-            shutil.copytree(folder / "unit", unit, dirs_exist_ok=True)
-        if owner is not None:
-            for place in (store, unit) if unit is not None and unit.is_dir() else (store,):
-                _give(place, owner)
-        return {**manifest, "carried": carried, "replaced": str(replaced) if replaced else None}
-
-
 def _copy_store(source: Path, copy: Path) -> int:
     conn = sqlite3.connect(f"file:{source}?mode=ro", uri=True)
     try:
@@ -247,39 +200,7 @@ def _add(tar: tarfile.TarFile, name: str, body: Any, size: int, at: datetime) ->
     tar.addfile(info, body)
 
 
-def _unpack(backup: Path, folder: Path) -> dict[str, Any]:
-    """Every file of the backup into `folder`, each checked. StoreCorrupt for any that is not whole."""
-    try:
-        with tarfile.open(backup) as tar:
-            _extract(tar, folder)
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
-        for name, digest in manifest["sha256"].items():
-            with (folder / name).open("rb") as file:
-                found_digest = hashlib.file_digest(file, "sha256").hexdigest()
-            if found_digest != digest:
-                raise StoreCorrupt(f"{backup.name} is damaged: {name} is not what was saved.")
-    except (OSError, EOFError, zlib.error, tarfile.TarError, ValueError, KeyError) as error:
-        raise StoreCorrupt(f"{backup.name} is no backup that can be used: {error}") from error
-    if FILE_NAME not in manifest["sha256"]:
-        raise StoreCorrupt(f"{backup.name} holds no store.")
-    return manifest
-
-
-def _extract(tar: tarfile.TarFile, folder: Path) -> None:
-    """Plain files below `folder` and nothing else; tarfile's own filter came with Python 3.11.4 only."""
-    for member in tar:
-        name = PurePosixPath(member.name)
-        source = tar.extractfile(member) if member.isreg() else None
-        if source is None or name.is_absolute() or ".." in name.parts:
-            raise tarfile.TarError(f"it holds {member.name!r}, which is no file of a backup")
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        with source, os.fdopen(handle, "wb") as out:
-            shutil.copyfileobj(source, out)
-
-
-def _give(place: Path, owner: os.stat_result) -> None:
+def give(place: Path, owner: os.stat_result) -> None:
     """What root made by hand, to the user that the gateway runs as: it could not use it otherwise.
 
     A file system without owners (a stick) refuses, and needs none.
@@ -289,20 +210,3 @@ def _give(place: Path, owner: os.stat_result) -> None:
     for path in [place, *place.rglob("*")]:
         with contextlib.suppress(OSError):
             os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
-
-
-def _prepare(
-    path: Path, manifest: dict[str, Any], *, unit_too: bool, lost: Path | None, at: datetime
-) -> Carried:
-    """Makes the copy know what it is, and what the store that it replaces can still tell."""
-    conn = sqlite3.connect(path)
-    try:
-        # A backup of an older version lacks tables that are written here.
-        migrate.migrate(conn, path)
-        with conn:
-            meta.put(conn, RESTORED_KEY, str(manifest["createdMicros"]))
-            if unit_too:
-                meta.put(conn, UNIT_RESTORED_KEY, "1")
-            return Carried() if lost is None else carry(conn, lost, at=micros(at))
-    finally:
-        conn.close()

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 FILE_NAME = "gateway.db"
+# Lies there while a backup is being put back (restore.py).
+UNFINISHED = "restore.unfinished"
 # Readers give up after this many SQLite VM instructions x1000: a page must never hold a snapshot
 # for long, or the WAL could not be checkpointed.
 READ_PROGRESS_LIMIT = 20_000
@@ -218,6 +220,10 @@ async def open_database(
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / FILE_NAME
     with only_instance(directory):
+        if (directory / UNFINISHED).exists():
+            raise StoreCorrupt(
+                "Putting a backup back was cut short. Run it once more: pos-gateway restore, with the same file."
+            )
         writer = await aiosqlite.connect(path, isolation_level=None)
         pool: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
         opened = [writer]

@@ -1,4 +1,4 @@
-"""Makes the names in a folder as durable as what is in the files."""
+"""Makes files and the names in a folder durable."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 
-def sync(folder: Path) -> None:
-    """After a file was created, replaced or moved there. OSError."""
-    handle = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Of a folder: after a file was created, replaced or moved there. Of a file: its content. OSError."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

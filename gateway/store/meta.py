@@ -4,6 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 
+# Set in a restored store until it is settled what it lacks; the value is the copy's age (micros).
+RESTORED = "store.restored"
+# Beside it when the unit's folder was put back as well: then the unit's word for it proves nothing.
+UNIT_RESTORED = "store.restored_unit"
+# Why signing is held, as JSON (fiscal/ahead.py).
+HOLD = "unit.ahead"
+# Which store this is, for the marker in the unit's folder; a restored copy is a new one.
+STORE_ID = "store.id"
+# The id of another store, whose place this one has taken by a person's word.
+TOOK_OVER = "store.took_over"
+
 
 def get(conn: sqlite3.Connection, key: str) -> str | None:
     row = conn.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()

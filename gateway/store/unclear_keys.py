@@ -63,6 +63,10 @@ def any_settled(conn: sqlite3.Connection) -> bool:
     )
 
 
+def count(conn: sqlite3.Connection) -> int:
+    return int(conn.execute("SELECT COUNT(*) FROM unclear_key").fetchone()[0])
+
+
 def newest(conn: sqlite3.Connection, limit: int) -> list[UnclearKey]:
     rows = conn.execute(
         """SELECT at, till_id, idem_key, till_receipt_no, total_cents

@@ -18,6 +18,7 @@ from gateway.settings import Settings
 from gateway.store import backup, migrate, unclear_keys
 from gateway.store.database import FILE_NAME, open_database
 from gateway.store.lost import Carried
+from gateway.store.restore import restore
 from gateway.store.unclear_keys import SaleName
 from hw_fakes.daraja import FakeDaraja
 from hw_fakes.ports import free_port
@@ -350,7 +351,7 @@ async def test_a_backup_of_an_older_version_is_brought_up_and_of_a_newer_one_ref
     async with open_database(here):
         pass
     made = backup.make(old, None, shop_dir / "stick", at)
-    assert backup.restore(made.path, here, None, at)["receipts"] == 0
+    assert restore(made.path, here, None, at)["receipts"] == 0
     with closing(sqlite3.connect(here / FILE_NAME)) as conn:
         version = conn.execute("PRAGMA user_version").fetchone()[0]
         assert version == len(migrate.migrations())
@@ -359,5 +360,5 @@ async def test_a_backup_of_an_older_version_is_brought_up_and_of_a_newer_one_ref
     newer = backup.make(old, None, shop_dir / "stick", at + timedelta(hours=1))
     before = (here / FILE_NAME).read_bytes()
     with pytest.raises(SchemaNewer):
-        backup.restore(newer.path, here, None, at + timedelta(hours=2))
+        restore(newer.path, here, None, at + timedelta(hours=2))
     assert (here / FILE_NAME).read_bytes() == before

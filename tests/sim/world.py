@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from gateway.store import meta
-from gateway.store.backup import RESTORED_KEY
 from gateway.store.database import FILE_NAME, Database, _prepare_reader, _prepare_writer
 
 # Some days begin a minute before Nairobi's midnight, so that a close is written in the storm.
@@ -297,7 +296,7 @@ class Disk:
         marked = self.always_marked or chance.random() < 0.5
         if marked:
             with self.look() as conn, conn:
-                meta.put(conn, RESTORED_KEY, "1")
+                meta.put(conn, meta.RESTORED, "1")
         self.world.trace(f"an older copy of the store is put back, marked={marked}")
         return True
 
