@@ -125,28 +125,32 @@ def test_a_receipt_comes_out_of_a_printer_on_a_tty(box: Box) -> None:
 def test_secrets_come_as_credentials_and_are_nowhere_else(box: Box) -> None:
     inside = box.container
     box.receipt("secrets")
-    # The token is given to the process by its file alone.
-    tokens = "/etc/pos-gateway/till_tokens"
+    # They are given to the process by their files alone.
+    names = ("till_tokens", "technician_tokens")
     assert inside.run(f"stat -c '%a %U' {CRED} {CRED}/*").splitlines() == [
         "500 pos-gateway",
-        "400 pos-gateway",
+        *["400 pos-gateway" for _ in names],
     ]
-    assert inside.run("stat -c '%a %U' /etc/pos-gateway/till_tokens") == "600 root"
-    for user, file in (
-        ("nobody", f"{CRED}/gateway_till_tokens"),
-        ("nobody", "/etc/pos-gateway/till_tokens"),
-        ("pos-gateway", "/etc/pos-gateway/till_tokens"),
-    ):
-        assert inside.code(f"runuser -u {user} -- cat {file}") != 0, (user, file)
-    assert inside.code(f"runuser -u pos-gateway -- cat {CRED}/* | cmp - {tokens}") == 0
-    # Never as an argument: the journal notes the command line of whoever logs.
-    inside.run(f"umask 077; cut -d= -f2 {tokens} | tr -d ' ' > /run/token")
-    assert inside.code(f"grep -qFf /run/token {tokens}") == 0
-    for place in (f"/proc/{box.pid()}/environ", f"/proc/{box.pid()}/cmdline"):
-        assert inside.code(f"grep -qaFf /run/token {place}") == 1, place
-    assert inside.code(f"grep -rqaFf /run/token {STATE} /run/systemd/units /tmp /var/tmp") == 1
-    assert inside.code("journalctl --sync; journalctl -o export | grep -qaFf /run/token") == 1
-    assert inside.code(f"systemctl show {UNIT} | grep -qaFf /run/token") == 1
+    for name in names:
+        file = f"/etc/pos-gateway/{name}"
+        assert inside.run(f"stat -c '%a %U' {file}") == "600 root"
+        for user, hidden in (
+            ("nobody", f"{CRED}/gateway_{name}"),
+            ("nobody", file),
+            ("pos-gateway", file),
+        ):
+            assert inside.code(f"runuser -u {user} -- cat {hidden}") != 0, (user, hidden)
+        assert (
+            inside.code(f"runuser -u pos-gateway -- cat {CRED}/gateway_{name} | cmp - {file}") == 0
+        )
+        # Never as an argument: the journal notes the command line of whoever logs.
+        inside.run(f"umask 077; cut -d= -f2 {file} | tr -d ' ' > /run/token")
+        assert inside.code(f"grep -qFf /run/token {file}") == 0
+        for place in (f"/proc/{box.pid()}/environ", f"/proc/{box.pid()}/cmdline"):
+            assert inside.code(f"grep -qaFf /run/token {place}") == 1, place
+        assert inside.code(f"grep -rqaFf /run/token {STATE} /run/systemd/units /tmp /var/tmp") == 1
+        assert inside.code("journalctl --sync; journalctl -o export | grep -qaFf /run/token") == 1
+        assert inside.code(f"systemctl show {UNIT} | grep -qaFf /run/token") == 1
 
 
 def test_a_stop_ends_in_order_and_so_does_one_while_it_starts(box: Box) -> None:
