@@ -48,7 +48,7 @@ def restore(backup: Path, store: Path, unit: Path | None, at: datetime) -> dict[
     start until it was run again.
     """
     try:
-        owner = (store if store.exists() else store.parent).stat()
+        owner = next(place for place in (store, *store.parents) if place.exists()).stat()
         store.mkdir(parents=True, exist_ok=True)
         with only_instance(store):
             for left in store.glob(f"{_SCRATCH}*"):
@@ -113,9 +113,11 @@ def _begun(store: Path) -> _Begun | None:
         return _Begun(**json.loads((store / UNFINISHED).read_text()))
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError):
-        # Cut short while the note was written: nothing was moved yet.
-        return None
+    except (ValueError, TypeError) as error:
+        raise StoreCorrupt(
+            f"{store / UNFINISHED} cannot be read. Look into {store}: what was there before lies in the newest "
+            "replaced-... folder."
+        ) from error
 
 
 def _move_on(store: Path, replaced: Path) -> None:
@@ -129,10 +131,12 @@ def _move_on(store: Path, replaced: Path) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    with path.open("w") as out:
+    part = path.with_name(f"{path.name}.part")
+    with part.open("w") as out:
         out.write(text)
         out.flush()
         os.fsync(out.fileno())
+    part.replace(path)
     folders.sync(path.parent)
 
 

@@ -151,3 +151,18 @@ async def test_a_second_restore_knows_what_the_first_one_did(place: Path) -> Non
     carried = restore(place / "backup.tar.gz", store, None, AT)["carried"]
     assert carried.receipts == 0
     kept(store)
+
+
+async def test_a_note_that_says_nothing_is_not_guessed_at(place: Path) -> None:
+    store = place / "store"
+    (store / UNFINISHED).write_text("{")
+    before = {file.name: file.read_bytes() for file in store.glob(f"{FILE_NAME}*")}
+    with pytest.raises(StoreCorrupt, match="cannot be read"):
+        restore(place / "backup.tar.gz", store, None, AT)
+    assert {file.name: file.read_bytes() for file in store.glob(f"{FILE_NAME}*")} == before
+
+
+async def test_a_new_machine_has_no_folder_yet(place: Path) -> None:
+    store = place / "var" / "lib" / "store"
+    assert restore(place / "backup.tar.gz", store, None, AT)["replaced"] is None
+    assert not (store / UNFINISHED).exists()
