@@ -68,7 +68,8 @@ def kept(store: Path) -> None:
     assert (found.receipts >= 1, found.last_invc_no) == (True, 2)
 
 
-async def test_a_cut_at_every_change_of_a_name(place: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("call", ["rename", "unlink", "fsync"])
+async def test_a_cut_at_every_change_on_the_disk(place: Path, tmp_path: Path, call: str) -> None:
     strace = need_tool("strace")
     refused = 0
     for number in range(1, 100):
@@ -77,8 +78,8 @@ async def test_a_cut_at_every_change_of_a_name(place: Path, tmp_path: Path) -> N
         store, keys = here / "store", here / "unit"
         arguments = [str(here / "backup.tar.gz"), str(store), str(keys)]
         ended = subprocess.run(
-            [strace, "-f", "-qq", "-o", "/dev/null", "-e", "trace=rename,unlink",
-             "-e", f"inject=rename,unlink:signal=SIGKILL:when={number}",
+            [strace, "-f", "-qq", "-o", "/dev/null", "-e", f"trace=/^{call}",
+             "-e", f"inject=/^{call}:signal=SIGKILL:when={number}",
              sys.executable, "-B", "-c", COMMAND, *arguments],
             cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False, timeout=60,
         )  # fmt: skip
