@@ -74,7 +74,8 @@ class FakeClock:
         self._boot_ns += int(step.total_seconds() * 1e9)
 
     async def advance(self, **delta: float) -> None:
-        """Time goes by; each sleeper wakes at its own moment, and what it does is waited for."""
+        """Time goes by; each sleeper wakes at its own moment. What it does on other threads is not waited for:
+        look for it afterwards."""
         end = self._virtual_ns + int(timedelta(**delta).total_seconds() * 1e9)
         while True:
             await settle()
@@ -120,6 +121,6 @@ class FastClock:
 
 
 async def settle(rounds: int = 20) -> None:
-    """Let everything that can run now run, threads of the store included."""
+    """Let everything on the loop run that can run now. What is on the store's threads may take longer."""
     for _ in range(rounds):
         await asyncio.sleep(0)
