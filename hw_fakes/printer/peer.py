@@ -118,6 +118,8 @@ class FakePrinter:
         """On a fresh pty, whose path may be another than before; or on the same TCP port."""
         if not self.plugged:
             self._line.plug()
+            # What was in its buffer goes on: full, it would take nothing off the line for ever.
+            self._work()
 
     def unplug(self) -> None:
         if self._head is not None:

@@ -110,3 +110,21 @@ async def test_an_unknown_knob_is_refused_with_the_names_of_all() -> None:
         async with session.post(f"{url}/knobs", json=every) as answer:
             knobs = (await answer.json())["knobs"]
             assert {name: knobs[name] for name in every} == every
+
+
+async def test_a_cable_that_is_pulled_with_a_full_buffer_can_be_plugged_again() -> None:
+    """On TCP it takes no more than its buffer holds; what is in there is printed once the cable is back."""
+    printer = FakePrinter(tcp_port=0, buffer_bytes=32, speed_mm_s=20)
+    async with printer, asyncio.timeout(30):
+        host, _, port = printer.device_path.removeprefix("socket://").partition(":")
+        _, first = await asyncio.open_connection(host, int(port))
+        first.write(b"HELLO\n" * 20)
+        # The first lines are being printed, and it is full.
+        await so(lambda: printer.held_bytes == 32)
+        printer.unplug()
+        printer.plug()
+        reader, second = await asyncio.open_connection(host, int(port))
+        second.write(b"\x10\x04\x01")
+        assert await reader.readexactly(1) == b"\x16"
+        for writer in (first, second):
+            writer.close()
