@@ -119,6 +119,17 @@ async def test_fifty_thousand_waiting_fit_into_twenty_megabytes(tmp_path: Path) 
         await process.wait()
 
 
+async def sent_by_a_hasty_sender(db: Database, fake: FakeCloud) -> Any:
+    """Nothing waits any more; the outbox's figures then."""
+    client = CloudClient(url=fake.url, gateway_id="g", token=fake.token, timeout_s=30)
+    async with client as cloud:
+        sender = a_sender(db, cloud, SystemClock(), interval_s=0.05, backoff_max_s=0.05)
+        task = asyncio.ensure_future(sender.run())
+        await drained(db)
+        task.cancel()
+    return await db.read(outbox.figures)
+
+
 async def test_a_long_run_of_bad_records_does_not_keep_the_good_ones_behind_it(
     tmp_path: Path,
 ) -> None:
@@ -126,13 +137,7 @@ async def test_a_long_run_of_bad_records_does_not_keep_the_good_ones_behind_it(
     async with FakeCloud() as fake, open_database(tmp_path / "store") as db:
         await fill(db, 30)
         fake.knobs(badRequestFor=bad)
-        client = CloudClient(url=fake.url, gateway_id="g", token=fake.token, timeout_s=30)
-        async with client as cloud:
-            sender = a_sender(db, cloud, SystemClock(), interval_s=0.05, backoff_max_s=0.05)
-            task = asyncio.ensure_future(sender.run())
-            await drained(db)
-            task.cancel()
-        figures = await db.read(outbox.figures)
+        figures = await sent_by_a_hasty_sender(db, fake)
         assert (figures.stored, figures.parked) == (17, 13)
         assert not set(bad) & {record["invoiceId"] for record in fake.records}
 
@@ -144,13 +149,7 @@ async def test_what_was_refused_just_before_the_cloud_was_mended_is_not_parked(
         await fill(db, 8)
         # All of the first batch, then three of those that are tried one by one.
         fake.knobs(rejectNext=8 + 3)
-        client = CloudClient(url=fake.url, gateway_id="g", token=fake.token, timeout_s=30)
-        async with client as cloud:
-            sender = a_sender(db, cloud, SystemClock(), interval_s=0.05, backoff_max_s=0.05)
-            task = asyncio.ensure_future(sender.run())
-            await drained(db)
-            task.cancel()
-        figures = await db.read(outbox.figures)
+        figures = await sent_by_a_hasty_sender(db, fake)
     assert (figures.stored, figures.parked) == (8, 0)
 
 
