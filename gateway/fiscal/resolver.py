@@ -22,7 +22,7 @@ from gateway.fiscal.commit import Committer
 from gateway.fiscal.evidence import CannotTell, Count, Evidence, Finding, HoldsIt, HoldsItNot
 from gateway.store import events, invoices
 from gateway.store.database import Database
-from gateway.store.invoices import InvoiceRow
+from gateway.store.invoices import InvoiceRow, Sending
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +49,13 @@ class Resolver:
         clock: Clock,
         committer: Committer,
         evidence: Callable[[Count], Sequence[Evidence]],
+        unit_life: str | None = None,
     ) -> None:
         self._db = db
         self._clock = clock
         self._committer = committer
         self._evidence = tuple(evidence(self.count))
+        self._unit_life = unit_life
         self._decided = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -106,8 +108,15 @@ class Resolver:
     async def count(self, row: InvoiceRow, by: int) -> None:
         """A resend is about to leave (+1), or did not leave (-1). StoreError: it must not leave."""
         at = micros(self._clock.now())
-        step = invoices.count_attempt if by > 0 else invoices.uncount_attempt
-        await self._db.write(lambda conn: step(conn, row, at=at))
+        sending = Sending(self._unit_life, self._clock.boot_id(), self._clock.boottime_ns())
+
+        def step(conn: sqlite3.Connection) -> None:
+            if by > 0:
+                invoices.count_attempt(conn, row, sending, at=at)
+            else:
+                invoices.uncount_attempt(conn, row, at=at)
+
+        await self._db.write(step)
 
     async def take_up(self) -> None:
         """A person has decided: look again now. Back when the line moves on, or after a while when a

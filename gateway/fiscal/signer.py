@@ -42,7 +42,7 @@ from gateway.fiscal.ports import (
 from gateway.fiscal.resolver import Resolver
 from gateway.store import events, invoices, unit
 from gateway.store.database import Database
-from gateway.store.invoices import InvoiceRow
+from gateway.store.invoices import InvoiceRow, Sending
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +109,7 @@ class Signer:
         heard: Callable[[SaleOutcome], None] = lambda outcome: None,
         may_sign: MaySign = lambda conn, row, invoice: None,
         queue_max: int = 500,
+        unit_life: str | None = None,
     ) -> None:
         self._db = db
         self._clock = clock
@@ -122,6 +123,7 @@ class Signer:
         self._heard = heard
         self._may_sign = may_sign
         self._queue_max = queue_max
+        self._unit_life = unit_life
         self._line: OrderedDict[str, Job] = OrderedDict()
         self._jobs: dict[str, Job] = {}
         self._arrived = asyncio.Event()
@@ -311,7 +313,8 @@ class Signer:
         stamp = unit.rising_stamp(conn, self._now())
         body = self._encode(invoice, invc_no=number, at=from_micros(stamp))
         at = self._now()
-        invoices.write_ahead(conn, row, invc_no=number, unit_request=body, at=at)
+        sending = Sending(self._unit_life, self._clock.boot_id(), self._clock.boottime_ns())
+        invoices.write_ahead(conn, row, invc_no=number, unit_request=body, sending=sending, at=at)
         self._story(conn, row, "invoice.signing", {"invcNo": number})
         fresh = invoices.by_id(conn, row.id)
         assert fresh is not None

@@ -14,7 +14,7 @@ from gateway.domain.signing import SigningEvent, SigningState, transition
 _COLUMNS = """
     seq, id, till_id, idem_key, body_digest, label, original_id, till_receipt_no, total_cents,
     document, printer, state, invc_no, unit_request, attempts, answer_status, answer,
-    created_at, updated_at"""
+    created_at, updated_at, unit_life, last_sent_boot_id, last_sent_boot_ns, duplicate_seen"""
 _INSERT = """
     INSERT INTO invoice (id, till_id, idem_key, body_digest, label, original_id, till_receipt_no,
                          total_cents, request, document, printer, created_at, updated_at)
@@ -30,7 +30,8 @@ _CREDIT = f"""
     WHERE original_id = ? AND state IN ('SIGNING', 'IN_DOUBT', 'SIGNED')"""
 _OPEN = f"SELECT {_COLUMNS} FROM invoice WHERE state IN ('SIGNING', 'IN_DOUBT')"
 _WRITE_AHEAD = """
-    UPDATE invoice SET state = ?, invc_no = ?, unit_request = ?, attempts = 1,
+    UPDATE invoice SET state = ?, invc_no = ?, unit_request = ?, attempts = 1, duplicate_seen = 0,
+                       unit_life = ?, last_sent_boot_id = ?, last_sent_boot_ns = ?,
                        updated_at = ? WHERE id = ?"""
 _SETTLE = """
     UPDATE invoice SET state = ?, invc_no = ?, unit_answer = ?, answer_status = ?, answer = ?,
@@ -60,8 +61,23 @@ class NewInvoice:
 
 
 @dataclass(frozen=True, slots=True)
+class Sending:
+    """When one saveSales request left, and to which run of the control unit.
+
+    `unit_life` is None for an external unit, whose restarts are not seen. `boot_ns` is CLOCK_BOOTTIME
+    of the boot `boot_id`.
+    """
+
+    unit_life: str | None
+    boot_id: str
+    boot_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class InvoiceRow:
-    """One stored invoice; instants are UTC microseconds."""
+    """One stored invoice; instants are UTC microseconds. `unit_life`, `last_sent_boot_id` and
+    `last_sent_boot_ns` describe the last sending of the present number, None where it was sent by a
+    version that did not record them. `duplicate_seen`: the unit reported the resend as a duplicate."""
 
     seq: int
     id: str
@@ -82,6 +98,10 @@ class InvoiceRow:
     answer: bytes | None
     created_at: int
     updated_at: int
+    unit_life: str | None = None
+    last_sent_boot_id: str | None = None
+    last_sent_boot_ns: int | None = None
+    duplicate_seen: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,30 +215,46 @@ def under_way(conn: sqlite3.Connection, *, claimed_since: int, signed_since: int
 
 
 def write_ahead(
-    conn: sqlite3.Connection, row: InvoiceRow, *, invc_no: int, unit_request: bytes, at: int
+    conn: sqlite3.Connection,
+    row: InvoiceRow,
+    *,
+    invc_no: int,
+    unit_request: bytes,
+    sending: Sending,
+    at: int,
 ) -> None:
-    """Number and exact bytes, before the first byte leaves (etims.md 8.3)."""
+    """Record number, exact bytes and the sending, before the first byte leaves (etims.md 8.3)."""
     state = transition(row.state, SigningEvent.WRITTEN_AHEAD)
-    _changed(conn.execute(_WRITE_AHEAD, (state, invc_no, unit_request, at, row.id)))
+    sent = (sending.unit_life, sending.boot_id, sending.boot_ns)
+    _changed(conn.execute(_WRITE_AHEAD, (state, invc_no, unit_request, *sent, at, row.id)))
 
 
-def count_attempt(conn: sqlite3.Connection, row: InvoiceRow, *, at: int) -> None:
-    """The same bytes are about to go out once more; durable before they do."""
+def count_attempt(conn: sqlite3.Connection, row: InvoiceRow, sending: Sending, *, at: int) -> None:
+    """Record a resend of the same bytes; durable before they leave."""
     _changed(
         conn.execute(
-            "UPDATE invoice SET attempts = attempts + 1, updated_at = ? WHERE id = ? "
-            "AND state = 'IN_DOUBT'",
-            (at, row.id),
+            "UPDATE invoice SET attempts = attempts + 1, unit_life = ?, last_sent_boot_id = ?, "
+            "last_sent_boot_ns = ?, updated_at = ? WHERE id = ? AND state = 'IN_DOUBT'",
+            (sending.unit_life, sending.boot_id, sending.boot_ns, at, row.id),
         )
     )
 
 
 def uncount_attempt(conn: sqlite3.Connection, row: InvoiceRow, *, at: int) -> None:
-    """Not one byte of it left after all."""
+    """Withdraw a recorded resend of which no byte left. `row` as it was before the resend."""
     conn.execute(
-        "UPDATE invoice SET attempts = attempts - 1, updated_at = ? WHERE id = ? "
-        "AND state = 'IN_DOUBT'",
-        (at, row.id),
+        "UPDATE invoice SET attempts = attempts - 1, unit_life = ?, last_sent_boot_id = ?, "
+        "last_sent_boot_ns = ?, updated_at = ? WHERE id = ? AND state = 'IN_DOUBT'",
+        (row.unit_life, row.last_sent_boot_id, row.last_sent_boot_ns, at, row.id),
+    )
+
+
+def record_duplicate(conn: sqlite3.Connection, row: InvoiceRow) -> None:
+    """Record that the unit reported the resend as a duplicate: the number is used."""
+    _changed(
+        conn.execute(
+            "UPDATE invoice SET duplicate_seen = 1 WHERE id = ? AND state = 'IN_DOUBT'", (row.id,)
+        )
     )
 
 
@@ -284,4 +320,5 @@ def _one(row: tuple[object, ...] | None) -> InvoiceRow | None:
         return None
     values = list(row)
     values[11] = SigningState(str(row[11]))
+    values[-1] = bool(row[-1])
     return InvoiceRow(*values)  # type: ignore[arg-type]

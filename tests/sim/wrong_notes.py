@@ -18,6 +18,7 @@ from gateway.errors import AlreadyCredited, GatewayError
 from gateway.fiscal import intake, signer
 from gateway.fiscal.signer import Answer, Begun, Job, Settlement, Signer
 from gateway.store import invoices
+from gateway.store.invoices import Sending
 from gateway.vscu import client
 from tests.sim.gateway import RealGateway
 
@@ -53,8 +54,16 @@ def written_late(patch: pytest.MonkeyPatch) -> type[RealGateway]:
         row, number = begun.row, begun.row.invc_no
         assert number is not None
         received = replace(row, state=SigningState.RECEIVED)
+        assert row.last_sent_boot_id is not None
+        assert row.last_sent_boot_ns is not None
+        sending = Sending(row.unit_life, row.last_sent_boot_id, row.last_sent_boot_ns)
         invoices.write_ahead(
-            conn, received, invc_no=number, unit_request=begun.body, at=row.updated_at
+            conn,
+            received,
+            invc_no=number,
+            unit_request=begun.body,
+            sending=sending,
+            at=row.updated_at,
         )
 
     class Late(Signer):

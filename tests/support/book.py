@@ -14,6 +14,8 @@ from gateway.money import cents
 from gateway.store import invoices, receipts
 from gateway.store.invoices import NewInvoice
 
+SENDING = invoices.Sending("in-process:test", "boot", 1)
+
 
 class Book:
     """Numbers the receipts; the SCU's clock is the gateway's."""
@@ -37,7 +39,7 @@ class Book:
     def sign(self, conn: sqlite3.Connection, row: invoices.InvoiceRow) -> None:
         at = micros(self._clock.now())
         number = self._count
-        invoices.write_ahead(conn, row, invc_no=number, unit_request=b"x", at=at)
+        invoices.write_ahead(conn, row, invc_no=number, unit_request=b"x", sending=SENDING, at=at)
         open_row = invoices.open_row(conn)
         assert open_row is not None
         receipts.append(

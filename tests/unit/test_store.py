@@ -14,6 +14,7 @@ from gateway.errors import SchemaNewer, StoreCorrupt, StoreError
 from gateway.store import events, invoices, migrate, receipts, unit
 from gateway.store.database import FILE_NAME, Database, open_database
 from gateway.store.invoices import NewInvoice
+from tests.support.book import SENDING
 from tests.support.invoices import at_noon
 
 
@@ -47,7 +48,9 @@ async def test_the_database_allows_one_open_sale_and_only_the_tables_moves(db: D
     def ahead(number: int) -> None:
         row = rows[number - 1].row
         return db.write(
-            lambda conn: invoices.write_ahead(conn, row, invc_no=number, unit_request=b"x", at=2)
+            lambda conn: invoices.write_ahead(
+                conn, row, invc_no=number, unit_request=b"x", sending=SENDING, at=2
+            )
         )
 
     await ahead(1)
