@@ -315,9 +315,7 @@ class _Parts:
 
     async def _recover(self, db: Database, signer: Signer) -> None:
         """What an unclean stop left: the open sale into doubt, prints on the wire unconfirmed."""
-        opened = await signer.recover()
-        if opened is not None and self.settings.unit.host == "in-process":
-            self.line.inherited = (opened.id, opened.attempts)
+        await signer.recover()
         at = micros(self.clock.now())
 
         wait_us = int(self.settings.api.wait_s * 1_000_000)

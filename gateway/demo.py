@@ -105,7 +105,15 @@ async def _demo(home: Path, *, once: bool, port: int) -> int:
                 "trade_name": "TEST TRADERS LTD",
                 "address": "TEST PLAZA, NAIROBI",
             },
-            unit={"jar": JAR, "directory": home / "unit", "port": unit_port, "serial": SERIAL},
+            unit={
+                "jar": JAR,
+                "directory": home / "unit",
+                "port": unit_port,
+                "serial": SERIAL,
+                # `pos-gateway unit-test` proves both of the fake unit.
+                "resend": True,
+                "forgets_on_restart": True,
+            },
             store={"directory": home / "store"},
             api={"port": port},
             tills=[{"id": "till-1", "name": "Till 1", "printer": "counter"}],

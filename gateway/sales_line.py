@@ -50,8 +50,12 @@ class SalesLine:
         self._settings = settings
         self._clock = clock
         self._monitor = monitor
-        # The sale that a process before this one left open, as often as it was sent by then.
-        self.inherited: tuple[str, int] | None = None
+        # Names this run of the control unit. None for an external unit, whose restarts are not seen.
+        self._unit_life = (
+            f"in-process:{ids.new_id(micros(clock.now()))}"
+            if settings.unit.host == "in-process"
+            else None
+        )
         committer = Committer(
             clock=clock,
             identity=Identity(settings.branch.pin, settings.branch.branch_id, portal(settings)),
@@ -65,13 +69,21 @@ class SalesLine:
             extras=lambda: {"ceiling": monitor.as_json()},
         )
         witnesses = make_witnesses(settings, client, db, self._resend_gate, self._at_rest)
-        resolver = Resolver(db=db, clock=clock, committer=committer, evidence=witnesses.evidence)
         self.ahead = AheadWatch(
             db=db,
             clock=clock,
             readers=witnesses.readers,
             counter=witnesses.counter,
             unit_folder=settings.unit.directory,
+        )
+        committer.mismatch = self.ahead
+        resolver = Resolver(
+            db=db,
+            clock=clock,
+            committer=committer,
+            evidence=witnesses.evidence,
+            mismatch=self.ahead,
+            unit_life=self._unit_life,
         )
         self.decisions = Decisions(
             db=db,
@@ -93,6 +105,8 @@ class SalesLine:
             after_commit=[fire],
             heard=monitor.heard_from_unit,
             may_sign=tenders.may_sign,
+            mismatch=self.ahead,
+            unit_life=self._unit_life,
             queue_max=settings.api.queue_max,
         )
 
@@ -105,9 +119,18 @@ class SalesLine:
         self._monitor.resend_gate()
 
     def _at_rest(self, row: InvoiceRow) -> bool:
-        """A unit in our own process died with it: what an earlier process sent is settled by now. Not
-        where unit and store disagree: then what it does not hold may have been put back."""
-        return self.ahead.hold is None and self.inherited == (row.id, row.attempts)
+        """Return whether no sending of this sale can still be signed (rule `life`).
+
+        A unit in our own process ended with it, and is known to forget what it had only accepted (A3). Not
+        where store and unit disagree: what such a unit does not hold may have been in a lost copy.
+        """
+        return (
+            self._settings.unit.forgets_on_restart
+            and self.ahead.hold is None
+            and self._unit_life is not None
+            and row.unit_life is not None
+            and row.unit_life != self._unit_life
+        )
 
     def _to_cloud(self, conn: sqlite3.Connection, sale: SignedSale) -> None:
         if self._settings.cloud.url is None:

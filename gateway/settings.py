@@ -86,6 +86,11 @@ class UnitSettings(Section):
     # Local path names differ between builds of the same code base (etims.md 2.1).
     paths: dict[str, str] = Field(default_factory=dict)
     read_back: bool = False
+    # What is assumed of the build (docs/internals/evidence.md, A1 and A3); `pos-gateway unit-test` proves it.
+    resend: bool = False
+    forgets_on_restart: bool = False
+    # Each request carries its sale's id in `remark`, so that a receipt read back is known to be its own.
+    mark_sales: bool = True
     # The unit's own database as a witness (etims.md 8.3); no Kenyan names are published.
     database: Path | None = None
     database_query: str | None = None

@@ -16,7 +16,17 @@ from gateway.clock import Clock, compact, from_micros, micros
 from gateway.counter_settings import ReceiptSettings
 from gateway.domain.receipt import PORTALS
 from gateway.fiscal.days import Days
-from gateway.fiscal.evidence import Count, Counters, Evidence, ReadBack, Resend, StoredSale
+from gateway.fiscal.evidence import (
+    AtRest,
+    Count,
+    Counters,
+    Evidence,
+    NoResend,
+    ReadBack,
+    RecordDuplicate,
+    Resend,
+)
+from gateway.fiscal.identity import StoredSale
 from gateway.money import cents
 from gateway.payments import report as payment_report
 from gateway.printing.layout import Shop
@@ -24,7 +34,6 @@ from gateway.printing.words import WORDS
 from gateway.settings import Settings
 from gateway.store import print_jobs, receipts
 from gateway.store.database import Database
-from gateway.store.invoices import InvoiceRow
 from gateway.store.reports import ZReport
 from gateway.vscu.client import StoredAnswer, UnitClient
 from gateway.vscu.host import ExternalUnit, InProcessUnit, Unit
@@ -92,6 +101,7 @@ class StoredSales:
             found.fields.get("custTin"),
             found.fields.get("cfmDt"),
             found.raw,
+            found.fields,
         )
 
 
@@ -99,7 +109,7 @@ class StoredSales:
 class Witnesses:
     """Who can say what the unit holds: in the order in which they are asked."""
 
-    evidence: Callable[[Count], list[Evidence]]
+    evidence: Callable[[Count, RecordDuplicate], list[Evidence]]
     readers: list[StoredSales]
     counter: UnitDatabase | None
 
@@ -109,11 +119,12 @@ def make_witnesses(
     client: UnitClient,
     db: Database,
     gate: Callable[[], None],
-    at_rest: Callable[[InvoiceRow], bool],
+    at_rest: AtRest,
 ) -> Witnesses:
-    """Read-back, the unit's database, its counters, and last the one deliberate resend.
+    """Return the read-back, the unit's database, its counters, and last the one deliberate resend.
 
-    Only the unit's own read-back may say "not there" for good; a configured query may be wrong.
+    Only the unit's own read-back, and a counter that was seen to agree, may say "not there" for good; a
+    configured query may be wrong.
     """
     part = settings.unit
     evidence: list[Evidence] = []
@@ -129,12 +140,15 @@ def make_witnesses(
             evidence.append(ReadBack(readers[-1], "unit's database"))
         if part.database_counter_query is not None:
             counter = database
-            evidence.append(Counters(database, lambda: db.read(receipts.last_counter)))
-    return Witnesses(
-        lambda count: [*evidence, Resend(client, gate, count)],
-        readers,
-        counter,
-    )
+            last = lambda: db.read(receipts.last_counter)  # noqa: E731
+            evidence.append(Counters(database, last, at_rest))
+
+    def sources(count: Count, record_duplicate: RecordDuplicate) -> list[Evidence]:
+        if part.resend:
+            return [*evidence, Resend(client, gate, count, record_duplicate)]
+        return [*evidence, NoResend(alone=not evidence)]
+
+    return Witnesses(sources, readers, counter)
 
 
 def sale_form(settings: Settings) -> SaleForm:
@@ -151,6 +165,7 @@ def sale_form(settings: Settings) -> SaleForm:
         walk_in_pin=part.walk_in_pin,
         walk_in_name=part.walk_in_name,
         credit_note_status=part.credit_note_status,
+        mark=part.mark_sales,
     )
 
 

@@ -31,6 +31,7 @@ from gateway.fiscal.evidence import CountingUnit, ReadingUnit
 from gateway.money import from_cents, text
 from gateway.store import events, invoices, lost, marker, meta, receipts, unclear_keys, unit
 from gateway.store.database import Database
+from gateway.store.invoices import InvoiceRow
 from gateway.store.marker import Mark
 from gateway.store.unclear_keys import SaleName
 
@@ -116,6 +117,8 @@ class AheadWatch:
     async def may_begin(self, sale: SaleName, came_ns: int) -> None:
         """Back if this sale, which has no receipt here, has none anywhere. UnitAhead while nobody can tell
         (the key is then written down), MaybeSigned when nobody ever will, StoreError."""
+        # What was said of a quarantined key stays said, whatever else is held since.
+        await self._refuse_quarantined(sale)
         held = self._hold is not None and not self._hold.complete
         if held or came_ns <= self._unclear_until_ns:
             at = micros(self._clock.now())
@@ -132,6 +135,9 @@ class AheadWatch:
                 error.extra.setdefault("signed", "unknown")
                 raise
             self.gate()
+        await self._refuse_quarantined(sale)
+
+    async def _refuse_quarantined(self, sale: SaleName) -> None:
         if self._unclear and await self._db.read(
             lambda conn: unclear_keys.is_settled(conn, sale.till_id, sale.idem_key)
         ):
@@ -140,6 +146,22 @@ class AheadWatch:
                 "on paper or on KRA's portal. If there is none, ring the sale up as a new one.",
                 extra={"signed": "unknown"},
             )
+
+    def mismatch(self, conn: sqlite3.Connection, row: InvoiceRow, reason: str) -> None:
+        """Store a signing hold and quarantine the sale's key, inside the caller's transaction."""
+        for name in ids.lasting_names(row.idem_key):
+            sale = SaleName(row.till_id, name, row.till_receipt_no, row.total_cents)
+            unclear_keys.note(conn, sale, at=micros(self._clock.now()), settled=True)
+        self._record(conn, Hold(reason))
+
+    def counter_gap(self, conn: sqlite3.Connection, reason: str) -> None:
+        """Store a signing hold alone, inside the caller's transaction."""
+        self._record(conn, Hold(reason))
+
+    def mismatch_published(self, reason: str) -> None:
+        """Put the stored hold in force, after the commit."""
+        self._hold = Hold(reason)
+        self._unclear = True
 
     async def check(self) -> str | None:
         """Compare once; the reason to hold, or None. A hold survives restarts until it is settled."""
@@ -184,6 +206,8 @@ class AheadWatch:
             else:
                 unclear_keys.forget(conn)
             _clear(conn)
+            # What the unit signed beside this store is accounted for now.
+            meta.put(conn, meta.COUNTER_OPEN, str(next_invc_no))
             if mark is not None and mark.store_id != known.store_id:
                 # So that a marker which cannot be replaced asks nobody a second time.
                 meta.put(conn, meta.TOOK_OVER, mark.store_id)

@@ -17,8 +17,8 @@ from gateway.domain.outcome import SignedData
 from gateway.domain.receipt import Receipt
 from gateway.domain.signing import SigningEvent
 from gateway.fiscal.answer import qr_of, signed_body
-from gateway.fiscal.ports import AnswerExtras, CommitHook, SignedSale
-from gateway.store import events, invoices, receipts, unit
+from gateway.fiscal.ports import AnswerExtras, CommitHook, MismatchSink, SignedSale
+from gateway.store import events, invoices, meta, receipts, unit
 from gateway.store.invoices import InvoiceRow
 
 log = logging.getLogger(__name__)
@@ -49,9 +49,16 @@ class CommitPlan:
     how: str
     status: int = STATUS_CREATED
     body: bytes = field(default=b"")
+    # Why signing must stop after this receipt; set by `apply`.
+    gap: str | None = None
 
     def apply(self, conn: sqlite3.Connection) -> None:
         self.body = self.apply_to.commit(conn, self)
+
+    def publish(self) -> None:
+        """Put into force what the commit found, after it."""
+        if self.gap is not None:
+            self.apply_to.publish_gap(self.gap)
 
 
 class Committer:
@@ -64,11 +71,14 @@ class Committer:
         identity: Identity,
         hooks: Sequence[CommitHook] = (),
         extras: AnswerExtras = dict,
+        mismatch: MismatchSink | None = None,
     ) -> None:
         self._clock = clock
         self._identity = identity
         self._hooks = tuple(hooks)
         self._extras = extras
+        # Set once the watch exists that it reports to.
+        self.mismatch = mismatch
 
     def plan(
         self, row: InvoiceRow, invoice: Invoice, data: SignedData, raw: bytes, *, how: str
@@ -93,7 +103,7 @@ class Committer:
             rcpt_sign=data.rcpt_sign,
             scu_time=data.scu_time,
         )
-        self._note_oddities(conn, row, receipt, at)
+        plan.gap = self._note_oddities(conn, row, receipt, at)
         chain_hash = receipts.append(
             conn,
             invoice_id=row.id,
@@ -146,12 +156,18 @@ class Committer:
 
     def _note_oddities(
         self, conn: sqlite3.Connection, row: InvoiceRow, receipt: Receipt, at: int
-    ) -> None:
-        """A gap in the unit's counter or a step back of its clock is signed all the same, but told."""
+    ) -> str | None:
+        """Record a gap in the unit's counter and a step back of its clock; the receipt itself is good.
+
+        Returns why signing must stop after it: receipts that this store does not know stand between the
+        last one and this one, so sales are missing here or something else signs with this unit (A2).
+        """
         before = receipts.last(conn)
         if before is None or before.sdc_id != receipt.sdc_id:
-            return
+            return None
+        gap = None
         if receipt.tot_rcpt_no != before.tot_rcpt_no + 1:
+            gap = self._counter_gap(conn, before.tot_rcpt_no, receipt.tot_rcpt_no)
             self._odd(
                 conn,
                 row,
@@ -167,6 +183,28 @@ class Committer:
                 "unit.time_went_back",
                 {"after": before.scu_time, "got": compact(receipt.scu_time)},
             )
+        accounted = meta.get(conn, meta.COUNTER_OPEN)
+        if accounted is not None and receipt.invc_no >= int(accounted):
+            meta.remove(conn, meta.COUNTER_OPEN)
+        return gap
+
+    def _counter_gap(self, conn: sqlite3.Connection, before: int, got: int) -> str | None:
+        """Store the hold, unless a person has just accounted for the unit's receipts."""
+        if self.mismatch is None or meta.get(conn, meta.COUNTER_OPEN) is not None:
+            return None
+        between = got - before - 1
+        reason = (
+            f"the control unit gave {between} receipt{'' if between == 1 else 's'} between {before} and "
+            f"{got} that this store does not know: something else signs with this unit, or sales are "
+            "missing here"
+        )
+        self.mismatch.counter_gap(conn, reason)
+        return reason
+
+    def publish_gap(self, reason: str) -> None:
+        """Put the hold of a counter gap in force."""
+        if self.mismatch is not None:
+            self.mismatch.mismatch_published(reason)
 
     def _odd(
         self, conn: sqlite3.Connection, row: InvoiceRow, at: int, kind: str, data: dict[str, object]

@@ -21,7 +21,7 @@ from gateway.domain.outcome import SignedData
 from gateway.domain.signing import SigningState
 from gateway.errors import DecisionInvalid, FieldError, InvoiceUnknown, NotInDoubt
 from gateway.fiscal.commit import Committer
-from gateway.fiscal.evidence import TIME_APART_S
+from gateway.fiscal.identity import TIME_APART_S
 from gateway.money import cents, from_cents, text
 from gateway.store import events, invoices, receipts, unit
 from gateway.store.database import Database

@@ -6,12 +6,10 @@ time; a source that guesses costs a second fiscal receipt. So every doubt ends i
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from gateway.clock import from_compact
 from gateway.domain.invoice import Invoice
 from gateway.domain.outcome import (
     Duplicate,
@@ -23,11 +21,8 @@ from gateway.domain.outcome import (
     Unknown,
 )
 from gateway.errors import GatewayError
+from gateway.fiscal.identity import Match, StoredSale, whose
 from gateway.store.invoices import InvoiceRow
-
-# A receipt signed this long before or after the sale was written ahead is not this sale's: the unit's
-# clock and ours may differ a little, a day's difference is another sale. Seconds.
-TIME_APART_S = 6 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +48,17 @@ class HoldsItNot:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherSale:
+    """The unit has a sale under this number that this store never sent: sales are missing here, or
+    something else signs with this unit."""
+
+    reason: str
+
+    def story(self) -> dict[str, Any]:
+        return {"reason": self.reason}
+
+
+@dataclass(frozen=True, slots=True)
 class CannotTell:
     """No end. `needs_person`: asking again will not change it. `ends_looking`: what this source saw
     makes the sources after it dangerous (a resend of what is known to be signed)."""
@@ -65,7 +71,9 @@ class CannotTell:
         return {"reason": self.reason, "needsPerson": self.needs_person}
 
 
-Finding = HoldsIt | HoldsItNot | CannotTell
+Finding = HoldsIt | HoldsItNot | OtherSale | CannotTell
+# Whether every sending of the sale went to an earlier run of the unit.
+AtRest = Callable[[InvoiceRow], bool]
 
 
 class Evidence(Protocol):
@@ -73,18 +81,6 @@ class Evidence(Protocol):
     def name(self) -> str: ...
 
     async def examine(self, row: InvoiceRow, invoice: Invoice) -> Finding: ...
-
-
-@dataclass(frozen=True, slots=True)
-class StoredSale:
-    """What the unit holds under a number: the receipt and what tells whose it is. Cents; `buyer_pin`
-    None for a walk-in; `confirmed_at` (cfmDt) None where the source does not say it."""
-
-    data: SignedData
-    total_cents: int
-    buyer_pin: str | None
-    confirmed_at: str | None
-    raw: bytes
 
 
 class ReadingUnit(Protocol):
@@ -97,16 +93,16 @@ class ReadBack:
     """What the unit itself holds under the sale's number: its read-back endpoint, where the build has
     one (ZRA's has; Kenya's is unknown), or its own database file. `name` says which.
 
-    "Not there" may be said too early by a unit that is still signing, so it only sends the resolver
-    on to the next source. `at_rest(row)` says when it is the end: the unit has been started anew
-    since the bytes were last sent, so nothing of them can still be on its way.
+    A unit that is still signing shows nothing yet, so an empty answer sends the resolver on to the next
+    source. It is the end only when `at_rest(row)`: every sending of this sale went to an earlier run of
+    the unit (rule `life`).
     """
 
     def __init__(
         self,
         unit: ReadingUnit,
         name: str = "read-back",
-        at_rest: Callable[[InvoiceRow], bool] = lambda row: False,
+        at_rest: AtRest = lambda row: False,
     ) -> None:
         self._unit = unit
         self.name = name
@@ -114,41 +110,36 @@ class ReadBack:
 
     async def examine(self, row: InvoiceRow, invoice: Invoice) -> Finding:
         assert row.invc_no is not None
+        # Asked before the look: nothing that is sent later can be covered by it.
+        at_rest = self._at_rest(row)
         found = await self._unit.stored_sale(row.invc_no)
-        if found is None and self._at_rest(row):
-            return HoldsItNot(
-                "the unit was started anew since, and holds nothing under this number"
-            )
-        if found is None:
-            return CannotTell("the unit holds nothing under this number yet")
         if isinstance(found, str):
             return CannotTell(found)
-        return attach_or_refuse(row, invoice, found)
+        if found is not None:
+            return attach_or_refuse(row, found)
+        if at_rest:
+            return HoldsItNot(
+                "the unit was restarted after the last sending, and holds nothing under this number"
+            )
+        return CannotTell("the unit holds nothing under this number yet")
 
 
-def attach_or_refuse(row: InvoiceRow, invoice: Invoice, found: StoredSale) -> Finding:
-    """HoldsIt only when total, buyer and time are this sale's (a foreign sale was once caught so).
-    Where the source does not say what time was sent, the unit's own must be near it."""
-    assert row.unit_request is not None
-    sent = json.loads(row.unit_request)
-    differs = []
-    if found.total_cents != row.total_cents:
-        differs.append("total")
-    if (found.buyer_pin or None) != (sent.get("custTin") or None):
-        differs.append("buyer")
-    if found.confirmed_at is not None:
-        same_time = found.confirmed_at == sent["cfmDt"]
-    else:
-        apart = found.data.scu_time - from_compact(sent["cfmDt"])
-        same_time = abs(apart.total_seconds()) <= TIME_APART_S
-    if not same_time:
-        differs.append("time")
-    if differs:
-        return CannotTell(
-            f"the unit holds another sale under this number ({', '.join(differs)} differ)",
-            needs_person=True,
-        )
-    return HoldsIt(found.data, found.raw, "found in the unit with the same total, buyer and time")
+def attach_or_refuse(row: InvoiceRow, found: StoredSale) -> Finding:
+    """Return HoldsIt for this sale's receipt, OtherSale for another's (rules `id` and `other`)."""
+    match, why = whose(row, found)
+    match match:
+        case Match.SAME:
+            return HoldsIt(found.data, found.raw, f"found in the unit with {why}")
+        case Match.OTHER:
+            return OtherSale(
+                f"the unit holds another sale under invoice number {row.invc_no} ({why})"
+            )
+        case Match.UNCLEAR:
+            return CannotTell(
+                f"the unit holds a sale under this number that may be another one ({why})",
+                needs_person=True,
+                ends_looking=True,
+            )
 
 
 class CountingUnit(Protocol):
@@ -160,34 +151,48 @@ class CountingUnit(Protocol):
 class Counters:
     """Whether the unit has used up a receipt number since the last sale stored here (etims.md 8.3 c).
 
-    A counter that moved says that the sale was signed, and by that forbids every resend. One that
-    did not move says nothing for certain: a slow unit may still be at it.
+    A counter that moved says that something was signed, and by that forbids every resend. One that did
+    not move proves that the sale was not signed only when the unit is at rest (rule `count`): a slow
+    unit may still be signing.
     """
 
     name = "counters"
 
-    def __init__(self, unit: CountingUnit, last_stored: Callable[[], Awaitable[int]]) -> None:
+    def __init__(
+        self,
+        unit: CountingUnit,
+        last_stored: Callable[[], Awaitable[int]],
+        at_rest: AtRest = lambda row: False,
+    ) -> None:
         self._unit = unit
         self._last_stored = last_stored
+        self._at_rest = at_rest
 
     async def examine(self, row: InvoiceRow, invoice: Invoice) -> Finding:
+        at_rest = self._at_rest(row)
         counted = await self._unit.last_counter()
         if isinstance(counted, str):
             return CannotTell(counted)
         stored = await self._last_stored()
+        # A query that is wrong may well say 0; one that has followed our receipts is right.
+        if counted == stored > 0 and at_rest:
+            return HoldsItNot(
+                f"the unit was restarted after the last sending, and its counter stands at {counted}, "
+                "as before this sale"
+            )
         if counted == stored:
             return CannotTell(f"the unit's counter stands at {counted}, as before this sale")
         if counted == stored + 1:
-            reason = f"the unit's counter moved from {stored} to {counted}: this sale was signed"
+            reason = f"the unit's counter moved from {stored} to {counted}: something was signed"
         elif counted > stored:
             reason = (
                 f"the unit's counter is at {counted}, {counted - stored} past the last receipt "
-                "here: somebody else signs with this unit, or this store is an old copy"
+                "here: something else signs with this unit, or this store is an old copy"
             )
         else:
             reason = (
                 f"the unit's counter is at {counted}, behind {stored}, the last receipt here: "
-                "the unit's data were put back"
+                "the unit's data are an older copy"
             )
         return CannotTell(reason, needs_person=True, ends_looking=True)
 
@@ -196,6 +201,8 @@ class Counters:
 ATTEMPTS_MAX = 2
 # Counts a resend of the row (+1 before it, -1 when not one byte left), durably.
 Count = Callable[[InvoiceRow, int], Awaitable[None]]
+# Records that the unit called the resend a duplicate.
+RecordDuplicate = Callable[[InvoiceRow], Awaitable[None]]
 
 
 class ResendingUnit(Protocol):
@@ -205,22 +212,57 @@ class ResendingUnit(Protocol):
         """None when the unit answers a protocol probe well; else why it does not."""
         ...
 
+    async def contact(self) -> KraContact:
+        """Whether the unit reaches KRA."""
+        ...
+
+
+class NoResend:
+    """What stands in place of the resend where the unit is not known to refuse a repeated number."""
+
+    name = "resend"
+
+    def __init__(self, *, alone: bool) -> None:
+        self._alone = alone
+
+    async def examine(self, row: InvoiceRow, invoice: Invoice) -> Finding:
+        return CannotTell(
+            "nothing is sent again: this unit is not known to refuse a repeated number (unit.resend)",
+            needs_person=self._alone,
+        )
+
+
+class KraContact(Protocol):
+    @property
+    def ok(self) -> bool: ...
+
+    @property
+    def reason(self) -> str: ...
+
 
 class Resend:
     """One deliberate resend of the same bytes under the same invcNo (etims.md 8.3, step a).
 
-    It leans on the unit's own duplicate guard, which rests on one live report for Kenya: so it is
-    made once in the life of a doubt, counted durably before it leaves, and only to a unit that has
-    just answered a probe. The gate is asked again right before the wire. A duplicate answer says that the unit knows the number, not that it holds
-    this sale's receipt, and a full disk answers 899 too.
+    It relies on assumption A1: the unit never signs one invcNo twice, and decides that when it signs.
+    So it is used only where `unit.resend` says so, once in the life of a doubt, counted durably before
+    it leaves, and only to a unit that has just answered a probe. After trouble on the unit's path to
+    KRA it waits until the unit reaches KRA. The gate is asked again right before the wire. Whatever is
+    answered but a receipt proves nothing about the first sending (rule `bytes`).
     """
 
     name = "resend"
 
-    def __init__(self, unit: ResendingUnit, gate: Callable[[], None], count: Count) -> None:
+    def __init__(
+        self,
+        unit: ResendingUnit,
+        gate: Callable[[], None],
+        count: Count,
+        record_duplicate: RecordDuplicate,
+    ) -> None:
         self._unit = unit
         self._gate = gate
         self._count = count
+        self._record_duplicate = record_duplicate
         self._said: dict[str, CannotTell] = {}
 
     async def examine(self, row: InvoiceRow, invoice: Invoice) -> Finding:
@@ -228,8 +270,8 @@ class Resend:
             return self._said.get(
                 row.id, CannotTell("sent again once already, without an end", needs_person=True)
             )
-        if (shut := self._shut()) is not None:
-            return shut
+        if (not_now := self._shut() or await self._link_is_down(row)) is not None:
+            return not_now
         problem = await self._unit.healthy()
         if problem is not None:
             return CannotTell(f"the unit does not answer well: {problem}")
@@ -238,28 +280,36 @@ class Resend:
         if (shut := self._shut()) is not None:
             await self._count(row, -1)
             return shut
-        outcome = await self._unit.send_sale(row.unit_request)
+        return await self._judge(row, await self._unit.send_sale(row.unit_request))
+
+    async def _judge(self, row: InvoiceRow, outcome: SaleOutcome) -> Finding:
         match outcome:
             case Signed(data=data, raw=raw):
                 return HoldsIt(data, raw, "answered when sent again")
-            case Refused(code=code, message=message, by_bytes=False):
-                return self._remember(
-                    row, f"answered {code} {message}: perhaps because the first sending was taken"
-                )
             case Refused(code=code, message=message):
-                # The refusal itself is told, and stored, when the till asks again.
-                return HoldsItNot(f"refused when sent again: {code} {message}")
+                return self._remember(
+                    row, f"answered {code} {message}: perhaps because the first sending was signed"
+                )
             case NotSent(reason=reason):
                 await self._count(row, -1)
                 return CannotTell(f"could not be sent again: {reason}")
             case Duplicate(code=code, message=message):
-                return self._remember(row, f"answered {code} {message}: the number is known to it")
+                await self._record_duplicate(row)
+                return self._remember(row, f"answered {code} {message}: the number is used there")
             case Unknown(code=code, reason=reason) if code is not None:
                 problem = await self._unit.healthy()
                 after = "though it is healthy" if problem is None else f"and then: {problem}"
                 return self._remember(row, f"answered {code} ({reason}) {after}")
             case Unknown(reason=reason):
                 return self._remember(row, f"no answer to the resend either: {reason}")
+
+    async def _link_is_down(self, row: InvoiceRow) -> CannotTell | None:
+        if not row.link_trouble:
+            return None
+        contact = await self._unit.contact()
+        if contact.ok:
+            return None
+        return CannotTell(f"the resend waits until the unit reaches KRA: {contact.reason}")
 
     def _shut(self) -> CannotTell | None:
         try:

@@ -25,9 +25,27 @@ class SalesUnit(Protocol):
 
 
 class SaleEncoder(Protocol):
-    """Invoice + number + time -> the exact bytes of a saveSales request."""
+    """Invoice + number + time -> the exact bytes of a saveSales request. `invoice_id` marks it."""
 
-    def __call__(self, invoice: Invoice, *, invc_no: int, at: datetime) -> bytes: ...
+    def __call__(
+        self, invoice: Invoice, *, invc_no: int, at: datetime, invoice_id: str = ""
+    ) -> bytes: ...
+
+
+class MismatchSink(Protocol):
+    """Where it is recorded that the unit has sales which this store lacks (fiscal/ahead.py)."""
+
+    def mismatch(self, conn: sqlite3.Connection, row: InvoiceRow, reason: str) -> None:
+        """Store the signing hold and quarantine the sale's key, inside the caller's transaction."""
+        ...
+
+    def counter_gap(self, conn: sqlite3.Connection, reason: str) -> None:
+        """Store the signing hold alone, inside the caller's transaction."""
+        ...
+
+    def mismatch_published(self, reason: str) -> None:
+        """Put the stored hold in force, after the commit."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

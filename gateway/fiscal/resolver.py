@@ -15,12 +15,22 @@ from typing import Any
 
 from gateway.clock import Clock, micros, wake_or_sleep
 from gateway.domain import invoice_json
-from gateway.domain.invoice import Invoice
 from gateway.domain.signing import SigningState
-from gateway.errors import GatewayError, StoreError, UnitUnavailable
+from gateway.errors import GatewayError, MaybeSigned, StoreError, UnitUnavailable
 from gateway.fiscal.commit import Committer
-from gateway.fiscal.evidence import CannotTell, Count, Evidence, Finding, HoldsIt, HoldsItNot
-from gateway.store import events, invoices
+from gateway.fiscal.evidence import (
+    CannotTell,
+    Count,
+    Evidence,
+    Finding,
+    HoldsIt,
+    HoldsItNot,
+    OtherSale,
+    RecordDuplicate,
+)
+from gateway.fiscal.identity import not_fresh
+from gateway.fiscal.ports import MismatchSink
+from gateway.store import events, invoices, unclear_keys
 from gateway.store.database import Database
 from gateway.store.invoices import InvoiceRow, Sending
 
@@ -39,6 +49,16 @@ ROUNDS_BEFORE_TELLING = 4
 TAKE_UP_S = 5.0
 
 
+def maybe_signed(invoice_id: str) -> MaybeSigned:
+    """Return the refusal of a sale whose key is quarantined."""
+    return MaybeSigned(
+        "The control unit has another sale under this sale's number, so this sale may have a receipt "
+        "that the gateway does not know. Call the technician. Look for it on paper or on KRA's portal; "
+        "ring it up as a new sale only if there is none.",
+        extra={"signed": "unknown", "invoiceId": invoice_id},
+    )
+
+
 class Resolver:
     """One open sale at a time (an index in the store allows no second)."""
 
@@ -48,13 +68,15 @@ class Resolver:
         db: Database,
         clock: Clock,
         committer: Committer,
-        evidence: Callable[[Count], Sequence[Evidence]],
+        evidence: Callable[[Count, RecordDuplicate], Sequence[Evidence]],
+        mismatch: MismatchSink,
         unit_life: str | None = None,
     ) -> None:
         self._db = db
         self._clock = clock
         self._committer = committer
-        self._evidence = tuple(evidence(self.count))
+        self._evidence = tuple(evidence(self.count, self.record_duplicate))
+        self._mismatch = mismatch
         self._unit_life = unit_life
         self._decided = asyncio.Event()
         self._idle = asyncio.Event()
@@ -80,7 +102,7 @@ class Resolver:
                 async with self.looking:
                     row = await self._row(invoice_id)
                     if row.state is not SigningState.IN_DOUBT:
-                        return self._ended(row)
+                        return await self._ended(row)
                     try:
                         finding = await self._look(row)
                     except StoreError as error:
@@ -118,6 +140,10 @@ class Resolver:
 
         await self._db.write(step)
 
+    async def record_duplicate(self, row: InvoiceRow) -> None:
+        """Store that the unit called the resend a duplicate: no decision may say "not signed" then."""
+        await self._db.write(lambda conn: invoices.record_duplicate(conn, row))
+
     async def take_up(self) -> None:
         """A person has decided: look again now. Back when the line moves on, or after a while when a
         source is still being asked."""
@@ -132,9 +158,13 @@ class Resolver:
         assert row is not None
         return row
 
-    def _ended(self, row: InvoiceRow) -> InvoiceRow | GatewayError:
+    async def _ended(self, row: InvoiceRow) -> InvoiceRow | GatewayError:
         if row.state is SigningState.SIGNED:
             return row
+        if await self._db.read(
+            lambda conn: unclear_keys.is_settled(conn, row.till_id, row.idem_key)
+        ):
+            return maybe_signed(row.id)
         return UnitUnavailable(
             "The sale was not signed. Send it again with the same key.",
             retry_after_s=1,
@@ -158,13 +188,17 @@ class Resolver:
         return CannotTell("; ".join(reasons) or "no evidence is to be had", needs_person)
 
     async def _act(self, row: InvoiceRow, finding: Finding) -> InvoiceRow | GatewayError | None:
-        invoice = invoice_json.from_json(row.document)
         try:
             match finding:
                 case HoldsIt():
-                    await self._db.write(lambda conn: self._attach(conn, row, invoice, finding))
+                    refused = await self._attach(row, finding)
+                    if refused is not None:
+                        await self._note(row, "receipt", refused)
+                        return None
                 case HoldsItNot():
                     await self._db.write(lambda conn: self._release(conn, row, finding))
+                case OtherSale(reason=reason):
+                    await self._quarantine(row, reason)
                 case CannotTell():
                     return None
         except StoreError as error:
@@ -172,15 +206,42 @@ class Resolver:
                 raise
             log.error("doubt.commit_waits invoice=%s error=%s", row.id, error.detail)
             return None
-        return self._ended(await self._row(row.id))
+        return await self._ended(await self._row(row.id))
 
-    def _attach(
-        self, conn: sqlite3.Connection, row: InvoiceRow, invoice: Invoice, found: HoldsIt
-    ) -> None:
-        current = invoices.by_id(conn, row.id)
-        if current is None or current.state is not SigningState.IN_DOUBT:
-            return  # a person was quicker
-        self._committer.plan(current, invoice, found.data, found.raw, how="RECOVERED").apply(conn)
+    async def _attach(self, row: InvoiceRow, found: HoldsIt) -> CannotTell | None:
+        """Commit the receipt; the reason when it cannot be this sale's (rule `fresh`)."""
+        invoice = invoice_json.from_json(row.document)
+        plan = self._committer.plan(row, invoice, found.data, found.raw, how="RECOVERED")
+
+        def attach(conn: sqlite3.Connection) -> str | None:
+            current = invoices.by_id(conn, row.id)
+            if current is None or current.state is not SigningState.IN_DOUBT:
+                return None  # a person was quicker
+            why = not_fresh(conn, found.data)
+            if why is None:
+                plan.row = current
+                plan.apply(conn)
+            return why
+
+        why = await self._db.write(attach)
+        if why is not None:
+            return CannotTell(f"{why}: it is not this sale's", needs_person=True)
+        plan.publish()
+        return None
+
+    async def _quarantine(self, row: InvoiceRow, reason: str) -> None:
+        """Another sale stands under this number: hold signing, and never sign this key (rule `other`)."""
+
+        def quarantine(conn: sqlite3.Connection) -> bool:
+            current = invoices.by_id(conn, row.id)
+            if current is None or current.state is not SigningState.IN_DOUBT:
+                return False
+            invoices.found_unsigned(conn, current, at=micros(self._clock.now()))
+            self._mismatch.mismatch(conn, current, reason)
+            return True
+
+        if await self._db.write(quarantine):
+            self._mismatch.mismatch_published(reason)
 
     def _release(self, conn: sqlite3.Connection, row: InvoiceRow, found: HoldsItNot) -> None:
         current = invoices.by_id(conn, row.id)

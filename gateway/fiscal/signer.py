@@ -31,15 +31,17 @@ from gateway.errors import (
     UnitUnavailable,
 )
 from gateway.fiscal.commit import Committer
+from gateway.fiscal.identity import not_fresh, not_now
 from gateway.fiscal.ports import (
     AfterCommit,
     Gate,
     MaySign,
+    MismatchSink,
     RenderProblem,
     SaleEncoder,
     SalesUnit,
 )
-from gateway.fiscal.resolver import Resolver
+from gateway.fiscal.resolver import Resolver, maybe_signed
 from gateway.store import events, invoices, unit
 from gateway.store.database import Database
 from gateway.store.invoices import InvoiceRow, Sending
@@ -108,6 +110,7 @@ class Signer:
         after_commit: Sequence[AfterCommit] = (),
         heard: Callable[[SaleOutcome], None] = lambda outcome: None,
         may_sign: MaySign = lambda conn, row, invoice: None,
+        mismatch: MismatchSink,
         queue_max: int = 500,
         unit_life: str | None = None,
     ) -> None:
@@ -123,6 +126,7 @@ class Signer:
         self._heard = heard
         self._may_sign = may_sign
         self._queue_max = queue_max
+        self._mismatch = mismatch
         self._unit_life = unit_life
         self._line: OrderedDict[str, Job] = OrderedDict()
         self._jobs: dict[str, Job] = {}
@@ -311,7 +315,7 @@ class Signer:
         number = unit.next_invc_no(conn)
         # Never a time before the predecessor's, whatever the clock was set to meanwhile.
         stamp = unit.rising_stamp(conn, self._now())
-        body = self._encode(invoice, invc_no=number, at=from_micros(stamp))
+        body = self._encode(invoice, invc_no=number, at=from_micros(stamp), invoice_id=row.id)
         at = self._now()
         sending = Sending(self._unit_life, self._clock.boot_id(), self._clock.boottime_ns())
         invoices.write_ahead(conn, row, invc_no=number, unit_request=body, sending=sending, at=at)
@@ -327,7 +331,7 @@ class Signer:
             self.gate()
         except GatewayError as refusal:
             return self._not_taken(begun, job, refusal, "stopped before the wire")
-        outcome = await self._unit.send_sale(begun.body)
+        outcome = await self._fitting(begun, await self._unit.send_sale(begun.body))
         self._heard(outcome)
         settlement = self._plan(begun, job, outcome)
         if settlement is not None:
@@ -336,13 +340,25 @@ class Signer:
         await self._clear_doubt(begun.row, job)
         return None
 
+    async def _fitting(self, begun: Begun, outcome: SaleOutcome) -> SaleOutcome:
+        """Return the outcome; Unknown in place of a receipt that cannot be this sale's (rule `fresh`)."""
+        if not isinstance(outcome, Signed):
+            return outcome
+        why = not_now(begun.row, outcome.data) or await self._db.read(
+            lambda conn: not_fresh(conn, outcome.data)
+        )
+        return outcome if why is None else Unknown(why, "000", outcome.raw)
+
     def _plan(self, begun: Begun, job: Job, outcome: SaleOutcome) -> Settlement | None:
         match outcome:
             case Signed(data=data, raw=raw):
                 plan = self._committer.plan(begun.row, begun.invoice, data, raw, how="ANSWER")
-                return Settlement(
-                    plan.apply, lambda: self._end(job, Answer(plan.status, plan.body))
-                )
+
+                def signed() -> None:
+                    plan.publish()
+                    self._end(job, Answer(plan.status, plan.body))
+
+                return Settlement(plan.apply, signed)
             case Refused():
                 return self._rejected(begun, job, outcome)
             case NotSent(reason=reason):
@@ -352,7 +368,9 @@ class Signer:
                     extra={"signed": "no", "reason": reason},
                 )
                 return self._not_taken(begun, job, refusal, reason)
-            case Duplicate() | Unknown():
+            case Duplicate():
+                return self._mismatched(begun, job, outcome)
+            case Unknown():
                 return None
 
     def _rejected(self, begun: Begun, job: Job, refused: Refused) -> Settlement:
@@ -376,6 +394,29 @@ class Signer:
         log.warning("invoice.rejected invoice=%s code=%s", row.id, refused.code)
         return Settlement(apply, lambda: self._end(job, Answer(status, body)))
 
+    def _mismatched(self, begun: Begun, job: Job, duplicate: Duplicate) -> Settlement:
+        """A fresh number is used in the unit: this store lacks sales (rule `dupfirst`).
+
+        The sale itself was not signed by this sending, but an earlier one that this store lost may have
+        been. So its key is quarantined, and signing is held.
+        """
+        row = begun.row
+        reason = (
+            f"the control unit already has a sale under invoice number {row.invc_no}, which this store "
+            f"has never used ({duplicate.message or duplicate.code})"
+        )
+
+        def apply(conn: sqlite3.Connection) -> None:
+            invoices.found_unsigned(conn, row, at=self._now())
+            self._mismatch.mismatch(conn, row, reason)
+
+        def publish() -> None:
+            self._mismatch.mismatch_published(reason)
+            self._end(job, maybe_signed(row.id))
+
+        log.critical("invoice.number_used invoice=%s invcNo=%s", row.id, row.invc_no)
+        return Settlement(apply, publish)
+
     def _not_taken(self, begun: Begun, job: Job, refusal: GatewayError, reason: str) -> Settlement:
         def apply(conn: sqlite3.Connection) -> None:
             invoices.found_unsigned(conn, begun.row, at=self._now())
@@ -393,7 +434,8 @@ class Signer:
         row = begun.row
 
         def apply(conn: sqlite3.Connection) -> None:
-            invoices.fall_into_doubt(conn, row, unit_answer=raw, at=self._now())
+            link = getattr(outcome, "link", False)
+            invoices.fall_into_doubt(conn, row, unit_answer=raw, link_trouble=link, at=self._now())
             self._story(conn, row, "invoice.in_doubt", {"reason": reason, "code": code})
 
         log.error("invoice.in_doubt invoice=%s code=%s reason=%s", row.id, code, reason)

@@ -14,7 +14,8 @@ from gateway.domain.signing import SigningEvent, SigningState, transition
 _COLUMNS = """
     seq, id, till_id, idem_key, body_digest, label, original_id, till_receipt_no, total_cents,
     document, printer, state, invc_no, unit_request, attempts, answer_status, answer,
-    created_at, updated_at, unit_life, last_sent_boot_id, last_sent_boot_ns, duplicate_seen"""
+    created_at, updated_at, unit_life, last_sent_boot_id, last_sent_boot_ns, duplicate_seen,
+    link_trouble"""
 _INSERT = """
     INSERT INTO invoice (id, till_id, idem_key, body_digest, label, original_id, till_receipt_no,
                          total_cents, request, document, printer, created_at, updated_at)
@@ -31,12 +32,14 @@ _CREDIT = f"""
 _OPEN = f"SELECT {_COLUMNS} FROM invoice WHERE state IN ('SIGNING', 'IN_DOUBT')"
 _WRITE_AHEAD = """
     UPDATE invoice SET state = ?, invc_no = ?, unit_request = ?, attempts = 1, duplicate_seen = 0,
+                       link_trouble = 0,
                        unit_life = ?, last_sent_boot_id = ?, last_sent_boot_ns = ?,
                        updated_at = ? WHERE id = ?"""
 _SETTLE = """
     UPDATE invoice SET state = ?, invc_no = ?, unit_answer = ?, answer_status = ?, answer = ?,
                        updated_at = ? WHERE id = ?"""
-_DOUBT = "UPDATE invoice SET state = ?, unit_answer = ?, updated_at = ? WHERE id = ?"
+_DOUBT = """
+    UPDATE invoice SET state = ?, unit_answer = ?, link_trouble = ?, updated_at = ? WHERE id = ?"""
 _UNSIGNED = """
     UPDATE invoice SET state = ?, invc_no = NULL, unit_request = NULL, updated_at = ?
     WHERE id = ?"""
@@ -77,7 +80,8 @@ class Sending:
 class InvoiceRow:
     """One stored invoice; instants are UTC microseconds. `unit_life`, `last_sent_boot_id` and
     `last_sent_boot_ns` describe the last sending of the present number, None where it was sent by a
-    version that did not record them. `duplicate_seen`: the unit reported the resend as a duplicate."""
+    version that did not record them. `duplicate_seen`: the unit reported the resend as a duplicate.
+    `link_trouble`: the unit answered with trouble on its path to KRA."""
 
     seq: int
     id: str
@@ -102,6 +106,7 @@ class InvoiceRow:
     last_sent_boot_id: str | None = None
     last_sent_boot_ns: int | None = None
     duplicate_seen: bool = False
+    link_trouble: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,11 +295,16 @@ def settle_rejected(
 
 
 def fall_into_doubt(
-    conn: sqlite3.Connection, row: InvoiceRow, *, unit_answer: bytes | None, at: int
+    conn: sqlite3.Connection,
+    row: InvoiceRow,
+    *,
+    unit_answer: bytes | None,
+    link_trouble: bool = False,
+    at: int,
 ) -> None:
     """The bytes may have been taken; what came back, if anything, is kept as evidence."""
     state = transition(row.state, SigningEvent.OUTCOME_LOST)
-    _changed(conn.execute(_DOUBT, (state, unit_answer, at, row.id)))
+    _changed(conn.execute(_DOUBT, (state, unit_answer, link_trouble, at, row.id)))
 
 
 def found_unsigned(conn: sqlite3.Connection, row: InvoiceRow, *, at: int) -> None:
@@ -305,7 +315,7 @@ def found_unsigned(conn: sqlite3.Connection, row: InvoiceRow, *, at: int) -> Non
     state = row.state
     if state is SigningState.SIGNING:
         state = transition(state, SigningEvent.OUTCOME_LOST)
-        _changed(conn.execute(_DOUBT, (state, None, at, row.id)))
+        _changed(conn.execute(_DOUBT, (state, None, False, at, row.id)))
     state = transition(state, SigningEvent.FOUND_UNSIGNED)
     _changed(conn.execute(_UNSIGNED, (state, at, row.id)))
 
@@ -320,5 +330,5 @@ def _one(row: tuple[object, ...] | None) -> InvoiceRow | None:
         return None
     values = list(row)
     values[11] = SigningState(str(row[11]))
-    values[-1] = bool(row[-1])
+    values[-2:] = [bool(row[-2]), bool(row[-1])]
     return InvoiceRow(*values)  # type: ignore[arg-type]

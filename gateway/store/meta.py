@@ -14,6 +14,9 @@ HOLD = "unit.ahead"
 STORE_ID = "store.id"
 # The id of another store, whose place this one has taken by a person's word.
 TOOK_OVER = "store.took_over"
+# The next invoice number that a person gave, who has so accounted for the unit's receipts before it: the
+# first receipt from that number on may have any counter above ours.
+COUNTER_OPEN = "unit.counter_open"
 
 
 def get(conn: sqlite3.Connection, key: str) -> str | None:

@@ -28,7 +28,8 @@ def note(conn: sqlite3.Connection, sale: SaleName, *, at: int, settled: bool = F
     """Sent while signing is held; again changes nothing."""
     conn.execute(
         """INSERT INTO unclear_key (till_id, idem_key, till_receipt_no, total_cents, at, settled)
-           VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING""",
+           VALUES (?, ?, ?, ?, ?, ?)
+           ON CONFLICT DO UPDATE SET settled = MAX(settled, excluded.settled)""",
         (sale.till_id, sale.idem_key, sale.till_receipt_no, sale.total_cents, at, settled),
     )
 

@@ -19,6 +19,7 @@ APPROVED = "02"  # salesSttsCd, code class 11
 CASH_AND_CREDIT = {"01", "02"}
 # receipt.trdeNm, topMsg and btmMsg hold 20 characters, adrs 200 (etims.md 2.2).
 SHORT_TEXT = 20
+REMARK_MAX = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ class SaleForm:
     walk_in_pin: str | None
     walk_in_name: str | None
     credit_note_status: Literal["02", "05"]
+    # Put the invoice's id into `remark`, so that a receipt read back is known to be this sale's.
+    mark: bool = True
 
 
 class SaleEncoder:
@@ -50,8 +53,19 @@ class SaleEncoder:
         self._encode = encode
         self._report_no = report_no
 
-    def __call__(self, invoice: Invoice, *, invc_no: int, at: datetime) -> bytes:
-        return self._encode(sale_body(self._form, invoice, invc_no, at, self._report_no()))
+    def __call__(
+        self, invoice: Invoice, *, invc_no: int, at: datetime, invoice_id: str = ""
+    ) -> bytes:
+        body = sale_body(self._form, invoice, invc_no, at, self._report_no())
+        if self._form.mark and invoice_id:
+            body["remark"] = marked(invoice.remark, invoice_id)
+        return self._encode(body)
+
+
+def marked(remark: str | None, invoice_id: str) -> str:
+    """Return the till's remark with this sale's mark behind it, within the field's 400 characters."""
+    mark = f"[{invoice_id}]"
+    return mark if not remark else f"{remark[: REMARK_MAX - len(mark) - 1]} {mark}"
 
 
 def sale_body(

@@ -83,16 +83,22 @@ class RealGateway:
         )
         readers = [StoredSales(self.client)] if sim_unit.read_back else []
         witnesses: list[Evidence] = [ReadBack(reader, at_rest=self._at_rest) for reader in readers]
+        self.ahead = AheadWatch(db=db, clock=clock, readers=readers)
+        committer.mismatch = self.ahead
+        # A hosted unit runs as long as this process. Its next life is another one.
+        unit_life = f"in-process:{life.number}" if sim_unit.hosted else None
+        self.unit_life = unit_life
         self.resolver = Resolver(
             db=db,
             clock=clock,
             committer=committer,
-            evidence=lambda count: [
+            evidence=lambda count, duplicate: [
                 *witnesses,
-                Resend(self.client, self._resend_gate, count),
+                Resend(self.client, self._resend_gate, count, duplicate),
             ],
+            mismatch=self.ahead,
+            unit_life=unit_life,
         )
-        self.ahead = AheadWatch(db=db, clock=clock, readers=readers)
         self.decisions = Decisions(
             db=db,
             clock=clock,
@@ -112,7 +118,9 @@ class RealGateway:
             after_commit=self.after_commit,
             heard=self.monitor.heard_from_unit,
             may_sign=self.may_sign,
+            mismatch=self.ahead,
             queue_max=50,
+            unit_life=unit_life,
         )
         self.intake = Intake(
             db=db,
@@ -147,9 +155,7 @@ class RealGateway:
         at = int(self.clock.now().timestamp() * 1e6)
         await self.db.write(lambda conn: unit.ensure(conn, first_invoice_no=1, at=at))
         await self.monitor.load()
-        opened = await self.signer.recover()
-        if opened is not None and self.unit.hosted:
-            self.inherited = (opened.id, opened.attempts)
+        await self.signer.recover()
         await self.take_up()
         await self.days.catch_up()
         monitor = asyncio.ensure_future(self.monitor.run())
@@ -164,10 +170,14 @@ class RealGateway:
             task.result()
 
     def _at_rest(self, row: InvoiceRow) -> bool:
-        return self.ahead.hold is None and self.inherited == (row.id, row.attempts)
+        return (
+            self.ahead.hold is None
+            and self.unit_life is not None
+            and row.unit_life is not None
+            and row.unit_life != self.unit_life
+        )
 
     ready = False
-    inherited: tuple[str, int] | None = None
 
     async def submit(
         self, till: str, key: str, *, refused: bool = False, keyless: bool = False

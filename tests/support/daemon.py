@@ -47,6 +47,8 @@ jar = "{JAR}"
 directory = "{directory / "unit"}"
 port = {self.unit_port}
 serial = "{SERIAL}"
+resend = true
+forgets_on_restart = true
 [store]
 directory = "{directory / "store"}"
 [api]

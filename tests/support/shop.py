@@ -32,7 +32,14 @@ def make_settings(directory: Path, unit_url: str, **sections: Any) -> Settings:
             "trade_name": "TEST TRADERS LTD",
             "address": "TEST PLAZA, NAIROBI",
         },
-        "unit": {"host": "external", "url": unit_url, "serial": SERIAL},
+        # `pos-gateway unit-test` proves both of the fake unit.
+        "unit": {
+            "host": "external",
+            "url": unit_url,
+            "serial": SERIAL,
+            "resend": True,
+            "forgets_on_restart": True,
+        },
         "store": {"directory": directory / "store", "ballast_mb": 0},
         "backup": {"every_hours": 0},
         "reference": {"every_hours": 0},
