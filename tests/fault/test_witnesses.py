@@ -43,19 +43,8 @@ async def test_the_units_database_gives_the_lost_receipt_back(
         assert looked[-1]["finding"] == "HoldsIt"
 
 
-@pytest.mark.parametrize(
-    "column",
-    [
-        "TOT_AMT = '1.00'",
-        "CUST_TIN = 'A999999999Z'",
-        "CUST_TIN = NULL",
-        "CFM_DT = '1'",
-        "CFM_DT = NULL, VSDC_RCPT_PBCT_DATE = '20260101120000'",
-    ],
-)
-async def test_a_row_that_is_another_sale_is_never_attached(
-    unit: UnitControl, shop_dir: Path, column: str
-) -> None:
+async def found_instead(shop_dir: Path, unit: UnitControl, column: str) -> tuple[Any, Any, Any]:
+    """Lose an answer, change what the unit's database holds: (till's answer, sale's state, its story)."""
     settings = witnessed(shop_dir, unit, database_query=SALE_QUERY)
     sale = a_sale(buyer={"pin": "A123456789Z"})
     async with open_shop(settings) as shop:
@@ -66,14 +55,57 @@ async def test_a_row_that_is_another_sale_is_never_attached(
     with sqlite3.connect(shop_dir / "unit.sqlite") as conn:
         conn.execute(f"UPDATE TRNS_SALES SET {column}")
     async with open_shop(settings) as shop:
-        # Told when the database has been looked at.
+        # Answered when the database has been looked at.
         again = await shop.till().sell("key", sale)
-        assert again.json["code"] == "OUTCOME_UNKNOWN"
         told = await shop.gateway.db.read(lambda conn: events.story(conn, doubt.json["invoiceId"]))
-        looked = [event.data["reason"] for event in told if event.kind == "doubt.examined"]
-        assert any("another sale under this number" in reason for reason in looked)
         state = await shop.till().request("GET", f"/v1/invoices/{doubt.json['invoiceId']}")
-        assert state.json["state"] == "IN_DOUBT"
+        if again.json["code"] == "MAYBE_SIGNED":
+            # The shop is held, and stays so after a restart.
+            other = await shop.till("till-2").sell("other", a_sale())
+            assert (other.json["code"], other.json["signed"]) == ("UNIT_AHEAD", "unknown")
+    looked = [event.data["reason"] for event in told if event.kind == "doubt.examined"]
+    return again, state, looked
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        "REMARK = NULL, TOT_AMT = '1.00'",
+        "REMARK = NULL, CUST_TIN = 'A999999999Z'",
+        "REMARK = NULL, CUST_TIN = NULL",
+        "REMARK = NULL, TRD_INVC_NO = 'ANOTHER'",
+        # Equal in everything but the mark: a second gateway's sale of the same second.
+        "REMARK = '[01M8Q9Z78XHT8XBCHVWNNZ6K43]'",
+    ],
+)
+async def test_a_row_that_is_another_sale_holds_signing_and_quarantines_the_key(
+    unit: UnitControl, shop_dir: Path, column: str
+) -> None:
+    again, state, looked = await found_instead(shop_dir, unit, column)
+    assert (again.status, again.json["code"]) == (409, "MAYBE_SIGNED")
+    assert again.json["signed"] == "unknown"
+    assert state.json["state"] == "RECEIVED"
+    assert any("another sale under invoice number" in reason for reason in looked)
+    assert len(await unit.journal()) == 1
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        "CFM_DT = '1'",
+        "CFM_DT = NULL, VSDC_RCPT_PBCT_DATE = '20260101120000'",
+        "REMARK = NULL, TRD_INVC_NO = NULL",
+        "TOT_AMT = '1.00'",
+    ],
+)
+async def test_a_row_that_may_be_another_sale_is_left_to_a_person(
+    unit: UnitControl, shop_dir: Path, column: str
+) -> None:
+    again, state, looked = await found_instead(shop_dir, unit, column)
+    assert again.json["code"] == "OUTCOME_UNKNOWN"
+    assert state.json["state"] == "IN_DOUBT"
+    assert any("may be another one" in reason for reason in looked)
+    assert len(await unit.journal()) == 1
 
 
 async def test_a_counter_that_moved_forbids_the_resend(unit: UnitControl, shop_dir: Path) -> None:

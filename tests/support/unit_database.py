@@ -9,7 +9,7 @@ from typing import Any
 SALE_QUERY = """
     SELECT RCPT_NO AS rcptNo, TOT_RCPT_NO AS totRcptNo, INTRL_DATA AS intrlData,
            RCPT_SIGN AS rcptSign, VSDC_RCPT_PBCT_DATE AS vsdcRcptPbctDate, TOT_AMT AS totAmt,
-           CUST_TIN AS custTin, CFM_DT AS cfmDt
+           CUST_TIN AS custTin, CFM_DT AS cfmDt, TRD_INVC_NO AS trdInvcNo, REMARK AS remark
     FROM TRNS_SALES WHERE INVC_NO = :invcNo"""
 COUNTER_QUERY = "SELECT MAX(TOT_RCPT_NO) FROM TRNS_SALES"
 
@@ -21,11 +21,11 @@ def write(path: Path, journal: list[dict[str, Any]]) -> None:
     conn.execute(
         """CREATE TABLE TRNS_SALES (INVC_NO INTEGER, RCPT_NO INTEGER, TOT_RCPT_NO INTEGER,
            INTRL_DATA TEXT, RCPT_SIGN TEXT, VSDC_RCPT_PBCT_DATE TEXT, TOT_AMT TEXT, CUST_TIN TEXT,
-           CFM_DT TEXT)"""
+           CFM_DT TEXT, TRD_INVC_NO TEXT, REMARK TEXT)"""
     )
     for entry in journal:
         conn.execute(
-            "INSERT INTO TRNS_SALES VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO TRNS_SALES VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 entry["invcNo"],
                 entry["rcptNo"],
@@ -36,6 +36,8 @@ def write(path: Path, journal: list[dict[str, Any]]) -> None:
                 str(entry["totAmt"]),
                 entry.get("custTin"),
                 entry.get("cfmDt"),
+                entry.get("trdInvcNo"),
+                entry.get("remark"),
             ),
         )
     conn.commit()

@@ -134,6 +134,7 @@ final class Device {
             "totTaxAmt", sale.get("totTaxAmt"),
             "custTin", sale.get("custTin"),
             "cfmDt", sale.get("cfmDt"),
+            "remark", sale.get("remark"),
             "intrlData", base32(hmac(key, "intrl" + total + digest), 26),
             "rcptSign", base32(hmac(key, "sign" + total + digest), 16),
             "vsdcRcptPbctDate", Stamp.eat(nowMs),

@@ -111,8 +111,8 @@ final class Handler implements HttpHandler {
             return Unit.fail("001", "There is no search result");
         }
         Map<String, Object> found = unit.receipt(device, entry);
-        for (String field : new String[] {"invcNo", "totAmt", "custTin", "cfmDt", "salesTyCd",
-            "rcptTyCd"}) {
+        for (String field : new String[] {"invcNo", "trdInvcNo", "orgInvcNo", "totAmt", "custTin",
+            "cfmDt", "salesTyCd", "rcptTyCd", "remark"}) {
             found.put(field, entry.get(field));
         }
         return Unit.ok(found);
