@@ -62,9 +62,7 @@ async def test_a_permission_that_was_right_at_the_start_does_not_outlive_the_fir
     tmp_path: Path,
 ) -> None:
     """V1, rule `life`: an empty read-back proves something about an earlier run's sending only."""
-    daemon = begun_daemon(
-        tmp_path, "read_back = true\nanswer_timeout_s = 2", readBack="true"
-    )
+    daemon = begun_daemon(tmp_path, "read_back = true\nanswer_timeout_s = 2", readBack="true")
     sale = a_sale()
     async with aiohttp.ClientSession() as session:
         await daemon.start()
