@@ -22,6 +22,7 @@ from gateway.domain.outcome import (
 )
 from gateway.errors import GatewayError
 from gateway.fiscal.identity import Match, StoredSale, whose
+from gateway.fiscal.rules import Circumstances, Fact, Verdict, verdict
 from gateway.store.invoices import InvoiceRow
 
 
@@ -117,24 +118,31 @@ class ReadBack:
             return CannotTell(found)
         if found is not None:
             return attach_or_refuse(row, found)
-        if at_rest:
+        if verdict(Fact.SHOWS_NOTHING, Circumstances(at_rest=at_rest)) is Verdict.NOT_SIGNED:
             return HoldsItNot(
                 "the unit was restarted after the last sending, and holds nothing under this number"
             )
         return CannotTell("the unit holds nothing under this number yet")
 
 
+SHOWN = {
+    Match.SAME: Fact.SHOWS_THIS,
+    Match.OTHER: Fact.SHOWS_OTHER,
+    Match.UNCLEAR: Fact.SHOWS_UNCLEAR,
+}
+
+
 def attach_or_refuse(row: InvoiceRow, found: StoredSale) -> Finding:
     """Return HoldsIt for this sale's receipt, OtherSale for another's (rules `id` and `other`)."""
     match, why = whose(row, found)
-    match match:
-        case Match.SAME:
+    match verdict(SHOWN[match], Circumstances()):
+        case Verdict.SIGNED:
             return HoldsIt(found.data, found.raw, f"found in the unit with {why}")
-        case Match.OTHER:
+        case Verdict.MISMATCH:
             return OtherSale(
                 f"the unit holds another sale under invoice number {row.invc_no} ({why})"
             )
-        case Match.UNCLEAR:
+        case _:
             return CannotTell(
                 f"the unit holds a sale under this number that may be another one ({why})",
                 needs_person=True,
@@ -175,7 +183,9 @@ class Counters:
             return CannotTell(counted)
         stored = await self._last_stored()
         # A query that is wrong may well say 0; one that has followed our receipts is right.
-        if counted == stored > 0 and at_rest:
+        when = Circumstances(at_rest=at_rest and counted > 0)
+        fact = Fact.COUNTER_EQUAL if counted == stored else Fact.COUNTER_MOVED
+        if verdict(fact, when) is Verdict.NOT_SIGNED:
             return HoldsItNot(
                 f"the unit was restarted after the last sending, and its counter stands at {counted}, "
                 "as before this sale"
@@ -203,6 +213,16 @@ ATTEMPTS_MAX = 2
 Count = Callable[[InvoiceRow, int], Awaitable[None]]
 # Records that the unit called the resend a duplicate.
 RecordDuplicate = Callable[[InvoiceRow], Awaitable[None]]
+
+
+# What the answer to a sending is, as a fact.
+FACTS: dict[type[Any], Fact] = {
+    Signed: Fact.RECEIPT,
+    Refused: Fact.REFUSAL,
+    NotSent: Fact.NOT_READY,
+    Duplicate: Fact.DUPLICATE,
+    Unknown: Fact.NO_PROOF,
+}
 
 
 class ResendingUnit(Protocol):
@@ -283,24 +303,36 @@ class Resend:
         return await self._judge(row, await self._unit.send_sale(row.unit_request))
 
     async def _judge(self, row: InvoiceRow, outcome: SaleOutcome) -> Finding:
-        match outcome:
-            case Signed(data=data, raw=raw):
+        fact = FACTS[type(outcome)]
+        # Whether the receipt is fresh is asked where it is attached, in the transaction.
+        match verdict(fact, Circumstances(first=False)), outcome:
+            case Verdict.SIGNED, Signed(data=data, raw=raw):
                 return HoldsIt(data, raw, "answered when sent again")
+            case Verdict.NUMBER_USED, _:
+                await self._record_duplicate(row)
+            case Verdict.NOTHING, _:
+                pass
+            case proven, _:
+                raise AssertionError(f"{fact} of a resend proves {proven}")
+        return await self._inconclusive(row, outcome)
+
+    async def _inconclusive(self, row: InvoiceRow, outcome: SaleOutcome) -> CannotTell:
+        match outcome:
+            case NotSent(reason=reason):
+                await self._count(row, -1)
+                return CannotTell(f"could not be sent again: {reason}")
             case Refused(code=code, message=message):
                 return self._remember(
                     row, f"answered {code} {message}: perhaps because the first sending was signed"
                 )
-            case NotSent(reason=reason):
-                await self._count(row, -1)
-                return CannotTell(f"could not be sent again: {reason}")
             case Duplicate(code=code, message=message):
-                await self._record_duplicate(row)
                 return self._remember(row, f"answered {code} {message}: the number is used there")
             case Unknown(code=code, reason=reason) if code is not None:
                 problem = await self._unit.healthy()
                 after = "though it is healthy" if problem is None else f"and then: {problem}"
                 return self._remember(row, f"answered {code} ({reason}) {after}")
-            case Unknown(reason=reason):
+            case _:
+                reason = getattr(outcome, "reason", "")
                 return self._remember(row, f"no answer to the resend either: {reason}")
 
     async def _link_is_down(self, row: InvoiceRow) -> CannotTell | None:
