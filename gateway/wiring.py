@@ -38,6 +38,7 @@ from gateway.store.reports import ZReport
 from gateway.vscu.client import StoredAnswer, UnitClient
 from gateway.vscu.host import ExternalUnit, InProcessUnit, Unit
 from gateway.vscu.lists import NotRegistered, UnitLists
+from gateway.vscu.refusal import Filled
 from gateway.vscu.sale import SaleForm
 from gateway.vscu.unit_database import UnitDatabase
 from gateway.vscu.wire import encode
@@ -73,6 +74,14 @@ def make_client(settings: Settings, clock: Clock) -> UnitClient:
         probe_timeout_s=part.probe_timeout_s,
         success_codes=part.success_codes,
         duplicate_codes=part.duplicate_codes,
+        filled=Filled(
+            walk_in_pin=part.walk_in_pin,
+            walk_in_name=part.walk_in_name,
+            item_class=part.item_class,
+            package_unit=part.package_unit,
+            quantity_unit=part.quantity_unit,
+            cashier_id=part.cashier_id,
+        ),
         paths=part.paths,
     )
 

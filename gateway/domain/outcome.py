@@ -1,4 +1,4 @@
-"""What can come back from handing one sale to the control unit, told apart by what it proves."""
+"""Outcomes of handing one sale to the control unit, separated by what each proves."""
 
 from __future__ import annotations
 
@@ -20,6 +20,20 @@ class SignedData:
 
 
 @dataclass(frozen=True, slots=True)
+class Cause:
+    """Why the control unit signs no sale, where the till cannot change it.
+
+    `code` is stable, for programs; `sentence` is for the cashier and the status page, without its stop.
+    `ours`: the unit refused what this gateway fills in (clock, branch, rates). Otherwise the unit itself is
+    not ready, and its restart may change that.
+    """
+
+    code: str
+    sentence: str
+    ours: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Signed:
     """The unit signed this very request."""
 
@@ -29,18 +43,20 @@ class Signed:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The unit certainly did not take it and will not take it as it is. `by_bytes`: whatever came
-    before, it never would have; otherwise an earlier sending may be the reason."""
+    """This sending was not signed, and will be refused again if sent unchanged. `by_bytes`: whatever came
+    before, it would have been refused; otherwise an earlier sending may be the reason. `cause`: the refusal
+    is about what the gateway fills in, so the till's sale stays good and its key usable."""
 
     code: str
     message: str
     raw: bytes
     by_bytes: bool
+    cause: Cause | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """The unit says it already holds this invcNo; whether with this sale is not said."""
+    """The unit has this invcNo already; whether with this sale is not stated."""
 
     code: str
     message: str
@@ -49,22 +65,27 @@ class Duplicate:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """The unit may have signed it: no answer, half an answer, or a code that proves nothing."""
+    """The unit may have signed it: no answer, half an answer, or a code that proves nothing. `link`: the
+    answer means trouble between the unit and KRA or at KRA, so a second sending is of use only when KRA
+    answers again. `cause`: what a person must mend, where the code says so."""
 
     reason: str
     code: str | None = None
     raw: bytes | None = None
     ceiling_hint: bool = False
+    link: bool = False
+    cause: Cause | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NotSent:
-    """Not one byte of the request left the gateway, or the unit answered that it serves no such
-    thing: certainly not taken, and worth trying again later."""
+    """This sending was not signed and may be accepted later unchanged: not one byte left the gateway, or the
+    unit reported that it is not ready (`cause`)."""
 
     reason: str
     raw: bytes | None = None
     ceiling_hint: bool = False
+    cause: Cause | None = None
 
 
 SaleOutcome = Signed | Refused | Duplicate | Unknown | NotSent

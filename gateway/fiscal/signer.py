@@ -32,6 +32,7 @@ from gateway.errors import (
 )
 from gateway.fiscal.commit import Committer
 from gateway.fiscal.identity import not_fresh, not_now
+from gateway.fiscal.not_signed import not_signed
 from gateway.fiscal.ports import (
     AfterCommit,
     Gate,
@@ -359,14 +360,10 @@ class Signer:
                     self._end(job, Answer(plan.status, plan.body))
 
                 return Settlement(plan.apply, signed)
-            case Refused():
+            case Refused(cause=None):
                 return self._rejected(begun, job, outcome)
-            case NotSent(reason=reason):
-                refusal = UnitUnavailable(
-                    "The control unit does not answer, so this sale is not signed. Try again.",
-                    retry_after_s=5,
-                    extra={"signed": "no", "reason": reason},
-                )
+            case Refused() | NotSent():
+                refusal, reason = not_signed(outcome)
                 return self._not_taken(begun, job, refusal, reason)
             case Duplicate():
                 return self._mismatched(begun, job, outcome)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -28,7 +29,29 @@ from gateway.domain.outcome import (
 )
 from gateway.domain.tax import TaxRate
 from gateway.http import Lookups, read_whole
-from gateway.vscu.codes import BY_BYTES, CEILING_CANDIDATES, Proof, proof, words
+from gateway.vscu.codes import (
+    BY_BYTES,
+    CEILING_CANDIDATES,
+    DEVICE_CODES,
+    DUPLICATE_CODES,
+    LINK_STATUSES,
+    NOT_READY_CODES,
+    REFUSED_CODES,
+    Proof,
+    proof,
+    words,
+)
+from gateway.vscu.refusal import (
+    NO_PATH,
+    NUMBER,
+    REQUEST,
+    Filled,
+    Number,
+    Sent,
+    about_number,
+    cause_of,
+    not_ready,
+)
 from gateway.vscu.wire import ANSWER_MAX_BYTES, Answer, decode, encode
 
 log = logging.getLogger(__name__)
@@ -121,7 +144,10 @@ class UnitClient:
         answer_timeout_s: float = 30,
         probe_timeout_s: float = 3,
         success_codes: tuple[str, ...] = ("000",),
-        duplicate_codes: tuple[str, ...] = ("924", "994"),
+        duplicate_codes: tuple[str, ...] = DUPLICATE_CODES,
+        refused_codes: tuple[str, ...] = REFUSED_CODES,
+        not_ready_codes: tuple[str, ...] = NOT_READY_CODES,
+        filled: Filled | None = None,
         paths: Mapping[str, str] | None = None,
     ) -> None:
         self._base_url = base_url
@@ -130,7 +156,13 @@ class UnitClient:
         self._answer_timeout_s = answer_timeout_s
         self._probe_timeout_s = probe_timeout_s
         self._success = success_codes
-        self._duplicates = duplicate_codes
+        self._filled = filled or Filled()
+        self._proof = partial(
+            proof,
+            duplicate_codes=duplicate_codes,
+            refused_codes=refused_codes,
+            not_ready_codes=not_ready_codes,
+        )
         self._paths = {**PATHS, **(paths or {})}
         self._session: aiohttp.ClientSession | None = None
         self._own: aiohttp.ClientSession | None = None
@@ -189,33 +221,45 @@ class UnitClient:
             if answer.sent:
                 return Unknown(answer.reason)
             return NotSent(answer.reason, ceiling_hint=answer.refused)
+        return self.judge(answer, body)
+
+    def judge(self, answer: Answer, body: bytes) -> SaleOutcome:
+        """Return what `answer` proves about the sale whose request was `body`."""
         if answer.code is None:
-            return self._without_envelope(answer)
+            return _without_envelope(answer)
         if answer.code in self._success:
             data = signed_data(answer.data)
             if isinstance(data, str):
                 # It says success; that it cannot be read makes it no less signed.
                 return Unknown(f"a success that cannot be used: {data}", answer.code, answer.raw)
             return Signed(data, answer.raw)
-        reason = words(answer.code, answer.message)
-        hint = answer.code in CEILING_CANDIDATES
-        match proof(answer.code, self._duplicates, answer.message):
-            case Proof.REFUSED:
-                return Refused(answer.code, reason, answer.raw, answer.code in BY_BYTES)
-            case Proof.NOT_READY:
-                return NotSent(reason, answer.raw, ceiling_hint=hint)
-            case Proof.DUPLICATE:
-                return Duplicate(answer.code, reason, answer.raw)
-            case Proof.AMBIGUOUS:
-                return Unknown(reason, answer.code, answer.raw, ceiling_hint=hint)
+        return self._without_receipt(answer.code, answer, body)
 
-    def _without_envelope(self, answer: Answer) -> SaleOutcome:
-        if answer.status == 400:
-            return Refused("400", "the unit could not read the request", answer.raw, True)
-        if answer.status in (404, 405):
-            return NotSent(f"the unit serves no such path (HTTP {answer.status})", answer.raw)
-        hint = answer.status == 503
-        return Unknown(f"HTTP {answer.status}, {answer.message}", None, answer.raw, hint)
+    def _without_receipt(self, code: str, answer: Answer, body: bytes) -> SaleOutcome:
+        reason = words(code, answer.message)
+        hint = code in CEILING_CANDIDATES
+        match self._proof(code):
+            case Proof.REFUSED:
+                return self._refused(code, reason, answer, Sent.of(body, self._filled))
+            case Proof.NOT_READY:
+                return NotSent(reason, answer.raw, hint, cause=not_ready(code, answer.message))
+            case Proof.DUPLICATE:
+                return Duplicate(code, reason, answer.raw)
+            case Proof.LINK:
+                cause = not_ready(code, answer.message) if code in DEVICE_CODES else None
+                return Unknown(reason, code, answer.raw, hint, link=True, cause=cause)
+            case Proof.AMBIGUOUS:
+                return Unknown(reason, code, answer.raw, hint)
+
+    def _refused(self, code: str, reason: str, answer: Answer, sent: Sent) -> SaleOutcome:
+        match about_number(code, answer.message, sent):
+            case Number.USED:
+                return Duplicate(code, reason, answer.raw)
+            case Number.TOO_HIGH:
+                return Refused(code, reason, answer.raw, False, NUMBER)
+            case Number.NOTHING:
+                cause = cause_of(code, answer.message, sent)
+                return Refused(code, reason, answer.raw, code in BY_BYTES, cause)
 
     # --- reads -------------------------------------------------------------------------------------
 
@@ -286,6 +330,18 @@ class UnitClient:
         if isinstance(data, str):
             return data
         return StoredAnswer(data, answer.data, answer.raw)
+
+
+def _without_envelope(answer: Answer) -> SaleOutcome:
+    """Return what an answer of HTTP alone proves."""
+    if answer.status == 400:
+        return Refused("400", words("400"), answer.raw, True, REQUEST)
+    if answer.status in (404, 405):
+        reason = f"the unit serves no such path (HTTP {answer.status})"
+        return NotSent(reason, answer.raw, cause=NO_PATH)
+    link = answer.status in LINK_STATUSES
+    hint = answer.status == 503
+    return Unknown(f"HTTP {answer.status}, {answer.message}", None, answer.raw, hint, link)
 
 
 def _session(connections: int) -> aiohttp.ClientSession:

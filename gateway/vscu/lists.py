@@ -126,7 +126,7 @@ class UnitLists:
             return Registered()
         if answer.code is None:
             return NotRegistered(answer.message, final=answer.status in (400, 404, 405))
-        match proof(answer.code, ("924", "994")):
+        match proof(answer.code):
             case Proof.DUPLICATE:
                 return Registered()
             case Proof.REFUSED:

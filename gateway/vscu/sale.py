@@ -82,7 +82,8 @@ def sale_body(
         "invcNo": invc_no,
         "orgInvcNo": invoice.original_invc_no,
         "custTin": invoice.buyer.pin or form.walk_in_pin,
-        "custNm": invoice.buyer.name or form.walk_in_name,
+        # A walk-in's name beside a real PIN would be another taxpayer's.
+        "custNm": invoice.buyer.name or (None if invoice.buyer.pin else form.walk_in_name),
         "salesTyCd": str(invoice.sales_type),
         "rcptTyCd": str(invoice.receipt_type),
         "pmtTyCd": payment_code(invoice),

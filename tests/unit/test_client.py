@@ -168,8 +168,8 @@ def test_rates_are_read_from_class_04_and_nonsense_is_none() -> None:
 
 
 def test_an_unknown_code_is_ambiguous() -> None:
-    assert proof("123", ("924",)) is Proof.AMBIGUOUS
-    assert proof("899", ("924",)) is Proof.AMBIGUOUS
+    assert proof("123") is Proof.AMBIGUOUS
+    assert proof("899") is Proof.AMBIGUOUS
 
 
 async def test_an_answer_that_comes_in_pieces_is_read_whole() -> None:
