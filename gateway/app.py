@@ -158,15 +158,7 @@ class _Parts:
         supervisor = self._supervisor()
         monitor = self._monitor(db, client)
         await monitor.load()
-        health = UnitHealth()
-        watch = UnitWatch(
-            db=db,
-            clock=clock,
-            client=client,
-            serial=settings.unit.serial,
-            tell=lambda ok, reason: _set_health(health, ok, reason),
-        )
-        await watch.load()
+        health, watch = await self._watch(db, client)
         counter = CounterLine(settings, clock, db)
         days = make_days(
             settings, clock, db, client, lambda: monitor.view().state is CeilingState.CLOCK_FAULT
@@ -232,9 +224,7 @@ class _Parts:
             gate=signer.gate,
             may_begin=ahead.may_begin,
         )
-        self.payments.connect(
-            intake, lambda: None if health.healthy else health.reason or "not started yet"
-        )
+        self.payments.connect(intake, lambda: watch.money_waits_for)
         self.payments.start(supervisor)
         port = await self._listen(db, intake, decisions, ahead, watch, source, lists, counter, days)
         counter.start_tills(supervisor, f"http://{local_host(settings.api.host)}:{port}")
@@ -308,6 +298,22 @@ class _Parts:
             on_change=self._ceiling_changed,
             on_changed=self.late.fire,
         )
+
+    async def _watch(self, db: Database, client: UnitClient) -> tuple[UnitHealth, UnitWatch]:
+        part = self.settings.unit
+        await db.write(lambda c: unit.assume_ids(c, sdc_id=part.sdc_id, mrc_no=part.mrc_no))
+        health = UnitHealth()
+        watch = UnitWatch(
+            db=db,
+            clock=self.clock,
+            client=client,
+            serial=part.serial,
+            tell=lambda ok, reason: _set_health(health, ok, reason, watch),
+        )
+        await watch.load()
+        client.on_outcome = watch.record_outcome
+        health.rate_problems = lambda: watch.tax_rates.problems
+        return health, watch
 
     def _ceiling_changed(self, conn: sqlite3.Connection, view: CeilingView) -> None:
         # The line of sales is made after the monitor that gates it.
@@ -447,6 +453,7 @@ class _Parts:
             ahead=ahead,
             printers=frozenset(settings.printers),
             rates=lambda: watch.rates,
+            rates_seen=watch.tax_rates.seen,
             defaults=Defaults(
                 cashier=Cashier(settings.unit.cashier_id, settings.unit.cashier_name),
                 item_class=settings.unit.item_class,
@@ -485,5 +492,5 @@ class _Parts:
         return int(runner.addresses[0][1])
 
 
-def _set_health(health: UnitHealth, healthy: bool, reason: str | None) -> None:
-    health.healthy, health.reason = healthy, reason
+def _set_health(health: UnitHealth, healthy: bool, reason: str | None, watch: UnitWatch) -> None:
+    health.healthy, health.reason, health.cause = healthy, reason, watch.cause

@@ -91,6 +91,9 @@ class UnitSettings(Section):
     forgets_on_restart: bool = False
     # Each request carries its sale's id in `remark`, so that a receipt read back is known to be its own.
     mark_sales: bool = True
+    # etims.md 12, item 9: for a unit that never gives its ids. Its own, once given, comes first.
+    sdc_id: Annotated[str, Field(pattern=r"^[A-Z0-9]{1,20}$")] | None = None
+    mrc_no: Annotated[str, Field(pattern=r"^[A-Z0-9]{1,20}$")] | None = None
     # The unit's own database as a witness (etims.md 8.3); no Kenyan names are published.
     database: Path | None = None
     database_query: str | None = None

@@ -32,6 +32,7 @@ def register(app: web.Application) -> None:
     app.router.add_post("/v1/invoices/{id}/decision", post_decision)
     app.router.add_get("/v1/unit/numbering", get_numbering)
     app.router.add_post("/v1/unit/numbering", post_numbering)
+    app.router.add_post("/v1/unit/rates/seen", post_rates_seen)
     app.router.add_get("/v1/outbox/parked", get_parked)
     app.router.add_post("/v1/outbox/retry", post_retry)
 
@@ -134,6 +135,13 @@ async def post_numbering(request: web.Request) -> web.Response:
     _, value = await read_json(request)
     await settle_numbering(parts, who, value)
     return web.json_response(await parts.db.read(lambda conn: ahead.as_json(parts.ahead, conn)))
+
+
+async def post_rates_seen(request: web.Request) -> web.Response:
+    """Confirm that the changes of tax rates were seen; they leave the status."""
+    parts = services(request)
+    who = parts.technicians.authenticate(request)
+    return web.json_response({"changes": await parts.rates_seen(who)})
 
 
 async def get_parked(request: web.Request) -> web.Response:

@@ -96,6 +96,8 @@ class Services:
     ahead: AheadWatch
     printers: frozenset[str]
     rates: Callable[[], RateTable]
+    # (who) -> how many changes of tax rates that person has seen now.
+    rates_seen: Callable[[str], Awaitable[int]]
     defaults: Defaults
     status: Callable[[], Awaitable[Mapping[str, Any]]]
     stop_streams: Callable[[], bool]

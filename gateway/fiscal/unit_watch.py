@@ -1,14 +1,22 @@
-"""Watches the control unit: initialises it once, reads its tax rates, and knows whether it can sign."""
+"""Watch the control unit: initialise it once, keep its tax rates, and judge whether it can sign.
+
+Two sources: a probe (`selectCodes`), and the answers to sales. A unit whose memory is full, or that does not
+accept this shop's branch, answers every probe well; so a cause that an answer to a sale named stays until a
+sale is signed. The unit's restart ends it, too, where it was the unit's own state.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from gateway.clock import Clock, micros
-from gateway.domain.tax import RateTable, TaxRate
+from gateway.clock import Clock, micros, wake_or_sleep
+from gateway.domain.outcome import Cause, NotSent, Refused, SaleOutcome, Signed, Unknown
+from gateway.domain.tax import RateTable
+from gateway.fiscal.rates import RatesUnit, TaxRates
 from gateway.store import events, meta, unit
 from gateway.store.database import Database
 
@@ -18,7 +26,9 @@ log = logging.getLogger(__name__)
 # Seconds.
 STARTING_S = 0.03
 RUNNING_S = 10.0
-RATES_EVERY_S = 6 * 3600.0
+# For so long after a sale was refused for a cause no customer is asked for M-Pesa money; then one more sale
+# may try, because only a sale can show that the cause is gone. Seconds.
+MONEY_WAITS_S = 300.0
 _INIT_KEY = "unit.initialised"
 
 
@@ -29,10 +39,9 @@ class InitialisedLike(Protocol):
     def info(self) -> Mapping[str, Any] | None: ...
 
 
-class WatchedUnit(Protocol):
+class WatchedUnit(RatesUnit, Protocol):
     async def healthy(self) -> str | None: ...
     async def initialise(self, serial: str) -> InitialisedLike | str: ...
-    async def tax_rates(self) -> dict[str, TaxRate] | None: ...
 
 
 class UnitWatch:
@@ -52,15 +61,19 @@ class UnitWatch:
         self._client = client
         self._serial = serial
         self._tell = tell
-        self._rates: RateTable = {}
-        self._rates_at_ns: int | None = None
+        self.tax_rates = TaxRates(db=db, clock=clock, client=client)
         self._last: tuple[bool, str | None] | None = None
         self._silent_since_ns: int | None = None
+        self._problem: str | None = "not started yet"
+        # What an answer to a sale named last, until a sale is signed.
+        self.cause: Cause | None = None
+        self._cause_at_ns = 0
+        self._look_now = asyncio.Event()
 
     @property
     def rates(self) -> RateTable:
         """Today's tax rates, as the unit last served them."""
-        return self._rates
+        return self.tax_rates.table
 
     @property
     def silent_s(self) -> float:
@@ -69,8 +82,35 @@ class UnitWatch:
             return 0.0
         return (self._clock.boottime_ns() - self._silent_since_ns) / 1e9
 
+    @property
+    def money_waits_for(self) -> str | None:
+        """Why no customer should be asked for money at present, None when there is no reason."""
+        if self._problem is not None or self.cause is None:
+            return self._problem
+        age_s = (self._clock.boottime_ns() - self._cause_at_ns) / 1e9
+        return self.cause.sentence if age_s < MONEY_WAITS_S else None
+
     async def load(self) -> None:
-        self._rates = await self._db.read(unit.load_rates)
+        await self.tax_rates.load()
+
+    def record_outcome(self, outcome: SaleOutcome) -> None:
+        """Take what the answer to a sale shows about the unit, whoever sent the sale."""
+        match outcome:
+            case Signed():
+                self.cause = None
+            case Refused(cause=cause) | NotSent(cause=cause) | Unknown(cause=cause) if cause:
+                self.cause = cause
+                self._cause_at_ns = self._clock.boottime_ns()
+                if cause.code in ("RATES", "AMOUNTS"):
+                    self.tax_rates.read_soon()
+                self._look_now.set()
+            case NotSent():
+                # Not one byte left: the next probe shows it before the till tries again.
+                self._look_now.set()
+                return
+            case _:
+                return
+        self._publish()
 
     async def first_look(self, timeout_s: float) -> bool:
         """Ask until it can sign, or the time is up; the daemon starts either way."""
@@ -84,7 +124,8 @@ class UnitWatch:
     async def run(self) -> None:
         while True:
             healthy = await self.look()
-            await self._clock.sleep(RUNNING_S if healthy else 1.0)
+            await wake_or_sleep(self._clock, self._look_now, RUNNING_S if healthy else 1.0)
+            self._look_now.clear()
 
     async def look(self) -> bool:
         """One look; true when the unit can sign."""
@@ -94,19 +135,31 @@ class UnitWatch:
             problem = await self._initialise(problem)
         elif problem is None and not await self._db.read(lambda c: meta.get(c, _INIT_KEY)):
             await self._initialise("")
-        if problem is None:
-            await self._refresh_rates()
+        if problem is None and self._problem is not None:
+            # It was started again, or it is the first look.
+            self.tax_rates.read_soon()
+            if self.cause is not None and not self.cause.ours:
+                self.cause = None
         self._note(problem)
+        if problem is None:
+            await self.tax_rates.refresh()
         return problem is None
 
     def _note(self, problem: str | None) -> None:
+        self._problem = problem
         if problem is None:
             self._silent_since_ns = None
         elif self._silent_since_ns is None:
             self._silent_since_ns = self._clock.boottime_ns()
-        state = (problem is None, problem)
+        self._publish()
+
+    def _publish(self) -> None:
+        reason = self._problem
+        if reason is None and self.cause is not None:
+            reason = self.cause.sentence
+        state = (reason is None, reason)
         if state != self._last:
-            level = logging.INFO if problem is None else logging.WARNING
+            level = logging.INFO if reason is None else logging.WARNING
             log.log(level, "unit.changed healthy=%s reason=%s", *state)
             self._last = state
             self._tell(*state)
@@ -136,21 +189,6 @@ class UnitWatch:
         await self._db.write(record)
         log.info("unit.initialised already=%s", result.already)
         return await self._client.healthy()
-
-    async def _refresh_rates(self) -> None:
-        now_ns = self._clock.boottime_ns()
-        if self._rates_at_ns is not None and now_ns - self._rates_at_ns < RATES_EVERY_S * 1e9:
-            return
-        rates = await self._client.tax_rates()
-        if rates is None:
-            return
-        self._rates_at_ns = now_ns
-        merged = {**self._rates, **rates}
-        if merged != self._rates:
-            at = micros(self._clock.now())
-            await self._db.write(lambda conn: unit.save_rates(conn, merged, at=at))
-            log.info("unit.rates_read %s", {r.letter: str(r.percent) for r in merged.values()})
-        self._rates = merged
 
 
 def _number(value: Any) -> int:

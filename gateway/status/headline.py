@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.domain.ceiling import CeilingState
+from gateway.domain.outcome import Cause
 
 # In these a sale would be signed.
 SELLING = (CeilingState.ONLINE, CeilingState.OFFLINE, CeilingState.WARNING)
@@ -21,7 +22,7 @@ _CEILING = {
 @dataclass(frozen=True, slots=True)
 class Headline:
     """`state`: one of CeilingState where nothing but KRA counts; else what keeps sales from being
-    signed: STORE_FAILED, UNIT_AHEAD, IN_DOUBT, BLOCKED or UNIT_DOWN."""
+    signed: STORE_FAILED, UNIT_AHEAD, IN_DOUBT, BLOCKED, UNIT_DOWN or UNIT_REFUSES."""
 
     state: str
     sentence: str
@@ -36,9 +37,12 @@ def headline(
     in_doubt: bool,
     blocked: bool,
     healthy: bool,
+    reason: str | None = None,
+    cause: Cause | None = None,
 ) -> Headline:
     """In the order in which a till hears it. `broken`: the store failed; `kra`: why KRA is not heard;
-    `blocked`: what the unit signed cannot be stored; `healthy`: the unit answers."""
+    `blocked`: what the unit signed cannot be stored; `healthy`: the unit can sign, else `reason`;
+    `cause`: what the answer to the last sale named."""
     if broken:
         return Headline(
             "STORE_FAILED", "Nothing can be sold: the disk failed. Call the technician."
@@ -51,14 +55,23 @@ def headline(
         )
     if ceiling in SELLING:
         if in_doubt:
-            return Headline(
-                "IN_DOUBT", "Nothing can be sold: an earlier sale is still being cleared up."
-            )
+            sentence = "Nothing can be sold: an earlier sale is still being cleared up."
+            return Headline("IN_DOUBT", f"{sentence} {cause.sentence}." if cause else sentence)
         if blocked:
             return Headline("BLOCKED", "Nothing can be sold: the last receipt cannot be stored.")
         if not healthy:
-            return Headline("UNIT_DOWN", "Nothing can be sold: the control unit does not sign.")
+            return _unit(reason, cause)
     sentence = _CEILING[ceiling]
     if ceiling is not CeilingState.ONLINE and kra:
         sentence = f"{sentence} ({kra})"
     return Headline(ceiling, sentence)
+
+
+def _unit(reason: str | None, cause: Cause | None) -> Headline:
+    """Return the line for a unit that does not sign."""
+    if cause is not None and reason == cause.sentence:
+        if cause.ours:
+            return Headline("UNIT_REFUSES", f"The last sale was not signed. {cause.sentence}.")
+        return Headline("UNIT_DOWN", f"Nothing can be sold. {cause.sentence}.")
+    why = f" ({reason})" if reason else ""
+    return Headline("UNIT_DOWN", f"Nothing can be sold: the control unit does not sign{why}.")

@@ -13,7 +13,7 @@ from gateway.api.payments import close_unpaid
 from gateway.api.server import services
 from gateway.clock import from_micros, iso
 from gateway.errors import RequestError
-from gateway.fiscal import ahead
+from gateway.fiscal import ahead, rates
 from gateway.money import from_cents, text
 from gateway.status import counter_pages, payment_pages, payment_views, report_pages
 from gateway.status.html import HEADERS, form, page
@@ -31,6 +31,7 @@ def register(app: web.Application) -> None:
     app.router.add_post("/invoices/{id}/unpaid", post_unpaid)
     app.router.add_get("/unit", get_unit)
     app.router.add_post("/unit", post_unit)
+    app.router.add_post("/unit/rates", post_rates)
     app.router.add_get("/static/{name}", get_static)
     counter_pages.register(app)
     report_pages.register(app)
@@ -123,10 +124,21 @@ async def post_unit(request: web.Request) -> web.Response:
     raise web.HTTPSeeOther("/unit")
 
 
+async def post_rates(request: web.Request) -> web.Response:
+    """The technician has seen that tax rates changed."""
+    code, _ = await form(request)
+    try:
+        await services(request).rates_seen(services(request).technicians.check(code))
+    except RequestError as error:
+        return await _unit(request, error)
+    raise web.HTTPSeeOther("/unit")
+
+
 async def _unit(request: web.Request, problem: RequestError | None = None) -> web.Response:
     parts = services(request)
     unit = await parts.db.read(lambda conn: ahead.as_json(parts.ahead, conn))
-    return page("unit.html", problem=problem, unit=unit)
+    changed = await parts.db.read(rates.changes_as_json)
+    return page("unit.html", problem=problem, unit=unit, rate_changes=changed)
 
 
 async def get_static(request: web.Request) -> web.Response:

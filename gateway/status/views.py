@@ -14,7 +14,8 @@ from gateway.continuity.monitor import CeilingMonitor
 from gateway.continuity.outbox import OutboxSender
 from gateway.continuity.reference import ReferenceReader, RegistrationSender
 from gateway.domain.ceiling import CeilingState
-from gateway.fiscal import startup
+from gateway.domain.outcome import Cause
+from gateway.fiscal import rates, startup
 from gateway.fiscal.ahead import AheadWatch
 from gateway.fiscal.signer import Signer
 from gateway.fiscal.startup import UncleanStop
@@ -54,6 +55,10 @@ class UnitHealth:
     healthy: bool = False
     reason: str | None = "not started yet"
     jvm: Mapping[str, Any] | None = None
+    # What the answer to a sale named, until a sale is signed.
+    cause: Cause | None = None
+    # Rows of the unit's list of tax rates that are not used.
+    rate_problems: Callable[[], Sequence[str]] = tuple
 
 
 @dataclass(slots=True)
@@ -92,6 +97,8 @@ class StatusSource:
             in_doubt=self.signer.in_doubt,
             blocked=self.signer.blocked is not None,
             healthy=self.health.healthy,
+            reason=self.health.reason,
+            cause=self.health.cause,
         )
 
     async def collect(self) -> dict[str, Any]:
@@ -144,7 +151,10 @@ class StatusSource:
                 "sdcId": stored["device"]["sdc_id"],
                 "mrcNo": stored["device"]["mrc_no"],
                 "nextInvcNo": stored["device"]["next_invc_no"],
+                "cause": self.health.cause.code if self.health.cause else None,
                 "taxRates": stored["rates"],
+                "rateChanges": stored["rateChanges"],
+                "rateProblems": list(self.health.rate_problems()),
                 "jvm": self.health.jvm,
             },
             "receipts": {"today": stored["today"], "last": stored["last"]},
@@ -197,6 +207,7 @@ class StatusSource:
             "lastStop": startup.describe(conn, stop) if stop else None,
             "contact": _when(at),
             "device": unit.device(conn),
+            "rateChanges": rates.changes_as_json(conn),
             "rates": {r.letter: f"{r.percent:f}" for r in unit.load_rates(conn).values()},
             "today": receipts.count_between(conn, midnight, midnight + timedelta(days=1)),
             "last": [

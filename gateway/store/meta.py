@@ -18,6 +18,12 @@ TOOK_OVER = "store.took_over"
 # first receipt from that number on may have any counter above ours.
 COUNTER_OPEN = "unit.counter_open"
 
+# Changes of tax rates that no person has seen yet, as JSON (fiscal/rates.py).
+RATE_CHANGES = "unit.rate_changes"
+# The unit's ids by the settings, used while the unit itself gives none.
+SDC_ID_SET = "unit.sdc_id_set"
+MRC_NO_SET = "unit.mrc_no_set"
+
 
 def get(conn: sqlite3.Connection, key: str) -> str | None:
     row = conn.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from gateway.domain.tax import DEFAULT_RATES, RateTable, TaxRate
+from gateway.store import meta
 
 
 def ensure(conn: sqlite3.Connection, *, first_invoice_no: int, at: int) -> None:
@@ -58,9 +59,23 @@ def remember_device(
         use_up(conn, last_invc_no, at=at)
 
 
+def assume_ids(conn: sqlite3.Connection, *, sdc_id: str | None, mrc_no: str | None) -> None:
+    """Store the ids of the settings, for a unit that never gives its own (etims.md 12, item 9)."""
+    for key, value in ((meta.SDC_ID_SET, sdc_id), (meta.MRC_NO_SET, mrc_no)):
+        if value is None:
+            meta.remove(conn, key)
+        else:
+            meta.put(conn, key, value)
+
+
 def device(conn: sqlite3.Connection) -> dict[str, Any]:
+    """The next number, and the unit's ids: its own where it ever gave them, else those of the settings."""
     row = conn.execute("SELECT next_invc_no, sdc_id, mrc_no FROM unit WHERE id = 1").fetchone()
-    return {"next_invc_no": row[0], "sdc_id": row[1], "mrc_no": row[2]}
+    return {
+        "next_invc_no": row[0],
+        "sdc_id": row[1] or meta.get(conn, meta.SDC_ID_SET),
+        "mrc_no": row[2] or meta.get(conn, meta.MRC_NO_SET),
+    }
 
 
 def save_rates(conn: sqlite3.Connection, rates: RateTable, *, at: int) -> None:

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from functools import partial
 from typing import Any
 
 import aiohttp
 
-from gateway.clock import Clock, compact, from_compact
+from gateway.clock import Clock, compact
 from gateway.domain.outcome import (
     Duplicate,
     NotSent,
@@ -27,7 +26,6 @@ from gateway.domain.outcome import (
     SignedData,
     Unknown,
 )
-from gateway.domain.tax import TaxRate
 from gateway.http import Lookups, read_whole
 from gateway.vscu.codes import (
     BY_BYTES,
@@ -52,7 +50,8 @@ from gateway.vscu.refusal import (
     cause_of,
     not_ready,
 )
-from gateway.vscu.wire import ANSWER_MAX_BYTES, Answer, decode, encode
+from gateway.vscu.tax_rates import RatesRead, tax_rates_of
+from gateway.vscu.wire import ANSWER_MAX_BYTES, Answer, decode, encode, receipt_data
 
 log = logging.getLogger(__name__)
 
@@ -90,8 +89,6 @@ OWN_LINE = ("saveSales", "selectCodes", "selectInvoice")
 OWN, READS = 5, 4
 # First watermark of an incremental read (etims.md 2.4).
 FIRST_WATERMARK = "20180520000000"
-# What the store can hold; a counter beyond it is no counter.
-COUNTER_END = 2**62
 OK_AND_EMPTY = ("000", "0", "00", "0000", "001")
 
 
@@ -164,6 +161,8 @@ class UnitClient:
             not_ready_codes=not_ready_codes,
         )
         self._paths = {**PATHS, **(paths or {})}
+        # Called with the outcome of every sending, first or second. Must not raise.
+        self.on_outcome: Callable[[SaleOutcome], None] = lambda outcome: None
         self._session: aiohttp.ClientSession | None = None
         self._own: aiohttp.ClientSession | None = None
 
@@ -215,7 +214,12 @@ class UnitClient:
     # --- the sale ----------------------------------------------------------------------------------
 
     async def send_sale(self, body: bytes) -> SaleOutcome:
-        """Hand over one sale, once, and say what came of it."""
+        """Hand over one sale, once, and return what came of it."""
+        outcome = await self._send_sale(body)
+        self.on_outcome(outcome)
+        return outcome
+
+    async def _send_sale(self, body: bytes) -> SaleOutcome:
         answer = await self.post("saveSales", body)
         if isinstance(answer, CallFailed):
             if answer.sent:
@@ -228,7 +232,7 @@ class UnitClient:
         if answer.code is None:
             return _without_envelope(answer)
         if answer.code in self._success:
-            data = signed_data(answer.data)
+            data = receipt_data(answer.data, answer.result_dt)
             if isinstance(data, str):
                 # It says success; that it cannot be read makes it no less signed.
                 return Unknown(f"a success that cannot be used: {data}", answer.code, answer.raw)
@@ -307,7 +311,7 @@ class UnitClient:
             return Initialised(True, None)
         return words(answer.code, answer.message)
 
-    async def tax_rates(self) -> dict[str, TaxRate] | None:
+    async def tax_rates(self) -> RatesRead | None:
         """Class 04 of `selectCodes`; None when the unit did not serve it."""
         answer = await self.call("selectCodes", {"lastReqDt": FIRST_WATERMARK})
         if isinstance(answer, CallFailed) or answer.code not in self._success:
@@ -326,7 +330,7 @@ class UnitClient:
             return None
         if answer.code not in self._success:
             return words(answer.code, answer.message)
-        data = signed_data(answer.data)
+        data = receipt_data(answer.data, answer.result_dt)
         if isinstance(data, str):
             return data
         return StoredAnswer(data, answer.data, answer.raw)
@@ -351,53 +355,3 @@ def _session(connections: int) -> aiohttp.ClientSession:
         trust_env=False,
         auto_decompress=True,
     )
-
-
-def signed_data(data: Any) -> SignedData | str:
-    """`saveSales.data` checked (etims.md 4.1); a str says what is wrong with it."""
-    if not isinstance(data, dict):
-        return "data is missing"
-    try:
-        rcpt_no, tot_rcpt_no = int(data["rcptNo"]), int(data["totRcptNo"])
-        intrl_data, rcpt_sign = str(data["intrlData"] or ""), str(data["rcptSign"] or "")
-        stamp = data.get("vsdcRcptPbctDate") or data.get("VSCURcptPbctDate")
-        scu_time = from_compact(str(stamp))
-    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
-        return f"a field is missing or wrong ({error})"
-    if not (0 < rcpt_no < COUNTER_END and 0 < tot_rcpt_no < COUNTER_END):
-        return "a number is out of range"
-    if not intrl_data or not rcpt_sign:
-        return "the signature is empty"
-    return SignedData(
-        rcpt_no=rcpt_no,
-        tot_rcpt_no=tot_rcpt_no,
-        intrl_data=intrl_data,
-        rcpt_sign=rcpt_sign,
-        scu_time=scu_time,
-        sdc_id=_text(data.get("sdcId")),
-        mrc_no=_text(data.get("mrcNo")),
-    )
-
-
-def tax_rates_of(data: Any) -> dict[str, TaxRate] | None:
-    """Rates by letter out of `selectCodes.data` (class 04, userDfnCd1 is the percent)."""
-    try:
-        classes = {item["cdCls"]: item for item in data["clsList"]}
-        rows = classes["04"]["dtlList"]
-        found = {
-            row["cd"]: TaxRate(
-                row["cd"],
-                Decimal(str(row["userDfnCd1"])),
-                str(row["cdNm"]),
-                str(row.get("userDfnCd2") or row["cdNm"]),
-            )
-            for row in rows
-            if row.get("useYn", "Y") == "Y"
-        }
-    except (KeyError, TypeError, ValueError, ArithmeticError):
-        return None
-    return found or None
-
-
-def _text(value: Any) -> str | None:
-    return str(value) if value not in (None, "") else None

@@ -13,7 +13,8 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from gateway.vscu.client import StoredAnswer, signed_data
+from gateway.vscu.client import StoredAnswer
+from gateway.vscu.wire import receipt_data
 
 # The unit writes while we read; then it is asked again at the resolver's next look. Seconds.
 BUSY_S = 1.0
@@ -38,7 +39,7 @@ class UnitDatabase:
         found = await self._ask(self._sale_query, {"invcNo": invc_no})
         if found is None or isinstance(found, str):
             return found
-        data = signed_data(found)
+        data = receipt_data(found)
         if isinstance(data, str):
             return f"the row under invcNo {invc_no} cannot be used: {data}"
         return StoredAnswer(data, found, json.dumps(found, default=str).encode())

@@ -11,8 +11,9 @@ import pytest
 
 from gateway.clock import SystemClock
 from gateway.domain.outcome import Duplicate, NotSent, Refused, Signed, Unknown
-from gateway.vscu.client import UnitClient, signed_data, tax_rates_of
+from gateway.vscu.client import UnitClient
 from gateway.vscu.codes import Proof, proof
+from gateway.vscu.wire import receipt_data
 from hw_fakes.ports import free_port
 
 Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -152,19 +153,10 @@ async def test_nobody_listening_is_not_sent() -> None:
 def test_both_names_of_the_units_time_and_numbers_as_text_are_read() -> None:
     data = {**GOOD, "rcptNo": "7", "sdcId": None}
     data["VSCURcptPbctDate"] = data.pop("vsdcRcptPbctDate")
-    read = signed_data(data)
+    read = receipt_data(data)
     assert not isinstance(read, str)
     assert read.rcpt_no == 7
     assert read.sdc_id is None
-
-
-def test_rates_are_read_from_class_04_and_nonsense_is_none() -> None:
-    row = {"cd": "B", "cdNm": "VAT", "userDfnCd1": "16", "userDfnCd2": "B-16%", "useYn": "Y"}
-    rates = tax_rates_of({"clsList": [{"cdCls": "04", "dtlList": [row]}]})
-    assert rates is not None
-    assert rates["B"].percent == 16
-    for nonsense in (None, {}, {"clsList": [{"cdCls": "04", "dtlList": [{"cd": "B"}]}]}):
-        assert tax_rates_of(nonsense) is None
 
 
 def test_an_unknown_code_is_ambiguous() -> None:
