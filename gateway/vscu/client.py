@@ -284,6 +284,8 @@ class UnitClient:
             return answer.reason
         if answer.code in (*OK_AND_EMPTY, "894", "838"):
             return None
+        if answer.code is None:
+            return f"the answer is not a control unit's (HTTP {answer.status}, {answer.message})"
         return words(answer.code, answer.message)
 
     async def contact(self) -> ContactResult:

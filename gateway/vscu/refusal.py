@@ -158,8 +158,8 @@ BRANCH = _cause(
 )
 RATES = _cause(
     "RATES",
-    "The control unit does not accept the tax rates that it served to this gateway. They are read again now; "
-    "if it stays, KRA's rates and the unit's differ",
+    "The control unit does not accept the tax rates of this sale. The rates are read again now; if the same "
+    "sale is refused again, ring it up as a new sale, which gets the new rates",
 )
 AMOUNTS = _cause(
     "AMOUNTS",

@@ -49,6 +49,9 @@ async def test_it_is_initialised_once_and_knows_its_serial(unit: UnitControl) ->
 @pytest.mark.parametrize("name", list(CASES))
 async def test_it_signs_the_sample_sales(unit: UnitControl, name: str) -> None:
     await initialise(unit)
+    await unit.knobs(
+        creditCheck="off"
+    )  # the originals of the samples' credit notes are not among them
     answer = await unit.post(SALE, {**CASES[name]["request"], "invcNo": 1})
     assert answer["resultCd"] == "000", answer
     data = answer["data"]
@@ -134,6 +137,87 @@ async def test_a_number_is_taken_once(unit: UnitControl, answer: str) -> None:
     assert again["resultCd"] == ("910" if answer == "expected" else answer)
     assert again["data"] is None
     assert len(await unit.journal()) == 1
+
+
+async def test_it_names_the_number_that_it_refuses(unit: UnitControl) -> None:
+    await initialise(unit)
+    await unit.knobs(duplicateAnswer="expected")
+    assert (await unit.post(SALE, a_request(1)))["resultCd"] == "000"
+    again = await unit.post(SALE, a_request(1))
+    assert again["resultMsg"] == "Invc No: 1 is invalid, use the expected value: 2"
+
+
+def a_note(invc_no: int, original: int, **changes: Any) -> dict[str, Any]:
+    """A credit note of the whole sample sale."""
+    refund = {"rcptTyCd": "R", "orgInvcNo": original, "rfdRsnCd": "06"}
+    return a_request(invc_no, **refund, **changes)
+
+
+async def test_a_credit_note_is_checked_against_its_original(unit: UnitControl) -> None:
+    await initialise(unit)
+
+    async def code(body: dict[str, Any]) -> str:
+        return str((await unit.post(SALE, body))["resultCd"])
+
+    missing = await unit.post(SALE, a_note(1, 9))
+    assert (missing["resultCd"], missing["resultMsg"]) == (
+        "930", "The specified invoice could not be found. Please verify [orgInvcNo] and try again",
+    )  # fmt: skip
+    assert await code(a_request(1, orgInvcNo=5)) == "910"
+    assert await code(a_request(1)) == "000"
+    other = a_note(2, 1)
+    other["itemList"][0]["itemCd"] = "KE1NTXU9999999"
+    assert await code(other) == "932"
+    assert await code(a_note(2, 1, custTin="P051234567X")) == "935"
+    assert await code(a_note(2, 1, salesTyCd="T")) == "930"
+    assert await code(a_note(2, 1)) == "000"
+    assert await code(a_note(3, 2)) == "930"  # a note of a note
+    assert await code(a_note(3, 1)) == "934"  # all of it was taken back before
+    # The same number again: some look for a duplicate first, some at the original first.
+    assert await code(a_note(2, 1)) == "899"
+    await unit.knobs(creditCheck="before")
+    assert await code(a_note(2, 1)) == "934"
+    await unit.knobs(creditCheck="off")
+    assert await code(a_note(3, 1)) == "000"
+
+
+async def test_a_price_that_does_not_make_the_amount_is_refused_by_an_exact_unit(
+    unit: UnitControl,
+) -> None:
+    await initialise(unit)
+    folded = a_request(1)
+    line = folded["itemList"][0]
+    line["prc"] += 0.01  # as a discount that is folded into the price does
+    await unit.knobs(splyAmt="exact")
+    refused = await unit.post(SALE, folded)
+    assert refused["resultMsg"] == "Request parameter error [<itemList><splyAmt>]"
+    await unit.knobs(splyAmt="loose")
+    assert (await unit.post(SALE, folded))["resultCd"] == "000"
+
+
+async def test_each_not_ready_code_is_for_sales_only(unit: UnitControl) -> None:
+    await initialise(unit)
+    since = {**WHO, "lastReqDt": "20180520000000"}
+    for code in ("836", "891", "892", "E11", "11", "900", "901", "903", "905", "E04", "837"):
+        await unit.knobs(notReady=code)
+        assert (await unit.post(SALE, a_request(1)))["resultCd"] == code
+        assert (await unit.post("/code/selectCodes", since))["resultCd"] == "000"
+    assert await unit.journal() == []
+
+
+async def test_tax_rates_can_be_odd(unit: UnitControl) -> None:
+    await initialise(unit)
+    await unit.knobs(taxRates="B=14,C=null,D=-16,E=,F=3")
+    answer = await unit.post("/code/selectCodes", {**WHO, "lastReqDt": "20180520000000"})
+    [rates] = [c["dtlList"] for c in answer["data"]["clsList"] if c["cdCls"] == "04"]
+    assert {row["cd"]: row["userDfnCd1"] for row in rates} == {
+        "A": "0", "B": "14", "C": None, "D": "-16", "F": "3",
+    }  # fmt: skip
+
+
+async def test_an_unknown_form_of_answer_is_refused(unit: UnitControl) -> None:
+    with pytest.raises(ValueError, match="400"):
+        await unit.knobs(answerForm="klingon")
 
 
 async def test_keys_disk_and_memory(unit: UnitControl) -> None:

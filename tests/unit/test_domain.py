@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from gateway.domain import invoice_json
 from gateway.domain.invoice import (
+    Buyer,
     InvoiceLine,
     make_line,
 )
@@ -91,6 +93,24 @@ def test_both_taxable_amount_conventions_add_up(convention: str) -> None:
         == body["totAmt"]
     )
     assert sum(item["taxblAmt"] for item in body["itemList"]) == taxable
+
+
+@pytest.mark.parametrize(
+    ("buyer", "sent"),
+    [
+        (Buyer(), ("A000000000D", "CASH")),
+        (Buyer(name="Jane"), ("A000000000D", "Jane")),
+        (Buyer(pin="P051234567X"), ("P051234567X", None)),
+        (Buyer(pin="P051234567X", name="BUYER LTD"), ("P051234567X", "BUYER LTD")),
+    ],
+)
+def test_a_walk_in_name_never_stands_beside_a_buyers_pin(
+    buyer: Buyer, sent: tuple[str, str | None]
+) -> None:
+    form = replace(FORM, walk_in_pin="A000000000D", walk_in_name="CASH")
+    body = sale_body(form, replace(an_invoice(), buyer=buyer), 1, at_noon(), 1)
+    assert (body["custTin"], body["custNm"]) == sent
+    assert body["receipt"]["custTin"] == sent[0]
 
 
 def test_a_discount_in_shillings_is_folded_into_the_price() -> None:

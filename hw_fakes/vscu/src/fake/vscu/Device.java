@@ -135,6 +135,7 @@ final class Device {
             "custTin", sale.get("custTin"),
             "cfmDt", sale.get("cfmDt"),
             "remark", sale.get("remark"),
+            "items", CreditCheck.kept(sale),
             "intrlData", base32(hmac(key, "intrl" + total + digest), 26),
             "rcptSign", base32(hmac(key, "sign" + total + digest), 16),
             "vsdcRcptPbctDate", Stamp.eat(nowMs),

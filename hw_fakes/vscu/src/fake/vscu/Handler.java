@@ -87,7 +87,9 @@ final class Handler implements HttpHandler {
         if (problem != null) {
             envelope(exchange, problem);
         } else if (sale) {
-            swallowed(exchange, unit.sale(device, body, raw));
+            Unit.Reply reply = unit.sale(device, body, raw);
+            reply.form = unit.knobs.text("answerForm");
+            swallowed(exchange, reply);
         } else if (readBack) {
             swallowed(exchange, stored(device, body));
         } else {
@@ -136,7 +138,7 @@ final class Handler implements HttpHandler {
         if ("malformed".equals(reply.special)) {
             text = text.substring(0, text.length() / 2);
         }
-        send(exchange, 200, "application/json", text);
+        send(exchange, 200, "application/json", AnswerForms.bytes(reply.form, text));
     }
 
     private String spring(int status, String error, String path) {
@@ -146,7 +148,11 @@ final class Handler implements HttpHandler {
 
     private static void send(HttpExchange exchange, int status, String type, String text)
             throws IOException {
-        byte[] bytes = text.getBytes(StandardCharsets.UTF_8);
+        send(exchange, status, type, text.getBytes(StandardCharsets.UTF_8));
+    }
+
+    private static void send(HttpExchange exchange, int status, String type, byte[] bytes)
+            throws IOException {
         exchange.getResponseHeaders().set("Content-Type", type);
         exchange.sendResponseHeaders(status, bytes.length);
         exchange.getResponseBody().write(bytes);

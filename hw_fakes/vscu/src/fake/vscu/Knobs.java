@@ -48,7 +48,13 @@ final class Knobs {
         text("rejectCode", "910");
         text("rejectMessage", "Request parameter error");
         text("taxblAmt", "accept");
+        text("splyAmt", "loose");
+        text("creditCheck", "after");
+        text("notReady", "");
+        text("taxRates", "");
+        text("answerForm", "plain");
         flag("initInfoNulls");
+        flag("noIds");
         flag("readBack");
         text("successCode", "000");
         flag("separateCounters");
@@ -86,6 +92,9 @@ final class Knobs {
             long now = now();
             clockBaseFake = now - number("clockOffsetSeconds") * 1000;
             clockBaseReal = System.currentTimeMillis();
+        }
+        if (name.equals("answerForm") && !AnswerForms.knows((String) value)) {
+            return "answerForm takes one of " + AnswerForms.NAMES;
         }
         values.put(name, value);
         return null;

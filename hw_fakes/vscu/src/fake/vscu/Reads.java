@@ -109,7 +109,7 @@ final class Reads {
         switch (path) {
             case "/code/selectCodes":
                 return since.compareTo(Codes.DATED) >= 0 ? empty()
-                    : Unit.ok(Json.of("clsList", unit.codes.classes()));
+                    : Unit.ok(Json.of("clsList", unit.codes.classes(unit.knobs.text("taxRates"))));
             case "/itemClass/selectItemsClass":
                 return itemClasses(since);
             case "/notices/selectNotices":

@@ -132,9 +132,9 @@ final class SaleCheck {
         }
         BigDecimal supply = number(item, "splyAmt");
         BigDecimal total = number(item, "totAmt");
-        // Half a cent of the unit price may hide in every unit of quantity.
-        BigDecimal slack = number(item, "qty").multiply(new BigDecimal("0.005"))
-            .add(new BigDecimal("0.01"));
+        // "loose": half a cent of the unit price may hide in every unit of quantity. "exact": half a cent in all.
+        BigDecimal slack = knobs.text("splyAmt").equals("exact") ? new BigDecimal("0.005")
+            : number(item, "qty").multiply(new BigDecimal("0.005")).add(new BigDecimal("0.01"));
         BigDecimal product = number(item, "qty").multiply(number(item, "prc"));
         if (product.subtract(supply).abs().compareTo(slack) > 0) {
             return parameter("itemList><splyAmt");

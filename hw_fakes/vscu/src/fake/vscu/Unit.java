@@ -50,6 +50,8 @@ final class Unit {
         final String special;
         /** Set where the answer's time is not now: the page of a long list. */
         String resultDt;
+        /** The knob `answerForm`, on answers to sales. */
+        String form = "plain";
 
         Reply(String code, String message, Object data, String special) {
             this.code = code;
@@ -100,7 +102,7 @@ final class Unit {
             devices.put(name, device);
             Files.writeString(data.resolve("../upstream/installed_" + name), "");
         }
-        boolean nulls = knobs.on("initInfoNulls");
+        boolean nulls = knobs.on("initInfoNulls") || knobs.on("noIds");
         return ok(Json.of("info", Json.of(
             "tin", tin, "taxprNm", "TEST TRADERS LTD", "bsnsActv", "Retail", "bhfId", bhfId,
             "bhfNm", "Headquarter", "bhfOpenDt", "20230101", "prvncNm", "NAIROBI",
@@ -156,11 +158,20 @@ final class Unit {
             if (wrong != null) {
                 return fail(wrong[0], wrong[1]);
             }
-            if (device.byInvcNo.containsKey(sale.get("invcNo").toString())) {
-                return duplicate(device);
+            String when = knobs.text("creditCheck");
+            String[] credit = when.equals("off") ? null : CreditCheck.check(device, sale);
+            boolean known = device.byInvcNo.containsKey(sale.get("invcNo").toString());
+            if (credit != null && (when.equals("before") || !known)) {
+                return fail(credit[0], credit[1]);
+            }
+            if (known) {
+                return duplicate(device, sale.get("invcNo"));
             }
             if (knobs.on("diskFull")) {
                 return clientError();
+            }
+            if (!knobs.text("notReady").isEmpty()) {
+                return notReady(knobs.text("notReady"));
             }
             if (knobs.on("memoryFull") || device.unsent() >= knobs.number("unsentMax")) {
                 return fail("E11", "VSCU memory full");
@@ -201,11 +212,39 @@ final class Unit {
         return Json.of("rcptNo", entry.get("rcptNo"), "intrlData", entry.get("intrlData"),
             "rcptSign", entry.get("rcptSign"), "totRcptNo", entry.get("totRcptNo"),
             "vsdcRcptPbctDate", entry.get("vsdcRcptPbctDate"),
-            "sdcId", sdcId(device.directory.getFileName().toString().split("_")[1]),
-            "mrcNo", "WIS01000150");
+            "sdcId", knobs.on("noIds") ? null
+                : sdcId(device.directory.getFileName().toString().split("_")[1]),
+            "mrcNo", knobs.on("noIds") ? null : "WIS01000150");
     }
 
-    private Reply duplicate(Device device) {
+    /** A unit that cannot sign says so to sales only; its reads go on. */
+    private static Reply notReady(String code) {
+        switch (code) {
+            case "836":
+                return fail(code, "Your Sequences have been altered, Connect to API to get Sequences.");
+            case "891":
+                return fail(code, "An error occurred while Request URL is created.");
+            case "892":
+                return fail(code, "An error occurred while Request Header data is created.");
+            case "11":
+            case "E11":
+                return fail(code, "VSCU memory full");
+            case "900":
+                return fail(code, "There is no Header information");
+            case "901":
+                return fail(code, "It is not valid device");
+            case "903":
+                return fail(code, "Only VSCU device can be verified.");
+            case "905":
+                return fail(code, "Only OSCU device can be verified");
+            case "E04":
+                return fail(code, "Device/Branch not found");
+            default:
+                return fail(code, "");
+        }
+    }
+
+    private Reply duplicate(Device device, Object invcNo) {
         switch (knobs.text("duplicateAnswer")) {
             case "924":
                 return fail("924", "CIS Invoice number already exists.");
@@ -216,7 +255,7 @@ final class Unit {
                 for (Map<String, Object> entry : device.journal) {
                     most = Math.max(most, ((BigDecimal) entry.get("invcNo")).longValue());
                 }
-                return fail("910", "Invc No: is invalid, use the expected value: " + (most + 1));
+                return fail("910", "Invc No: " + invcNo + " is invalid, use the expected value: " + (most + 1));
             default:
                 return clientError();
         }
