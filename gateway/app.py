@@ -224,7 +224,7 @@ class _Parts:
             gate=signer.gate,
             may_begin=ahead.may_begin,
         )
-        self.payments.connect(intake, lambda: watch.money_waits_for)
+        self.payments.connect(intake, lambda: _money_waits_for(health, watch))
         self.payments.start(supervisor)
         port = await self._listen(db, intake, decisions, ahead, watch, source, lists, counter, days)
         counter.start_tills(supervisor, f"http://{local_host(settings.api.host)}:{port}")
@@ -490,6 +490,13 @@ class _Parts:
                 f"{error.strerror}"
             ) from error
         return int(runner.addresses[0][1])
+
+
+def _money_waits_for(health: UnitHealth, watch: UnitWatch) -> str | None:
+    """Return why no customer is asked for money at present."""
+    if health.healthy or watch.may_try:
+        return None
+    return health.reason or "not started yet"
 
 
 def _set_health(health: UnitHealth, healthy: bool, reason: str | None, watch: UnitWatch) -> None:

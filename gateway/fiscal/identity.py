@@ -140,8 +140,10 @@ def not_fresh(conn: sqlite3.Connection, data: SignedData) -> str | None:
     unit belong to another sale.
     """
     last = receipts.last(conn)
-    known = unit.device(conn)["sdc_id"]
-    sdc_id = data.sdc_id or known
+    device = unit.device(conn)
+    # An id of the settings is no evidence of another unit: it may be mistyped.
+    known = device["own_sdc_id"]
+    sdc_id = data.sdc_id or device["sdc_id"]
     if last is not None and sdc_id not in (None, last.sdc_id, known) and known is not None:
         return f"the receipt is of another control unit, {sdc_id}"
     if last is not None and sdc_id in (None, last.sdc_id) and data.tot_rcpt_no <= last.tot_rcpt_no:

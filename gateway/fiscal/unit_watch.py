@@ -83,12 +83,11 @@ class UnitWatch:
         return (self._clock.boottime_ns() - self._silent_since_ns) / 1e9
 
     @property
-    def money_waits_for(self) -> str | None:
-        """Why no customer should be asked for money at present, None when there is no reason."""
+    def may_try(self) -> bool:
+        """Whether the cause that an answer named is old enough for one more paid sale to try."""
         if self._problem is not None or self.cause is None:
-            return self._problem
-        age_s = (self._clock.boottime_ns() - self._cause_at_ns) / 1e9
-        return self.cause.sentence if age_s < MONEY_WAITS_S else None
+            return False
+        return (self._clock.boottime_ns() - self._cause_at_ns) / 1e9 >= MONEY_WAITS_S
 
     async def load(self) -> None:
         await self.tax_rates.load()

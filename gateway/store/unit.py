@@ -73,6 +73,7 @@ def device(conn: sqlite3.Connection) -> dict[str, Any]:
     row = conn.execute("SELECT next_invc_no, sdc_id, mrc_no FROM unit WHERE id = 1").fetchone()
     return {
         "next_invc_no": row[0],
+        "own_sdc_id": row[1],
         "sdc_id": row[1] or meta.get(conn, meta.SDC_ID_SET),
         "mrc_no": row[2] or meta.get(conn, meta.MRC_NO_SET),
     }

@@ -262,8 +262,13 @@ def _phone(sent: Sent) -> Cause | None:
     return None if given else RECEIPT_TEXT
 
 
+# The mark that `vscu/sale.py` puts behind the till's remark, alone.
+_MARK = re.compile(r"\[[0-9A-HJKMNP-TV-Z]{26}\]")
+
+
 def _remark(sent: Sent) -> Cause | None:
-    return REQUEST if sent.body and sent.body.get("remark") is None else None
+    remark = sent.body.get("remark")
+    return REQUEST if sent.body and (remark is None or _MARK.fullmatch(str(remark))) else None
 
 
 def _barcode(sent: Sent) -> Cause | None:

@@ -181,14 +181,13 @@ async def test_a_restarted_unit_is_no_longer_called_full(unit: UnitControl, shop
     async with open_shop(make_settings(shop_dir, unit.url)) as shop:
         await unit.knobs(memoryFull=True)
         assert (await shop.till().sell("key", a_sale())).json["cause"] == "MEMORY_FULL"
-        assert shop.gateway.watch.money_waits_for is not None
+        assert not shop.gateway.watch.may_try
         await unit.knobs(memoryFull=False, html404=True)
         async with asyncio.timeout(30):
             while "404" not in str((await status_of(shop))["unit"]["reason"]):
                 await shop.gateway.watch.look()
         await unit.knobs(html404=False)
         await until_state(shop, "ONLINE")
-        assert shop.gateway.watch.money_waits_for is None
 
 
 async def test_every_form_of_answer_gives_its_receipt(unit: UnitControl, shop_dir: Path) -> None:

@@ -311,6 +311,14 @@ def test_texts_of_refusals_are_read_for_their_cause(code: str, text: str, expect
     assert verdict(outcome(code, text)) == expected
 
 
+def test_a_remark_that_is_only_the_gateways_mark_is_not_the_tills() -> None:
+    text = "Request parameter error [<remark>]"
+    for remark in (None, "[01M8QM5M83219TF1XJ0FPC81V0]"):
+        assert verdict(outcome("910", text, {**SALE, "remark": remark})) == "REQUEST"
+    marked = {**SALE, "remark": "table 4 [01M8QM5M83219TF1XJ0FPC81V0]"}
+    assert verdict(outcome("910", text, marked)) == "refused"
+
+
 def test_a_buyers_pin_that_the_till_gave_is_the_tills() -> None:
     with_buyer = {**SALE, **BUYER}
     assert verdict(outcome("884", "Invalid customer TIN was provided", with_buyer)) == "refused"
