@@ -21,7 +21,7 @@ class SignedData:
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why the control unit signs no sale, where the till cannot change it.
+    """A reason for which the control unit signs no sale and that no till can remove.
 
     `code` is stable, for programs; `sentence` is for the cashier and the status page, without its stop.
     `ours`: the unit refused what this gateway fills in (clock, branch, rates). Otherwise the unit itself is

@@ -1,4 +1,4 @@
-"""The tax rates that sales are calculated with: read from the unit, changes kept until a person saw them."""
+"""Keep the tax rates that sales are calculated with; hold each change until a technician has seen it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class RatesUnit(Protocol):
 
 
 class TaxRates:
-    """One per gateway. `load` first; `refresh` whenever the unit is well."""
+    """Tax rates of one gateway. Call `load` first, then `refresh` whenever the unit answers its probe."""
 
     def __init__(self, *, db: Database, clock: Clock, client: RatesUnit) -> None:
         self._db = db
@@ -123,7 +123,7 @@ class TaxRates:
 
 
 def changes(conn: sqlite3.Connection) -> list[dict[str, Any]]:
-    """Return the changes that no person has seen yet, the oldest first."""
+    """Return the changes that no technician has seen yet, the oldest first."""
     stored = meta.get(conn, meta.RATE_CHANGES)
     return list(json.loads(stored)) if stored else []
 

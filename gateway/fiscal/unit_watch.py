@@ -84,7 +84,7 @@ class UnitWatch:
 
     @property
     def may_try(self) -> bool:
-        """Whether the cause that an answer named is old enough for one more paid sale to try."""
+        """Return True when the cause that an answer named is old enough for one more paid sale to try."""
         if self._problem is not None or self.cause is None:
             return False
         return (self._clock.boottime_ns() - self._cause_at_ns) / 1e9 >= MONEY_WAITS_S
@@ -93,7 +93,7 @@ class UnitWatch:
         await self.tax_rates.load()
 
     def record_outcome(self, outcome: SaleOutcome) -> None:
-        """Take what the answer to a sale shows about the unit, whoever sent the sale."""
+        """Record what the answer to a sale shows about the unit."""
         match outcome:
             case Signed():
                 self.cause = None

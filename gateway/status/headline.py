@@ -68,7 +68,7 @@ def headline(
 
 
 def _unit(reason: str | None, cause: Cause | None) -> Headline:
-    """Return the line for a unit that does not sign."""
+    """Return the headline for a unit that does not sign."""
     if cause is not None and reason == cause.sentence:
         if cause.ours:
             return Headline("UNIT_REFUSES", f"The last sale was not signed. {cause.sentence}.")

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 
 class Proof(StrEnum):
-    """What a result code, in answer to a sale, proves about that sale."""
+    """Verdict of a result code about the sale that it answers."""
 
     REFUSED = "REFUSED"  # not signed by this sending, and refused again if sent unchanged
     NOT_READY = "NOT_READY"  # not signed by this sending; the unit is not able to sign at present

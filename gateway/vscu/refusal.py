@@ -1,4 +1,4 @@
-"""Read the text of a refusal: is it about the number of the sale that was sent, and whose field is wrong?
+"""Read the text of a refusal: does it reject the number of the sale that was sent, and who filled the field.
 
 Reached only for codes that the unit gives before it signs, so nothing here decides whether the sending was
 signed. `about_number` separates "this number is used" (a duplicate) from all other refusals; `cause_of`
@@ -51,12 +51,12 @@ class Sent:
 
     @property
     def invc_no(self) -> int | None:
-        """The sale's own number."""
+        """Return the sale's own number."""
         number = self.body.get("invcNo")
         return number if isinstance(number, int) else None
 
     def lines(self, name: str) -> list[Any]:
-        """The member `name` of every line."""
+        """Return the member `name` of every line."""
         items = self.body.get("itemList")
         return [item.get(name) for item in items or () if isinstance(item, dict)]
 
@@ -65,7 +65,7 @@ class Sent:
 
 
 class Number(Enum):
-    """What a refusal says about the number of the sale that was sent."""
+    """Verdict of a refusal's text about the number of the sale that was sent."""
 
     NOTHING = "nothing"
     USED = "used"  # or not acceptable for a reason that may be this
@@ -105,7 +105,7 @@ _WRONG = re.compile(
 
 
 def about_number(code: str, message: str, sent: Sent) -> Number:
-    """Return what the refusal says about the sale's own number. References to the original invoice, the
+    """Return the text's verdict about the sale's own number. References to the original invoice, the
     till's receipt number and the numbers of other sales count as nothing."""
     ours = sent.invc_no
     named = fields_in(message)
@@ -329,11 +329,11 @@ def fields_in(message: str) -> tuple[str, ...]:
 
 
 def _any_pin(sent: Sent) -> Cause | None:
-    """A PIN without a word whose: the till's if it gave one, else the shop's."""
+    """Return the owner of a PIN that the text does not attribute: the till if it gave one, else the shop."""
     return BRANCH if _owner(_FIELDS["custTin"], sent) is not None else None
 
 
-# What a text may say without naming a field, the first that fits.
+# Phrases of texts that name no field; the first match counts.
 _PHRASES: tuple[tuple[re.Pattern[str], _Owner], ...] = tuple(
     (re.compile(pattern, re.I), owner)
     for pattern, owner in (

@@ -1,4 +1,4 @@
-"""Tax rates out of `selectCodes.data`: class 04, `userDfnCd1` is the percent (etims.md 5.2).
+"""Read tax rates from `selectCodes.data`: class 04, `userDfnCd1` is the percent (etims.md 5.2).
 
 Each row is judged alone: a row that cannot be read without a doubt is refused and named, the others count.
 """

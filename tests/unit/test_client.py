@@ -104,6 +104,28 @@ async def test_what_an_answer_proves(answer: bytes, kind: type) -> None:
         assert len(client.requests) == 1  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    ("status", "link"),
+    [(503, True), (502, True), (504, True), (429, True), (500, False), (200, False), (302, False)],
+)
+async def test_http_statuses_of_proxies_and_overload_are_trouble_on_the_link(
+    status: int, link: bool
+) -> None:
+    async with unit_that(http(status, b"<html>", "text/html")) as client:
+        outcome = await client.send_sale(b"{}")
+    assert isinstance(outcome, Unknown)
+    assert outcome.link is link
+    assert outcome.ceiling_hint is (status == 503)
+
+
+async def test_every_sending_is_reported_with_its_outcome() -> None:
+    seen: list[object] = []
+    async with unit_that(envelope("E11")) as client:
+        client.on_outcome = seen.append
+        outcome = await client.send_sale(b"{}")
+    assert seen == [outcome]
+
+
 async def test_a_closed_connection_is_unknown_and_nothing_is_sent_twice() -> None:
     async def close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.domain.ceiling import CeilingState
+from gateway.domain.outcome import Cause
 from gateway.ops import metrics
 from gateway.status.headline import SELLING, headline
 
@@ -39,6 +40,22 @@ def test_what_keeps_sales_from_being_signed_comes_before_what_does_not(first: in
     assert alone.state == headline(**everything).state == WRONG[first][0]
     assert alone.state not in SELLING
     assert not alone.sentence.startswith("Selling")
+
+
+@pytest.mark.parametrize(("ours", "state"), [(False, "UNIT_DOWN"), (True, "UNIT_REFUSES")])
+def test_a_cause_that_a_sale_named_stands_in_the_sentence(ours: bool, state: str) -> None:
+    cause = Cause("MEMORY_FULL", "The unit's memory is full", ours)
+    wrong = {"healthy": False, "reason": cause.sentence, "cause": cause}
+    top = headline(**(WELL | wrong))
+    assert top.state == state
+    assert top.state not in SELLING
+    assert "The unit's memory is full." in top.sentence
+    assert "Selling" not in top.sentence
+    # A unit that does not answer at all comes first; a sale in doubt names the cause beside it.
+    silent = headline(**(WELL | wrong | {"reason": "no connection"}))
+    assert (silent.state, "no connection" in silent.sentence) == ("UNIT_DOWN", True)
+    doubt = headline(**(WELL | wrong | {"in_doubt": True}))
+    assert (doubt.state, "memory is full" in doubt.sentence) == ("IN_DOUBT", True)
 
 
 @pytest.mark.parametrize("state", CeilingState)
