@@ -31,6 +31,7 @@ from gateway.errors import (
     UnitUnavailable,
 )
 from gateway.fiscal.commit import Committer
+from gateway.fiscal.evidence import FACTS
 from gateway.fiscal.identity import not_fresh, not_now
 from gateway.fiscal.not_signed import not_signed
 from gateway.fiscal.ports import (
@@ -43,6 +44,7 @@ from gateway.fiscal.ports import (
     SalesUnit,
 )
 from gateway.fiscal.resolver import Resolver, maybe_signed
+from gateway.fiscal.rules import Circumstances, Verdict, verdict
 from gateway.store import events, invoices, unit
 from gateway.store.database import Database
 from gateway.store.invoices import InvoiceRow, Sending
@@ -351,8 +353,10 @@ class Signer:
         return outcome if why is None else Unknown(why, "000", outcome.raw)
 
     def _plan(self, begun: Begun, job: Job, outcome: SaleOutcome) -> Settlement | None:
-        match outcome:
-            case Signed(data=data, raw=raw):
+        """Return how the sale ends, by what the answer to its first sending proves (fiscal/rules.py)."""
+        proves = verdict(FACTS[type(outcome)], Circumstances(first=True))
+        match proves, outcome:
+            case Verdict.SIGNED, Signed(data=data, raw=raw):
                 plan = self._committer.plan(begun.row, begun.invoice, data, raw, how="ANSWER")
 
                 def signed() -> None:
@@ -360,14 +364,14 @@ class Signer:
                     self._end(job, Answer(plan.status, plan.body))
 
                 return Settlement(plan.apply, signed)
-            case Refused(cause=None):
+            case Verdict.REJECTED, Refused(cause=None):
                 return self._rejected(begun, job, outcome)
-            case Refused() | NotSent():
+            case ((Verdict.REJECTED | Verdict.NOT_SIGNED), (Refused() | NotSent())):
                 refusal, reason = not_signed(outcome)
                 return self._not_taken(begun, job, refusal, reason)
-            case Duplicate():
+            case Verdict.MISMATCH, Duplicate():
                 return self._mismatched(begun, job, outcome)
-            case Unknown():
+            case _:
                 return None
 
     def _rejected(self, begun: Begun, job: Job, refused: Refused) -> Settlement:

@@ -223,7 +223,8 @@ class UnitClient:
         answer = await self.post("saveSales", body)
         if isinstance(answer, CallFailed):
             if answer.sent:
-                return Unknown(answer.reason)
+                # Some units hang up at their own ceiling: then a resend is of use only once KRA answers.
+                return Unknown(answer.reason, link=answer.reason != NO_ANSWER)
             return NotSent(answer.reason, ceiling_hint=answer.refused)
         return self.judge(answer, body)
 

@@ -157,7 +157,9 @@ def _compact(text: str) -> datetime | None:
 # What the store can hold; a counter beyond it is no counter.
 COUNTER_END = 2**62
 _COUNTER = re.compile(r"0*([1-9][0-9]{0,18})(?:\.0+)?")
-_PRINTABLE = re.compile(r"[!-~]+")
+# A signature has 16 characters and internal data 26 (etims.md 4.1); what is much longer is none, and would
+# not fit on the paper or into the QR code.
+_PRINTABLE = re.compile(r"[!-~]{1,100}")
 
 
 def receipt_data(data: Any, answered_at: datetime | None = None) -> SignedData | str:

@@ -20,6 +20,7 @@ from tests.support.unit_database import COUNTER_QUERY
 from tests.support.unit_proxy import unit_proxy
 
 PATIENT = {"wait_s": 60}
+NOTICES = "/notices/selectNotices"
 READ_BACK = {"read_back": True}
 
 
@@ -217,6 +218,11 @@ async def test_an_answer_with_the_preceding_receipt_is_a_doubt(
         ({"sdcId": "KRACU0999999999"}, "another control unit"),
         ({"vsdcRcptPbctDate": "20200101120000"}, "time"),
         ({"rcptSign": "FIRST"}, "signature"),
+        ({"rcptSign": "A" * 100_000}, "rcptSign"),
+        ({"rcptSign": "A\x00B"}, "rcptSign"),
+        ({"rcptSign": "A\ud800B"}, "rcptSign"),
+        ({"intrlData": "\u202eA"}, "intrlData"),
+        ({"totRcptNo": -3}, "totRcptNo"),
     ],
 )
 async def test_an_answer_that_cannot_be_this_sales_is_a_doubt(
@@ -266,6 +272,40 @@ async def test_a_receipt_found_later_that_is_another_sales_is_not_attached(
                 await shop.till().sell("two", second.json)
             state = await shop.till().request("GET", f"/v1/invoices/{second.json['invoiceId']}")
             assert state.json["state"] == "IN_DOUBT"
+
+
+@pytest.mark.parametrize("form", ["894", "838", "hang up"])
+async def test_the_resend_is_kept_until_the_unit_reaches_kra(
+    unit: UnitControl, shop_dir: Path, form: str
+) -> None:
+    """F2: trouble on the unit's path to KRA, before and after the first sending."""
+
+    def link(count: int, request: dict[str, Any], answer: dict[str, Any]) -> Any:
+        if count > 1:
+            return answer
+        return None if form == "hang up" else {"resultCd": form, "resultMsg": "", "data": None}
+
+    def away(count: int, request: dict[str, Any], answer: dict[str, Any]) -> Any:
+        return {**answer, "resultCd": "894", "data": None}
+
+    async with unit_proxy(unit.url) as proxy:
+        async with open_shop(make_settings(shop_dir, proxy.url, api=PATIENT)) as shop:
+            proxy.changes |= {SALE: link, NOTICES: away}
+            proxy.kept[SALE] = 1
+            sale = a_sale()
+            reply = await shop.till().sell("key", sale)
+            assert reply.json["code"] == "OUTCOME_UNKNOWN"
+            looks = proxy.count(NOTICES)
+            while proxy.count(NOTICES) < looks + 3:
+                reply = await shop.till().sell("key", sale)
+                assert reply.json["code"] == "OUTCOME_UNKNOWN"
+            # The unit was asked three times more whether it reaches KRA, and nothing was sent again.
+            assert proxy.count(SALE) == 1
+            del proxy.changes[NOTICES]
+            reply = await until_it_ends(shop, "key", sale)
+            assert (reply.status, reply.json["recovered"]) == (201, True)
+            assert proxy.count(SALE) == 2
+    assert len(await unit.journal()) == 1
 
 
 @pytest.mark.parametrize("code", ["910", "834", "893", "934"])
