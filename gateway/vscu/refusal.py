@@ -79,9 +79,11 @@ _CLEAR_CODES = frozenset(
     | {"930", "931", "932", "933", "934", "935"}
 )
 _NUMBER = re.compile(
-    r"(?P<other>(?:org|orig|original|trd|trade|trader|trader's|credit|debit|spplr|supplier|purchase|note)"
+    r"(?P<other>(?:org|orig|original|trd|trade|trader|trader's|credit|debit|spplr|supplier|purchase|note|cust"
+    r"|customer|customer's|ref|reference|referenced)"
     r"[\W_]*(?:(?:sales?|tax|cis)(?:'s)?)?[\W_]*)?"
-    r"(?:invc|invoice|inv|sale|sales|receipt)(?:'s)?[\W_]*(?:no|num|number|nr)(?![a-z])(?!\W+longer)"
+    r"(?:invc|invoice|inv|sale|sales|receipt)(?:'s|\W+with(?:\W+the)?)?[\W_]*(?:no|num|number|nr)(?![a-z])"
+    r"(?!\W+longer)"
     r"(?:(?:[\W_]|\bis\b|\bwith\b|\bvalue\b){0,8}?(?P<number>\d+))?",
     re.I,
 )
@@ -161,6 +163,11 @@ RATES = _cause(
     "The control unit does not accept the tax rates of this sale. The rates are read again now; if the same "
     "sale is refused again, ring it up as a new sale, which gets the new rates",
 )
+# A credit note goes out at the rates of its sale, whatever they are by now.
+RATES_OF_ORIGINAL = _cause(
+    "RATES",
+    "The control unit does not accept a credit note at the tax rates of its sale, which KRA has changed since",
+)
 AMOUNTS = _cause(
     "AMOUNTS",
     "The control unit does not accept the tax or the sums that this gateway calculated. unit.taxable_amount "
@@ -222,6 +229,10 @@ def not_ready(code: str, message: str) -> Cause:
     if said is None:
         text = f"The control unit is not ready: {text}"
     return Cause(_NOT_READY.get(code, "NOT_READY"), text)
+
+
+def _rates(sent: Sent) -> Cause | None:
+    return RATES_OF_ORIGINAL if sent.body.get("rcptTyCd") == "R" else RATES
 
 
 # None: the till gave it. A function looks at the request.
@@ -297,8 +308,8 @@ _FIELDS: dict[str, _Owner] = {
         ("totItemCnt", "itemSeq", "totTaxblAmt", "totTaxAmt", "taxblAmt", "taxAmt"), AMOUNTS
     ),
     **{f"{name}{letter}": AMOUNTS for name in ("taxblAmt", "taxAmt") for letter in "ABCDE"},
-    "taxRt": RATES,
-    **{f"taxRt{letter}": RATES for letter in "ABCDE"},
+    "taxRt": _rates,
+    **{f"taxRt{letter}": _rates for letter in "ABCDE"},
     **{name: _cashier(name) for name in ("regrId", "regrNm", "modrId", "modrNm")},
     **dict.fromkeys(("receipt", "rptNo", "trdeNm", "adrs", "topMsg", "btmMsg"), RECEIPT_TEXT),
     **dict.fromkeys(("prchrAcptcYn", "isrccCd", "isrccNm", "isrcRt", "isrcAmt"), REQUEST),
@@ -339,13 +350,14 @@ _PHRASES: tuple[tuple[re.Pattern[str], _Owner], ...] = tuple(
     for pattern, owner in (
         (r"\b(?:customer|buyer|cust|purchaser)\W{0,3}s?\W*(?:tin|tpin|pin)\b", _FIELDS["custTin"]),
         (r"\b(?:sales?|confirm(?:ation|ed)?|release|refund|invoice)\W*(?:date|time)\b", CLOCK),
-        (r"\bfuture date|\bdate (?:is )?in the future|\b180 days\b", CLOCK),
         (r"\bbranch\b|\b(?:taxpayer|seller|trader)'?s?\W*(?:tin|tpin|pin)\b|\bdevice\b", BRANCH),
         (r"\btp?in\b", _any_pin),
-        (r"\btax\W*rates?\b", RATES),
+        (r"\btax\W*rates?\b|(?<!discount )\brates?\b", _rates),
         (r"\bwrong amount computation\b|\b(?:taxable|tax) amounts?\b", AMOUNTS),
         (r"\b(?:registrant|registrar|modifier|cashier)\b", _FIELDS["regrId"]),
         (r"\bsales?\W*type\b|\breceipt\W*type\b", SALE_TYPE),
+        # No till sends a date or a time.
+        (r"\bdates?\b|\btime(?:stamp)?\b|\bclock\b|\b180 days\b", CLOCK),
     )
 )
 # Refusals of the request as such, which no till has made; 893 may name a field all the same.
@@ -374,7 +386,9 @@ def cause_of(code: str, message: str, sent: Sent) -> Cause | None:
     for pattern, owner in _PHRASES:
         if pattern.search(message):
             return _owner(owner, sent)
-    return REQUEST if code == "893" else None
+    # The number without a claim that it is used: the gateway's field all the same.
+    own = any(not match["other"] and not match["number"] for match in _NUMBER.finditer(message))
+    return REQUEST if code == "893" or own else None
 
 
 def _owner(owner: _Owner, sent: Sent) -> Cause | None:

@@ -166,6 +166,9 @@ def test_a_refused_credit_note_is_no_duplicate(code: str, text: str) -> None:
         ("910", "Request parameter error [<trdInvcNo>]"),
         ("910", "trader invoice number already exists"),
         ("910", "Trader's invoice no. 7 is already used"),
+        ("910", "customer invoice number already used"),
+        ("910", "Reference invoice number already exists"),
+        ("910", "Purchase order number already used"),
         ("910", "Item already exists"),
         ("910", "There is overlapped data in the item list"),
         ("910", "use the expected value"),
@@ -195,6 +198,9 @@ def test_a_refusal_about_another_field_is_no_duplicate(code: str, text: str) -> 
         ("910", "The invoice number is already used"),
         ("910", "Invoice number 7 exists already, the original invoice is 3"),
         ("910", "Invoice number: 7 is a duplicate"),
+        ("910", "The invoice with number 7 already exists"),
+        ("910", "INVC NO 7 INVALID, EXPECTED VALUE 8"),
+        ("910", "invalid invoice no (7). Expected 8"),
         ("910", "Invoice 7 is already registered"),
         ("910", "This invoice was already received"),
         ("910", "Duplicate invoice"),
@@ -209,6 +215,14 @@ def test_the_sentence_about_the_number_of_this_very_sale_is_a_duplicate(
 ) -> None:
     settings = {"refused_codes": ("835",)} if code == "835" else {}
     assert verdict(outcome(code, text, body, **settings)) == "duplicate"
+
+
+def test_a_credit_note_is_not_to_be_rung_up_again_for_the_rates_of_its_sale() -> None:
+    for body, again in ((SALE, True), (NOTE, False)):
+        found = outcome("910", "Request parameter error [<taxRtB>] must be 14", body)
+        assert isinstance(found, Refused)
+        assert found.cause is not None
+        assert (found.cause.code, "new sale" in found.cause.sentence) == ("RATES", again)
 
 
 def test_a_unit_that_expects_a_lower_number_has_never_had_this_one() -> None:
@@ -303,6 +317,12 @@ def test_who_filled_a_field_is_decided_by_what_was_sent(field: str, given: dict[
         ("910", "Wrong Amount computation at totAmt", "AMOUNTS"),
         ("910", "[taxRtB] and [taxAmtB] do not match", "RATES"),
         ("910", "[taxRtB] does not go with [taxTyCd]", "refused"),
+        ("910", "Tax type B rate mismatch", "RATES"),
+        ("910", "Clock skew: server time differs", "CLOCK"),
+        ("910", "The date is before the previous sale", "CLOCK"),
+        ("910", "Invoice number is required", "REQUEST"),
+        ("910", "Discount rate must be a whole number", "refused"),
+        ("910", "Quantity must be greater than zero", "refused"),
         ("910", "Invalid customer TIN was provided", "WALK_IN"),
         ("884", "Invalid customer TPIN was provided", "WALK_IN"),
     ],
