@@ -44,6 +44,7 @@ from gateway.store import events, meta, print_jobs, unit
 from gateway.store.database import Database, open_database
 from gateway.supervisor import Restart, Supervisor
 from gateway.sync.client import CloudClient
+from gateway.unit_line import money_waits_for, watch_unit
 from gateway.vscu.client import UnitClient
 from gateway.vscu.host import Unit
 from gateway.wiring import (
@@ -158,7 +159,7 @@ class _Parts:
         supervisor = self._supervisor()
         monitor = self._monitor(db, client)
         await monitor.load()
-        health, watch = await self._watch(db, client)
+        health, watch = await watch_unit(settings, clock, db, client)
         counter = CounterLine(settings, clock, db)
         days = make_days(
             settings, clock, db, client, lambda: monitor.view().state is CeilingState.CLOCK_FAULT
@@ -224,7 +225,7 @@ class _Parts:
             gate=signer.gate,
             may_begin=ahead.may_begin,
         )
-        self.payments.connect(intake, lambda: _money_waits_for(health, watch))
+        self.payments.connect(intake, lambda: money_waits_for(health, watch))
         self.payments.start(supervisor)
         port = await self._listen(db, intake, decisions, ahead, watch, source, lists, counter, days)
         counter.start_tills(supervisor, f"http://{local_host(settings.api.host)}:{port}")
@@ -298,22 +299,6 @@ class _Parts:
             on_change=self._ceiling_changed,
             on_changed=self.late.fire,
         )
-
-    async def _watch(self, db: Database, client: UnitClient) -> tuple[UnitHealth, UnitWatch]:
-        part = self.settings.unit
-        await db.write(lambda c: unit.assume_ids(c, sdc_id=part.sdc_id, mrc_no=part.mrc_no))
-        health = UnitHealth()
-        watch = UnitWatch(
-            db=db,
-            clock=self.clock,
-            client=client,
-            serial=part.serial,
-            tell=lambda ok, reason: _set_health(health, ok, reason, watch),
-        )
-        await watch.load()
-        client.on_outcome = watch.record_outcome
-        health.rate_problems = lambda: watch.tax_rates.problems
-        return health, watch
 
     def _ceiling_changed(self, conn: sqlite3.Connection, view: CeilingView) -> None:
         # The line of sales is made after the monitor that gates it.
@@ -490,14 +475,3 @@ class _Parts:
                 f"{error.strerror}"
             ) from error
         return int(runner.addresses[0][1])
-
-
-def _money_waits_for(health: UnitHealth, watch: UnitWatch) -> str | None:
-    """Return why no customer is asked for money at present."""
-    if health.healthy or watch.may_try:
-        return None
-    return health.reason or "not started yet"
-
-
-def _set_health(health: UnitHealth, healthy: bool, reason: str | None, watch: UnitWatch) -> None:
-    health.healthy, health.reason, health.cause = healthy, reason, watch.cause
