@@ -26,7 +26,7 @@ from gateway.errors import (
     RequestError,
 )
 from gateway.fiscal.intake import CONFIRM_HEADER, Submission
-from gateway.fiscal.signer import Answer
+from gateway.fiscal.job import Answer
 from gateway.money import from_cents, text
 from gateway.store import invoices, receipts
 from gateway.store.checkouts import CheckoutState

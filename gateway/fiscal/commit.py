@@ -167,7 +167,6 @@ class Committer:
             return None
         gap = None
         if receipt.tot_rcpt_no != before.tot_rcpt_no + 1:
-            gap = self._counter_gap(conn, before.tot_rcpt_no, receipt.tot_rcpt_no)
             self._odd(
                 conn,
                 row,
@@ -175,6 +174,7 @@ class Committer:
                 "unit.counter_gap",
                 {"after": before.tot_rcpt_no, "got": receipt.tot_rcpt_no},
             )
+            gap = self._counter_gap(conn, before.tot_rcpt_no, receipt.tot_rcpt_no)
         if receipt.scu_time < from_compact(before.scu_time):
             self._odd(
                 conn,

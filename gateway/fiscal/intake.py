@@ -30,8 +30,9 @@ from gateway.errors import (
     TooManyWaiting,
     UnitUnavailable,
 )
+from gateway.fiscal.job import Answer, Job
 from gateway.fiscal.ports import Gate, MayBegin
-from gateway.fiscal.signer import Answer, Job, Signer
+from gateway.fiscal.signer import Signer
 from gateway.money import cents, from_cents, text
 from gateway.store import checkouts, events, invoices
 from gateway.store.database import Database

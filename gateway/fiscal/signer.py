@@ -14,11 +14,9 @@ import logging
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 from gateway.clock import Clock, from_micros, micros
 from gateway.domain import invoice_json
-from gateway.domain.invoice import Invoice
 from gateway.domain.outcome import Duplicate, NotSent, Refused, SaleOutcome, Signed, Unknown
 from gateway.domain.signing import FINAL_STATES, OPEN_STATES, SigningState
 from gateway.errors import (
@@ -33,6 +31,7 @@ from gateway.errors import (
 from gateway.fiscal.commit import Committer
 from gateway.fiscal.evidence import FACTS
 from gateway.fiscal.identity import not_fresh, not_now
+from gateway.fiscal.job import Answer, Begun, Job, Settlement
 from gateway.fiscal.not_signed import not_signed
 from gateway.fiscal.ports import (
     AfterCommit,
@@ -54,46 +53,6 @@ log = logging.getLogger(__name__)
 # A store that refuses (disk full) is asked again this often while a signed answer waits in memory
 # for its commit: seconds, because someone may be freeing space right now.
 COMMIT_RETRY_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a till gets: HTTP status and exact body bytes."""
-
-    status: int
-    body: bytes
-    replayed: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """One invoice that somebody waits for. Ends once, with an Answer or with an error."""
-
-    invoice_id: str
-    done: asyncio.Future[Answer | GatewayError]
-    waiters: int = 0
-    begun: bool = False
-
-    def finish(self, result: Answer | GatewayError) -> None:
-        if not self.done.done():
-            self.done.set_result(result)
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """A sale that is written ahead: what goes on the wire next."""
-
-    row: InvoiceRow
-    invoice: Invoice
-    body: bytes
-
-
-@dataclass(slots=True)
-class Settlement:
-    """How the sale that was on the wire ended: applied in a transaction, then published."""
-
-    apply: Callable[[sqlite3.Connection], None]
-    publish: Callable[[], None] = field(default=lambda: None)
 
 
 class Signer:

@@ -63,6 +63,11 @@ async def test_the_export_is_checked_with_the_shipped_script(
     assert "CREDIT NOTE" in text
 
 
+def without_the_last_receipt(lines: list[str]) -> list[str]:
+    last = max(n for n, line in enumerate(lines) if '"type":"receipt"' in line)
+    return lines[:last] + lines[last + 1 :]
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -71,7 +76,7 @@ async def test_the_export_is_checked_with_the_shipped_script(
          "its contents were changed"),
         (lambda lines: lines[:-1], "the end is missing"),
         (lambda lines: [lines[0], lines[2], lines[1], *lines[3:]], "does not follow"),
-        (lambda lines: [*lines[:-2], lines[-1]], "receipts are stated"),
+        (lambda lines: without_the_last_receipt(lines), "receipts are stated"),
         (lambda lines: [*lines, lines[1]], "something follows the end"),
         (lambda lines: [*lines[:1], "{half", *lines[1:]], "cannot be read"),
     ],

@@ -16,7 +16,8 @@ from gateway.domain.outcome import SaleOutcome
 from gateway.domain.signing import SigningState
 from gateway.errors import AlreadyCredited, GatewayError
 from gateway.fiscal import intake, signer
-from gateway.fiscal.signer import Answer, Begun, Job, Settlement, Signer
+from gateway.fiscal.job import Answer, Begun, Job, Settlement
+from gateway.fiscal.signer import Signer
 from gateway.store import invoices
 from gateway.store.invoices import Sending
 from gateway.vscu import client

@@ -152,7 +152,7 @@ async def test_the_chain_holds_and_a_changed_receipt_breaks_it(db: Database) -> 
 
     def sign(conn: sqlite3.Connection, n: int) -> str:
         invoices.claim(conn, new(n, f"k{n}"))
-        receipt = Receipt("NS", n, n, n, "S", None, "I", "R", at_noon())
+        receipt = Receipt("NS", n, n, n, "S", None, "I", f"R{n}", at_noon())
         return receipts.append(
             conn, invoice_id=f"{n:026d}", receipt=receipt, total_cents=1, how="ANSWER", at=n
         )
