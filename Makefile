@@ -12,7 +12,7 @@ EMUPOS_PYTHON := $(shell for p in python3.14 python3.13 python3 $${PYENV_ROOT:-$
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
 EMUPOS := .emupos/.installed
 
-.PHONY: demo test lint bench torture sim model boot check jar emupos clean
+.PHONY: demo test lint bench torture sim model mutants boot check jar emupos clean
 SEEDS := 5000
 JOBS := $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && n=4; echo $$n)
 SEED := 1
@@ -38,6 +38,12 @@ torture: $(STAMP)
 sim: $(STAMP)
 	$(BIN)/python -m tests.sim.run --seeds $(SEEDS) --seed $(SEED)
 	$(BIN)/python -m tests.sim.run --payments --seeds $$(( $(SEEDS) / 5 )) --seed $(SEED)
+
+# One-line changes of the heart, each of which a test must notice. 300 take up to 6 hours on 2 cores.
+MUTANTS := 300
+MUTANTS_BAR := 95
+mutants: $(STAMP)
+	$(BIN)/python -m tests.mutants.run --count $(MUTANTS) --seed $(SEED) --bar $(MUTANTS_BAR)
 
 # The protocol's model, explored to the end: every state that two tills, a unit and an operator can reach.
 model: $(STAMP)
