@@ -15,11 +15,13 @@ from gateway.counter_line import CounterLine
 from gateway.domain.ceiling import CeilingView
 from gateway.fiscal.ahead import AheadWatch
 from gateway.fiscal.commit import Committer, Identity
+from gateway.fiscal.contradiction import Contradictions
 from gateway.fiscal.days import Days
 from gateway.fiscal.decision import Decisions
 from gateway.fiscal.ports import SignedSale
 from gateway.fiscal.resolver import Resolver
 from gateway.fiscal.signer import Signer
+from gateway.fiscal.unit_rest import UnitRest, UnitWork
 from gateway.payments.tenders import Tenders
 from gateway.printing.notes import strip_text
 from gateway.settings import Settings
@@ -51,10 +53,16 @@ class SalesLine:
         self._clock = clock
         self._monitor = monitor
         # Names this run of the control unit. None for an external unit, whose restarts are not seen.
-        self._unit_life = (
-            f"in-process:{ids.new_id(micros(clock.now()))}"
-            if settings.unit.host == "in-process"
-            else None
+        part = settings.unit
+        in_process = part.host == "in-process"
+        self._unit_life = f"in-process:{ids.new_id(micros(clock.now()))}" if in_process else None
+        rest = UnitRest(
+            clock,
+            UnitWork(
+                part.at_work_s, part.work_is_bounded, part.forgets_on_restart, self._unit_life
+            ),
+            monitor,
+            lambda: None if in_process else client.refused_ns,
         )
         committer = Committer(
             clock=clock,
@@ -72,6 +80,7 @@ class SalesLine:
         self.ahead = AheadWatch(
             db=db,
             clock=clock,
+            rest=rest,
             readers=witnesses.readers,
             counter=witnesses.counter,
             unit_folder=settings.unit.directory,
@@ -91,7 +100,13 @@ class SalesLine:
             committer=committer,
             looking=resolver.looking,
             take_up=resolver.take_up,
-            at_work_s=settings.unit.at_work_s,
+            contradicts=Contradictions(
+                readers=witnesses.readers,
+                counter=witnesses.counter,
+                last_stored=lambda: db.read(receipts.last_counter),
+            ),
+            rest=rest,
+            ahead=self.ahead,
         )
         self.signer = Signer(
             db=db,

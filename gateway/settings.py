@@ -63,8 +63,11 @@ class UnitSettings(Section):
     jvm_options: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
     answer_timeout_s: Seconds = 30
-    # Until so long after the last sending nobody can declare a sale not signed: the unit may be at it.
-    at_work_s: Annotated[float, Field(ge=0, le=3600)] = 90
+    # The unit ends a request within this time. Until then no operator can declare a sale not signed.
+    at_work_s: Annotated[float, Field(gt=0, le=3600)] = 90
+    # Whether it certainly does. False: only a restart of the unit ends its work (one-receipt.md, "At rest").
+    # Default: true in process, where the gateway is the unit's only client; false for an external unit.
+    at_work_bounded: bool | None = None
     probe_timeout_s: Seconds = 3
     # A unit that does not answer by then is served without, so that the status page exists.
     start_timeout_s: Seconds = 30
@@ -98,6 +101,12 @@ class UnitSettings(Section):
     database: Path | None = None
     database_query: str | None = None
     database_counter_query: str | None = None
+
+    @property
+    def work_is_bounded(self) -> bool:
+        if self.at_work_bounded is None:
+            return self.host == "in-process"
+        return self.at_work_bounded
 
     @property
     def base_url(self) -> str:

@@ -43,6 +43,11 @@ class Tills:
     def __init__(self, tills: Mapping[str, Till], tokens: Mapping[str, str]) -> None:
         self._tills = dict(tills)
         self._tokens = Tokens(tokens)
+        self._sent: set[str] = set()
+
+    def silent(self) -> list[str]:
+        """Return the tills that have sent nothing to be signed or asked for since the start."""
+        return sorted(set(self._tills) - self._sent)
 
     def known(self, till_id: str) -> Till | None:
         return self._tills.get(till_id)
@@ -59,6 +64,8 @@ class Tills:
         name = self._tokens.name_of(token)
         if name is None:
             raise UnknownTill("This till's token is not known here. Call the technician.")
+        if request.method == "POST":
+            self._sent.add(name)
         return self._tills[name]
 
 

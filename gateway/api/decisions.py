@@ -7,24 +7,30 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from aiohttp import web
 
 from gateway.api.body import read_json
-from gateway.api.build import parse_model
+from gateway.api.decision_fields import (
+    NOT_NUMBERED,
+    checked,
+    invalid,
+    read_receipt,
+    read_statement,
+)
 from gateway.api.invoices import find
-from gateway.api.schemas import NotSignedIn, NumberingIn, SignedIn
+from gateway.api.schemas import NumberingIn
 from gateway.api.server import Services, services
-from gateway.clock import EAT, from_micros, iso, micros
+from gateway.clock import from_micros, iso, micros
 from gateway.domain.signing import SigningState
 from gateway.errors import DecisionInvalid, FieldError
 from gateway.fiscal import ahead
-from gateway.fiscal.decision import PortalReceipt
-from gateway.money import from_cents, parse_amount, text
-from gateway.store import events, outbox
+from gateway.money import from_cents, text
+from gateway.store import events, outbox, unclear_keys
 from gateway.store.invoices import InvoiceRow
+
+CHOICES = ["SIGNED", "NOT_SIGNED", "OTHER_SALE_THERE"]
 
 
 def register(app: web.Application) -> None:
@@ -38,14 +44,14 @@ def register(app: web.Application) -> None:
 
 
 async def get_decision(request: web.Request) -> web.Response:
-    """The sale, what is known of it, and the choices."""
+    """Return the sale, what is known of it, the choices, and why "not signed" must wait."""
     parts = services(request)
     parts.technicians.authenticate(request)
     return web.json_response(await _case(parts, await find(request)))
 
 
 async def post_decision(request: web.Request) -> web.Response:
-    """Enter the receipt KRA's portal shows, or declare that there is none."""
+    """Enter the receipt that KRA's portal shows, state that there is none, or that another sale is there."""
     parts = services(request)
     who = parts.technicians.authenticate(request)
     row = await find(request)
@@ -54,56 +60,36 @@ async def post_decision(request: web.Request) -> web.Response:
 
 
 async def decide(parts: Services, invoice_id: str, who: str, value: Any) -> InvoiceRow:
-    """`value` as of the API's body; also what the page's form is turned into."""
+    """Store one decision. `value` is the API's body, or a page's form in the same names."""
     choice = value.get("choice") if isinstance(value, Mapping) else None
+    if choice == "SIGNED":
+        found, readable, wrong = read_receipt(value)
+        if found is None:
+            raise invalid(wrong + await parts.decisions.compare(invoice_id, readable))
+        return await parts.decisions.signed(invoice_id, who, found)
     if choice == "NOT_SIGNED":
-        said = parse_model(NotSignedIn, value)
-        return await parts.decisions.not_signed(invoice_id, who, said.reason)
-    if choice != "SIGNED":
-        raise DecisionInvalid(
-            "Say whether the sale was signed.",
-            errors=[FieldError("/choice", "NOT_ALLOWED", "choice must be SIGNED or NOT_SIGNED.")],
-        )
-    seen = parse_model(SignedIn, value)
-    return await parts.decisions.signed(invoice_id, who, _receipt(seen))
+        return await parts.decisions.not_signed(invoice_id, who, read_statement(value))
+    if choice == "OTHER_SALE_THERE":
+        return await parts.decisions.other_sale_there(invoice_id, who, read_statement(value))
+    says = f"The choice must be one of {', '.join(CHOICES)}."
+    raise invalid([FieldError("/choice", "NOT_ALLOWED", says)])
 
 
-def _receipt(seen: SignedIn) -> PortalReceipt:
-    wrong = []
-    when = None
+def check_form(value: Mapping[str, Any]) -> list[FieldError]:
+    """Return the mistakes of a decision that can be seen without the store, for a form whose code is wrong."""
+    if value.get("choice") == "SIGNED":
+        return read_receipt(value)[2]
     try:
-        when = datetime.fromisoformat(seen.scuTime)
-        # Without an offset it is what the portal shows: Nairobi time.
-        when = when.replace(tzinfo=EAT) if when.tzinfo is None else when.astimezone(EAT)
-        if not 2000 <= when.year < 2200:
-            raise ValueError("not of this age")
-    except (ValueError, OverflowError):
-        when = None
-        wrong.append(
-            FieldError("/scuTime", "NOT_A_TIME", "scuTime must look like 2026-11-23T10:42:00.")
-        )
-    total = None
-    try:
-        total = parse_amount(seen.total)
-    except ValueError as error:
-        wrong.append(FieldError("/total", "AMOUNT_INVALID", f"total {error}."))
-    if when is None or total is None:
-        raise DecisionInvalid("The receipt has mistakes.", errors=wrong)
-    return PortalReceipt(
-        rcpt_no=seen.rcptNo,
-        tot_rcpt_no=seen.totRcptNo,
-        rcpt_sign=seen.rcptSign.replace("-", "").upper(),
-        intrl_data=(seen.intrlData or "").replace("-", "").upper(),
-        scu_time=when,
-        total=total,
-        sdc_id=seen.sdcId,
-        despite_time=seen.despiteTime,
-    )
+        read_statement(value)
+    except DecisionInvalid as error:
+        return list(error.errors)
+    return []
 
 
 async def _case(parts: Services, row: InvoiceRow) -> dict[str, Any]:
-    told = await parts.db.read(lambda conn: events.story(conn, row.id))
+    story = await parts.db.read(lambda conn: events.story(conn, row.id))
     open_ = row.state is SigningState.IN_DOUBT
+    waits = parts.decisions.waits_for(row) if open_ else []
     return {
         "invoiceId": row.id,
         "state": row.state,
@@ -114,18 +100,64 @@ async def _case(parts: Services, row: InvoiceRow) -> dict[str, Any]:
         "receivedAt": iso(from_micros(row.created_at)),
         "known": [
             {"at": iso(from_micros(event.at)), "kind": event.kind, **event.data}
-            for event in told
+            for event in story
             if event.kind.startswith(("invoice.in_doubt", "doubt."))
         ],
-        "choices": ["SIGNED", "NOT_SIGNED"] if open_ else [],
+        "choices": CHOICES if open_ else [],
+        # Why "not signed" is refused at present.
+        "waits": [{"code": each.code, "message": each.message} for each in waits],
+        "next": await next_step(parts, row),
     }
 
 
+async def next_step(parts: Services, row: InvoiceRow) -> str | None:
+    """Return what the shop does next about a sale after a decision; None where nothing was decided."""
+    if row.state is SigningState.SIGNED:
+        return "The sale is signed. The till receives its receipt when it sends the sale again with the same key."
+    if row.state is not SigningState.RECEIVED:
+        return None
+
+    def look(conn: sqlite3.Connection) -> tuple[bool, bool]:
+        quarantined = unclear_keys.is_settled(conn, row.till_id, row.idem_key)
+        story = events.story(conn, row.id)
+        return quarantined, any(event.kind == "doubt.decided" for event in story)
+
+    quarantined, decided = await parts.db.read(look)
+    if quarantined and parts.ahead.hold is not None:
+        return (
+            "Sales are missing in this gateway's store, and all tills stand still. Decide the numbering on the page "
+            "/unit. This sale is never signed under its key: look for its receipt, and ring it up as a new sale "
+            "only if there is none."
+        )
+    if quarantined:
+        return (
+            "This sale may have a receipt. It is never signed under its key: look for the receipt on paper or on "
+            "the portal, and ring it up as a new sale only if there is none."
+        )
+    if not decided:
+        return None
+    return (
+        f"Till {row.till_id} must send receipt {row.till_receipt_no} again with the same key; it is signed then. "
+        "Nothing is signed before that. All tills sell on."
+    )
+
+
 async def get_numbering(request: web.Request) -> web.Response:
-    """Where this store stands, and why signing is held, if it is."""
+    """Return where this store stands, and why signing is held, if it is."""
     parts = services(request)
     parts.technicians.authenticate(request)
-    return web.json_response(await parts.db.read(lambda conn: ahead.as_json(parts.ahead, conn)))
+    return web.json_response(await numbering(parts))
+
+
+async def numbering(parts: Services) -> dict[str, Any]:
+    """Return what the page and the API show of the numbering."""
+    found = await parts.db.read(lambda conn: ahead.as_json(parts.ahead, conn))
+    waits = await parts.ahead.waits()
+    return {
+        **found,
+        "silentTills": parts.tills.silent(),
+        "waits": [{"code": each.code, "message": each.message} for each in waits],
+    }
 
 
 async def post_numbering(request: web.Request) -> web.Response:
@@ -134,7 +166,7 @@ async def post_numbering(request: web.Request) -> web.Response:
     who = parts.technicians.authenticate(request)
     _, value = await read_json(request)
     await settle_numbering(parts, who, value)
-    return web.json_response(await parts.db.read(lambda conn: ahead.as_json(parts.ahead, conn)))
+    return web.json_response(await numbering(parts))
 
 
 async def post_rates_seen(request: web.Request) -> web.Response:
@@ -171,5 +203,15 @@ async def post_retry(request: web.Request) -> web.Response:
 
 
 async def settle_numbering(parts: Services, who: str, value: Any) -> None:
-    said = parse_model(NumberingIn, value)
-    await parts.ahead.settle_by_person(said.nextInvcNo, who, said.reason)
+    """Store the numbering decision. `value` is the API's body, or a page's form in the same names."""
+    said, wrong = checked(NumberingIn, value)
+    if said is None:
+        raise invalid(wrong, NOT_NUMBERED)
+    await parts.ahead.settle_by_person(
+        said.nextInvcNo,
+        who,
+        said.reason,
+        silent=parts.tills.silent(),
+        confirmed=said.silentTills,
+    )
+    await parts.decisions.resume()

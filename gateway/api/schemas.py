@@ -123,11 +123,18 @@ class SignedIn(_Model):
     despiteTime: Annotated[Text400, Field(min_length=5)] | None = None
 
 
-class NotSignedIn(_Model):
-    """`POST /v1/invoices/{id}/decision`: the portal does not have it."""
+class StatedIn(_Model):
+    """`POST /v1/invoices/{id}/decision`: what an operator states with "not signed" or "another sale stands in
+    its place", with the newest receipt of this control unit on the portal."""
 
-    choice: Literal["NOT_SIGNED"]
+    choice: Literal["NOT_SIGNED", "OTHER_SALE_THERE"]
     reason: Annotated[Text400, Field(min_length=5)]
+    # 0: the portal shows no receipt of this unit; then without total and time.
+    lastInvcNo: Annotated[int, Field(ge=0, le=9_999_999_999)]
+    lastTotal: Amount | None = None
+    lastTime: Text50 | None = None
+    searched: bool = False
+    confirmed: bool = False
 
 
 class NumberingIn(_Model):
@@ -135,6 +142,8 @@ class NumberingIn(_Model):
 
     nextInvcNo: Annotated[int, Field(ge=1, le=9_999_999_999)]
     reason: Annotated[Text400, Field(min_length=5)]
+    # Tills that have sent no sale since the start, and on which nothing is left to be sent.
+    silentTills: Annotated[list[Text60], Field(max_length=1000)] = []
 
 
 class DismissIn(_Model):

@@ -99,6 +99,11 @@ class CeilingMonitor:
         self._told: tuple[CeilingState, int | None] | None = None
         self._asked = asyncio.Event()
         self.problem = "KRA has not been asked yet"
+        # When the last answered contact of this process began, by CLOCK_BOOTTIME: what was signed before it
+        # is on KRA's portal after it.
+        self.contact_begun_ns: int | None = None
+        # Set at the end of each contact, answered or not.
+        self._contact_ended = asyncio.Event()
         # Set when the unit itself refused as if its 24 hours were over, until KRA is heard again.
         self.unit_says_over = False
 
@@ -186,6 +191,17 @@ class CeilingMonitor:
         """Ask KRA now instead of at the next heartbeat."""
         self._ask.set()
 
+    async def contact_after(self, boottime_ns: int, timeout_s: float) -> bool:
+        """Ask KRA now; return whether a contact that began at or after `boottime_ns` was answered. A contact
+        under way may have begun before, so there are two chances."""
+        for _ in range(2):
+            self._contact_ended.clear()
+            self._ask.set()
+            await wake_or_sleep(self._clock, self._contact_ended, timeout_s)
+            if self.contact_begun_ns is not None and self.contact_begun_ns >= boottime_ns:
+                return True
+        return False
+
     def as_json(self) -> dict[str, Any]:
         """The `ceiling` object of answers and of `/v1/status`: state, what is left, and until when."""
         view = self.view()
@@ -263,7 +279,13 @@ class CeilingMonitor:
         return max(0.05, min(ahead, default=60_000_000) / 1_000_000)
 
     async def _contact(self) -> bool:
-        result = await self._link.contact()
+        begun_ns = self._clock.boottime_ns()
+        try:
+            result = await self._link.contact()
+            if result.ok:
+                self.contact_begun_ns = begun_ns
+        finally:
+            self._contact_ended.set()
         if not result.ok:
             self.problem = result.reason
             return False

@@ -1,7 +1,8 @@
-"""What a person decides about a sale that no evidence settled, and about a unit that is ahead.
+"""Stores an operator's decision about a sale in doubt that no evidence settled.
 
-The last source of evidence: KRA's portal, read by somebody with a name. Nothing here is ever decided
-by itself; each decision is an event with who, what and why, and the resolver takes it up at once.
+The last source of evidence is KRA's portal, read by a person with a name. Nothing here is ever decided
+without one. The rules that a decision has to pass are in `decision_rules.py`, `unit_rest.py` and
+`contradiction.py`; each decision is an event with who, what and why, and the resolver resumes at once.
 """
 
 from __future__ import annotations
@@ -10,44 +11,36 @@ import asyncio
 import json
 import logging
 import sqlite3
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from decimal import Decimal
+from collections.abc import Awaitable, Callable, Sequence
 
-from gateway.clock import EAT, Clock, compact, from_micros, iso, micros
+from gateway.clock import Clock, compact, iso, micros
 from gateway.domain import invoice_json
 from gateway.domain.outcome import SignedData
 from gateway.domain.signing import SigningState
 from gateway.errors import DecisionInvalid, FieldError, InvoiceUnknown, NotInDoubt
+from gateway.fiscal import decision_rules as rules
+from gateway.fiscal.ahead import AheadWatch
 from gateway.fiscal.commit import Committer
-from gateway.fiscal.identity import TIME_APART_S
-from gateway.money import cents, from_cents, text
+from gateway.fiscal.contradiction import EnteredReceipt
+from gateway.fiscal.decision_rules import LastOnPortal, PartialReceipt, PortalReceipt, Stated
+from gateway.fiscal.unit_rest import UnitRest
+from gateway.money import text
 from gateway.store import events, invoices, receipts, unit
 from gateway.store.database import Database
 from gateway.store.invoices import InvoiceRow
 
 log = logging.getLogger(__name__)
 
+# (the sale, the receipt that was entered; None for "not signed") -> why the unit contradicts it.
+Contradicts = Callable[[InvoiceRow, EnteredReceipt | None], Awaitable[str | None]]
+UNDECIDED = "Nothing was decided, and the sale stays in doubt."
 
-@dataclass(frozen=True, slots=True)
-class PortalReceipt:
-    """What a person read on KRA's portal. `total` in shillings; `scu_time` aware. `despite_time`: why
-    this is the sale although the times are far apart (the gateway's clock was wrong that day)."""
-
-    rcpt_no: int
-    tot_rcpt_no: int
-    rcpt_sign: str
-    intrl_data: str
-    scu_time: datetime
-    total: Decimal
-    sdc_id: str | None = None
-    despite_time: str | None = None
+__all__ = ["Decisions", "LastOnPortal", "PartialReceipt", "PortalReceipt", "Stated"]
 
 
 class Decisions:
-    """Used by the API and the page. A decision waits while the resolver is asking (`looking`): what
-    comes of that may be the end already. `take_up` lets it look again."""
+    """Used by the API and the page. A decision waits while the resolver asks its sources (`looking`), because
+    they may settle the sale first. `take_up` makes the resolver look again."""
 
     def __init__(
         self,
@@ -57,36 +50,52 @@ class Decisions:
         committer: Committer,
         looking: asyncio.Lock,
         take_up: Callable[[], Awaitable[None]],
-        at_work_s: float = 0,
+        contradicts: Contradicts,
+        rest: UnitRest,
+        ahead: AheadWatch,
     ) -> None:
         self._db = db
         self._clock = clock
         self._committer = committer
         self._looking = looking
         self._take_up = take_up
-        self._at_work_s = at_work_s
+        self._contradicts = contradicts
+        self._rest = rest
+        self._ahead = ahead
+
+    def waits_for(self, row: InvoiceRow) -> list[FieldError]:
+        """Return why "not signed" cannot be decided yet, for the page and the API to show beforehand."""
+        held = rules.copyrow(self._ahead.hold)
+        return [held] if held is not None else list(self._rest.of(row))
+
+    async def compare(self, invoice_id: str, seen: PartialReceipt) -> list[FieldError]:
+        """Return what is wrong with the readable fields of a receipt that has other mistakes."""
+
+        def wrong(conn: sqlite3.Connection) -> list[FieldError]:
+            return self._mistakes(conn, _in_doubt(conn, invoice_id), seen)
+
+        return await self._db.read(wrong)
 
     async def signed(self, invoice_id: str, who: str, found: PortalReceipt) -> InvoiceRow:
-        """The sale has this receipt. DecisionInvalid when the receipt cannot be this sale's,
-        NotInDoubt when there is nothing to decide."""
+        """Attach the receipt that the portal shows. DecisionInvalid when it cannot be this sale's or when the
+        unit contradicts it, NotInDoubt when there is nothing to decide."""
 
-        def decide(conn: sqlite3.Connection) -> InvoiceRow:
+        async def judge(row: InvoiceRow) -> list[FieldError]:
+            return rules.contra(False, await self._contradicts(row, found))
+
+        def decide(conn: sqlite3.Connection, wrong: list[FieldError]) -> InvoiceRow:
             row = _in_doubt(conn, invoice_id)
-            wrong = self._mistakes(conn, row, found)
-            if wrong:
-                raise DecisionInvalid(
-                    "This receipt cannot be this sale's. Check what the portal shows.", errors=wrong
-                )
-            said = {
-                "rcptNo": found.rcpt_no,
-                "totRcptNo": found.tot_rcpt_no,
-                "rcptSign": found.rcpt_sign,
-                "intrlData": found.intrl_data,
-                "scuTime": compact(found.scu_time),
-                "total": text(found.total),
-                "sdcId": found.sdc_id,
-                "despiteTime": found.despite_time,
-            }
+            seen = PartialReceipt(
+                found.tot_rcpt_no,
+                found.rcpt_sign,
+                found.scu_time,
+                found.total,
+                found.sdc_id,
+                found.despite_time,
+            )
+            wrong = self._mistakes(conn, row, seen) + wrong
+            _refuse(wrong, "This receipt cannot be this sale's. Check what the portal shows.")
+            said = _said(found)
             self._record(conn, row, who, "SIGNED", said)
             data = SignedData(
                 rcpt_no=found.rcpt_no,
@@ -102,40 +111,78 @@ class Decisions:
             self._committer.plan(row, invoice, data, raw, how="PERSON").apply(conn)
             return _row(conn, invoice_id)
 
-        return await self._decide(decide, who)
+        return await self._decide(invoice_id, judge, decide, who)
 
-    async def not_signed(self, invoice_id: str, who: str, reason: str) -> InvoiceRow:
-        """The unit does not hold the sale: it may be sent again with the same key. DecisionInvalid
-        while the unit may still be at work on what it was sent."""
+    async def not_signed(self, invoice_id: str, who: str, stated: Stated) -> InvoiceRow:
+        """Release the sale: its till may send it again with the same key. DecisionInvalid with every reason why
+        the operator's look at the portal does not prove that, NotInDoubt when there is nothing to decide."""
+        waits = await self._ask_kra(invoice_id)
 
-        def decide(conn: sqlite3.Connection) -> InvoiceRow:
+        async def judge(row: InvoiceRow) -> list[FieldError]:
+            wrong = waits or self.waits_for(row)
+            return wrong + rules.contra(row.duplicate_seen, await self._contradicts(row, None))
+
+        def decide(conn: sqlite3.Connection, wrong: list[FieldError]) -> InvoiceRow:
             row = _in_doubt(conn, invoice_id)
-            self._is_at_rest(row)
-            self._record(conn, row, who, "NOT_SIGNED", {"reason": reason})
+            wrong = wrong + rules.portal_agrees(row, receipts.newest_on_portal(conn), stated.last)
+            asked = (rules.search(stated, row), rules.confirmation(stated, row))
+            wrong += [each for each in asked if each is not None]
+            _refuse(wrong, "It is not proven that this sale was not signed.")
+            self._record(conn, row, who, "NOT_SIGNED", _stated(stated))
             invoices.found_unsigned(conn, row, at=micros(self._clock.now()))
             return _row(conn, invoice_id)
 
-        return await self._decide(decide, who)
+        return await self._decide(invoice_id, judge, decide, who)
+
+    async def other_sale_there(self, invoice_id: str, who: str, stated: Stated) -> InvoiceRow:
+        """Record that another sale stands where this one was expected: sales are missing in this store. Signing
+        is held, and this sale's key is never signed. DecisionInvalid when the receipt is one of our own."""
+        reason = f"KRA's portal shows another sale, number {stated.last.number}, in the place of one in doubt"
+
+        async def judge(row: InvoiceRow) -> list[FieldError]:
+            return rules.contra(row.duplicate_seen, await self._contradicts(row, None))
+
+        def decide(conn: sqlite3.Connection, used: list[FieldError]) -> InvoiceRow:
+            row = _in_doubt(conn, invoice_id)
+            own = receipts.newest_on_portal(conn)
+            wrong = rules.another_sale(own, stated.last, contradicted=bool(used))
+            wrong += [each for each in [rules.confirmation_of_other(stated)] if each is not None]
+            _refuse(wrong, "No other sale stands in this sale's place.")
+            self._record(conn, row, who, "OTHER_SALE_THERE", _stated(stated))
+            self._ahead.mismatch(conn, row, reason)
+            invoices.found_unsigned(conn, row, at=micros(self._clock.now()))
+            return _row(conn, invoice_id)
+
+        return await self._decide(
+            invoice_id, judge, decide, who, lambda: self._ahead.mismatch_published(reason)
+        )
+
+    async def resume(self) -> None:
+        """Make the resolver look at its sale again: the numbering decision may have settled it."""
+        await self._take_up()
+
+    async def _ask_kra(self, invoice_id: str) -> list[FieldError]:
+        """Return why the operator must wait, after KRA was asked if only that was missing."""
+        row = await self._db.read(lambda conn: _in_doubt(conn, invoice_id))
+        return list(await self._rest.ask_kra(self.waits_for(row)))
 
     async def _decide(
-        self, decide: Callable[[sqlite3.Connection], InvoiceRow], who: str
+        self,
+        invoice_id: str,
+        judge: Callable[[InvoiceRow], Awaitable[list[FieldError]]],
+        decide: Callable[[sqlite3.Connection, list[FieldError]], InvoiceRow],
+        who: str,
+        publish: Callable[[], None] = lambda: None,
     ) -> InvoiceRow:
+        """Judge on the loop and store in one transaction, both while the resolver asks nothing."""
         async with self._looking:
-            row = await self._db.write(decide)
+            row = await self._db.read(lambda conn: _in_doubt(conn, invoice_id))
+            wrong = await judge(row)
+            row = await self._db.write(lambda conn: decide(conn, wrong))
+            publish()
         log.warning("doubt.decided invoice=%s state=%s who=%s", row.id, row.state, who)
         await self._take_up()
         return row
-
-    def _is_at_rest(self, row: InvoiceRow) -> None:
-        sent = from_micros(row.updated_at)
-        # A sending "to come" is a clock that was set back since; nobody can wait for that.
-        if timedelta(0) <= self._clock.now() - sent < timedelta(seconds=self._at_work_s):
-            until = sent + timedelta(seconds=self._at_work_s)
-            says = (
-                "The control unit may still be signing this sale. Look at the portal again, and decide "
-                f"after {until.astimezone(EAT):%H:%M:%S}."
-            )
-            raise DecisionInvalid(says, errors=[FieldError("/choice", "TOO_SOON", says)])
 
     def _record(
         self,
@@ -155,39 +202,51 @@ class Decisions:
         )
 
     def _mistakes(
-        self, conn: sqlite3.Connection, row: InvoiceRow, found: PortalReceipt
+        self, conn: sqlite3.Connection, row: InvoiceRow, seen: PartialReceipt
     ) -> list[FieldError]:
-        wrong = []
-        if cents(found.total) != row.total_cents:
-            total = text(from_cents(row.total_cents))
-            wrong.append(FieldError("/total", "TOTAL_DIFFERS", f"This sale's total is {total}."))
-        apart_s = abs((found.scu_time - from_micros(row.updated_at)).total_seconds())
-        earlier_s = (from_micros(row.created_at) - found.scu_time).total_seconds()
-        if min(apart_s, abs(earlier_s)) > TIME_APART_S and found.despite_time is None:
-            sold = iso(from_micros(row.created_at))
-            sentence = (
-                f"This sale was made at {sold}. If the clock was wrong then, say so in despiteTime."
-            )
-            wrong.append(FieldError("/scuTime", "TIME_DIFFERS", sentence))
         known = unit.device(conn)["sdc_id"]
-        sdc_id = found.sdc_id or known
-        if sdc_id is None:
-            # It stands on the receipt and in its QR for ever; the first of a shop has nobody else to tell it.
-            sentence = (
-                "Copy the SCU ID from the portal, too: the control unit has not told its own yet."
-            )
-            wrong.append(FieldError("/sdcId", "MISSING", sentence))
-        elif known is not None and sdc_id != known:
-            wrong.append(FieldError("/sdcId", "OTHER_UNIT", f"This shop's unit is {known}."))
-        if receipts.by_counter(conn, str(sdc_id), found.tot_rcpt_no) is not None:
-            wrong.append(
-                FieldError("/totRcptNo", "NUMBER_TAKEN", "Another sale has this receipt number.")
-            )
-        if receipts.by_signature(conn, found.rcpt_sign) is not None:
-            wrong.append(
-                FieldError("/rcptSign", "SIGNATURE_TAKEN", "Another sale has this signature.")
-            )
-        return wrong
+        sdc_id = str(seen.sdc_id or known)
+        taken = None
+        if seen.tot_rcpt_no is not None:
+            taken = receipts.by_counter(conn, sdc_id, seen.tot_rcpt_no)
+        signature = None
+        if seen.rcpt_sign is not None:
+            signature = receipts.by_signature(conn, seen.rcpt_sign)
+        return rules.receipt_of_sale(
+            row,
+            seen,
+            known_sdc_id=known,
+            number_taken=taken is not None,
+            signature_taken=signature is not None,
+        )
+
+
+def _refuse(wrong: Sequence[FieldError], detail: str) -> None:
+    if wrong:
+        raise DecisionInvalid(f"{detail} {UNDECIDED}", errors=wrong, extra={"signed": "unknown"})
+
+
+def _said(found: PortalReceipt) -> dict[str, object]:
+    return {
+        "rcptNo": found.rcpt_no,
+        "totRcptNo": found.tot_rcpt_no,
+        "rcptSign": found.rcpt_sign,
+        "intrlData": found.intrl_data,
+        "scuTime": compact(found.scu_time),
+        "total": text(found.total),
+        "sdcId": found.sdc_id,
+        "despiteTime": found.despite_time,
+    }
+
+
+def _stated(stated: Stated) -> dict[str, object]:
+    last = stated.last
+    return {
+        "reason": stated.reason,
+        "lastInvcNo": last.number,
+        "lastTotal": None if last.total is None else text(last.total),
+        "lastTime": None if last.time is None else iso(last.time),
+    }
 
 
 def _row(conn: sqlite3.Connection, invoice_id: str) -> InvoiceRow:
@@ -200,5 +259,9 @@ def _row(conn: sqlite3.Connection, invoice_id: str) -> InvoiceRow:
 def _in_doubt(conn: sqlite3.Connection, invoice_id: str) -> InvoiceRow:
     row = _row(conn, invoice_id)
     if row.state is not SigningState.IN_DOUBT:
-        raise NotInDoubt(f"This sale is {row.state}; there is nothing to decide.")
+        signed = {SigningState.SIGNED: "yes", SigningState.REJECTED: "no"}.get(row.state, "unknown")
+        raise NotInDoubt(
+            f"This sale is {row.state.replace('_', ' ')}; there is nothing to decide.",
+            extra={"signed": signed},
+        )
     return row

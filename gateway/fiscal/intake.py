@@ -37,7 +37,7 @@ from gateway.money import cents, from_cents, text
 from gateway.store import checkouts, events, invoices
 from gateway.store.database import Database
 from gateway.store.invoices import Claim, InvoiceRow, NewInvoice
-from gateway.store.unclear_keys import SaleName
+from gateway.store.unclear_keys import SaleName, names_of
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -59,13 +59,6 @@ class Submission:
     invoice: Invoice
     printer: str | None
     original_id: str | None = None
-
-
-def _names(sale: NewInvoice | InvoiceRow) -> list[SaleName]:
-    return [
-        SaleName(sale.till_id, key, sale.till_receipt_no, sale.total_cents)
-        for key in ids.lasting_names(sale.idem_key)
-    ]
 
 
 def _confirmed_key(body_digest: str, confirms: str) -> str:
@@ -247,7 +240,7 @@ class Intake:
         except GatewayError as error:
             if error is refusal:
                 # Not claimed, and yet remembered: it may be signed already, whatever keeps it from it now.
-                await self._may_begin(_names(new)[-1], came_ns)
+                await self._may_begin(names_of(new)[-1], came_ns)
             raise
         if repeated and row.state is SigningState.SIGNED:
             raise _likely_repeat(row)
@@ -279,7 +272,7 @@ class Intake:
             if job is not None:
                 return await self._wait(row, job)
             if row.state is SigningState.RECEIVED:
-                for name in _names(row):
+                for name in names_of(row):
                     await self._may_begin(name, came_ns)
             fresh = await self._stored(row.id)
             assert fresh is not None

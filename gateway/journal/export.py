@@ -19,7 +19,13 @@ from gateway.store.receipts import ReceiptRow
 PAGE = 500
 TEXT_COLUMNS = 40
 # What explains a gap in the unit's numbers, in the order of the receipts.
-NOTES = ("unit.counter_gap", "unit.ahead", "unit.numbering_decided", "unit.time_went_back")
+NOTES = (
+    "unit.counter_gap",
+    "unit.ahead",
+    "unit.mismatch",
+    "unit.numbering_decided",
+    "unit.time_went_back",
+)
 
 # What became of the paper: each copy with its number, and what a person said of a slip in doubt.
 PRINTS = ("print.unconfirmed", "print.copy", "print.decided")

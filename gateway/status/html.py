@@ -40,14 +40,28 @@ def page(
     return web.Response(text=body, status=status, content_type="text/html", headers=HEADERS)
 
 
-async def form(request: web.Request, numbers: tuple[str, ...] = ()) -> tuple[str, dict[str, Any]]:
-    """(the person's code, the other fields as the API's JSON would have them)."""
-    fields = {name: str(value).strip() for name, value in (await in_time(request.post())).items()}
+async def form(
+    request: web.Request,
+    numbers: tuple[str, ...] = (),
+    *,
+    flags: tuple[str, ...] = (),
+    lists: tuple[str, ...] = (),
+) -> tuple[str, dict[str, Any]]:
+    """Return the person's code, and the other fields as the API's JSON would have them. `flags` are checkboxes,
+    `lists` checkboxes of one name."""
+    posted = await in_time(request.post())
+    fields = {name: str(value).strip() for name, value in posted.items()}
     code = fields.pop("code", "")
     given: dict[str, Any] = {name: value for name, value in fields.items() if value}
     for name in numbers:
         if given.get(name, "").isdecimal():
             given[name] = int(given[name])
+    for name in flags:
+        if name in given:
+            given[name] = given[name] == "true"
+    for name in lists:
+        if name in given:
+            given[name] = [str(value).strip() for value in posted.getall(name)]
     return code, given
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import resources
+from typing import Any
 
 from aiohttp import web
 
-from gateway.api.decisions import decide, settle_numbering
+from gateway.api.decisions import check_form, decide, next_step, numbering, settle_numbering
 from gateway.api.events import stream
 from gateway.api.invoices import find
 from gateway.api.payments import close_unpaid
 from gateway.api.server import services
 from gateway.clock import from_micros, iso
-from gateway.errors import RequestError
-from gateway.fiscal import ahead, rates
+from gateway.domain import invoice_json
+from gateway.domain.signing import SigningState
+from gateway.errors import RequestError, UnknownTechnician
+from gateway.fiscal import rates
 from gateway.money import from_cents, text
 from gateway.status import counter_pages, payment_pages, payment_views, report_pages
 from gateway.status.html import HEADERS, form, page
@@ -61,14 +65,21 @@ async def get_story(request: web.Request) -> web.Response:
 
 
 async def post_story(request: web.Request) -> web.Response:
-    """The decision's form. A mistake comes back on the page, with what is wrong."""
+    """Take a decision's form. A mistake comes back on the page, with what is wrong and what was typed; a
+    decision that is only not confirmed yet is shown again with its consequence."""
     row = await find(request)
-    code, value = await form(request, numbers=("rcptNo", "totRcptNo"))
+    code, value = await form(
+        request, numbers=("rcptNo", "totRcptNo", "lastInvcNo"), flags=("searched", "confirmed")
+    )
+    parts = services(request)
     try:
-        who = services(request).technicians.check(code)
-        await decide(services(request), row.id, who, value)
+        who = parts.technicians.check(code)
+        await decide(parts, row.id, who, value)
+    except UnknownTechnician as error:
+        error.errors = tuple(check_form(value))
+        return await _story(request, error, value)
     except RequestError as error:
-        return await _story(request, error)
+        return await _story(request, error, value)
     raise web.HTTPSeeOther(f"/invoices/{row.id}")
 
 
@@ -85,7 +96,18 @@ async def post_unpaid(request: web.Request) -> web.Response:
     raise web.HTTPSeeOther(f"/invoices/{row.id}")
 
 
-async def _story(request: web.Request, problem: RequestError | None = None) -> web.Response:
+def _to_confirm(problem: RequestError | None) -> str | None:
+    """Return the statement that alone is missing, None where there is another mistake."""
+    if problem is None or [each.code for each in problem.errors] != ["CONFIRMATION_MISSING"]:
+        return None
+    return None if isinstance(problem, UnknownTechnician) else problem.errors[0].message
+
+
+async def _story(
+    request: web.Request,
+    problem: RequestError | None = None,
+    given: Mapping[str, Any] | None = None,
+) -> web.Response:
     parts = services(request)
     row = await find(request)
     told = await parts.db.read(lambda conn: events.story(conn, row.id))
@@ -97,6 +119,12 @@ async def _story(request: web.Request, problem: RequestError | None = None) -> w
     return page(
         "story.html",
         problem=problem,
+        errors=() if problem is None else problem.errors,
+        given={"choice": "", **(given or {})},
+        confirm=_to_confirm(problem),
+        waits=parts.decisions.waits_for(row) if row.state is SigningState.IN_DOUBT else (),
+        lines=invoice_json.from_json(row.document).lines,
+        next_step=await next_step(parts, row),
         row=row,
         receipt=receipt,
         sdc_id=sdc_id,
@@ -116,11 +144,12 @@ async def get_unit(request: web.Request) -> web.Response:
 
 
 async def post_unit(request: web.Request) -> web.Response:
-    code, value = await form(request, numbers=("nextInvcNo",))
+    """Take the numbering's form. A mistake comes back on the page, with what was typed."""
+    code, value = await form(request, numbers=("nextInvcNo",), lists=("silentTills",))
     try:
         await settle_numbering(services(request), services(request).technicians.check(code), value)
     except RequestError as error:
-        return await _unit(request, error)
+        return await _unit(request, error, value)
     raise web.HTTPSeeOther("/unit")
 
 
@@ -134,11 +163,21 @@ async def post_rates(request: web.Request) -> web.Response:
     raise web.HTTPSeeOther("/unit")
 
 
-async def _unit(request: web.Request, problem: RequestError | None = None) -> web.Response:
+async def _unit(
+    request: web.Request,
+    problem: RequestError | None = None,
+    given: Mapping[str, Any] | None = None,
+) -> web.Response:
     parts = services(request)
-    unit = await parts.db.read(lambda conn: ahead.as_json(parts.ahead, conn))
-    changed = await parts.db.read(rates.changes_as_json)
-    return page("unit.html", problem=problem, unit=unit, rate_changes=changed)
+    shown = {"nextInvcNo": "", "reason": "", "silentTills": [], **(given or {})}
+    return page(
+        "unit.html",
+        problem=problem,
+        errors=() if problem is None else problem.errors,
+        given=shown,
+        unit=await numbering(parts),
+        rate_changes=await parts.db.read(rates.changes_as_json),
+    )
 
 
 async def get_static(request: web.Request) -> web.Response:

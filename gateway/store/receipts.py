@@ -167,6 +167,17 @@ def by_signature(conn: sqlite3.Connection, rcpt_sign: str) -> ReceiptRow | None:
     return ReceiptRow(*row) if row else None
 
 
+def newest_on_portal(conn: sqlite3.Connection) -> list[ReceiptRow]:
+    """The receipts of which one is the newest that KRA's portal shows, newest first: back to the last sale or
+    credit note, because a portal may not show training and proforma receipts."""
+    rows = conn.execute(
+        f"""SELECT {_COLUMNS} FROM receipt WHERE seq >= COALESCE(
+                (SELECT seq FROM receipt WHERE label IN ('NS', 'NC') ORDER BY seq DESC LIMIT 1), 0)
+            ORDER BY seq DESC LIMIT 1000"""
+    )
+    return [ReceiptRow(*row) for row in rows]
+
+
 def last_counter(conn: sqlite3.Connection) -> int:
     """The total counter of the last receipt stored here; 0 before the first."""
     newest = last(conn)

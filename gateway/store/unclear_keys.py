@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.ids import lasting_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +18,27 @@ class SaleName:
     idem_key: str
     till_receipt_no: str | None = None
     total_cents: int | None = None
+
+
+class KeyedSale(Protocol):
+    """A stored or new invoice, as far as its names go."""
+
+    @property
+    def till_id(self) -> str: ...
+    @property
+    def idem_key(self) -> str: ...
+    @property
+    def till_receipt_no(self) -> str: ...
+    @property
+    def total_cents(self) -> int: ...
+
+
+def names_of(sale: KeyedSale) -> list[SaleName]:
+    """Return every name under which this sale may come again."""
+    return [
+        SaleName(sale.till_id, key, sale.till_receipt_no, sale.total_cents)
+        for key in lasting_names(sale.idem_key)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +59,26 @@ def note(conn: sqlite3.Connection, sale: SaleName, *, at: int, settled: bool = F
     )
 
 
+def quarantine(conn: sqlite3.Connection, names: Sequence[SaleName], *, at: int) -> None:
+    """Record that a sale under any of these names may be signed: it is never sent again."""
+    for sale in names:
+        conn.execute(
+            """INSERT INTO unclear_key (till_id, idem_key, till_receipt_no, total_cents, at, settled)
+               VALUES (?, ?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET settled = 1""",
+            (sale.till_id, sale.idem_key, sale.till_receipt_no, sale.total_cents, at),
+        )
+
+
 def settle(conn: sqlite3.Connection) -> int:
-    """Sales are missing here: what was sent meanwhile, and what was claimed and not signed before the copy
-    was made, may be among them, for ever. Returns how many keys that are."""
-    conn.execute(
-        """INSERT INTO unclear_key (till_id, idem_key, till_receipt_no, total_cents, at)
-           SELECT till_id, idem_key, till_receipt_no, total_cents, created_at
-             FROM invoice WHERE state = 'RECEIVED'
-           ON CONFLICT DO NOTHING"""
-    )
+    """Quarantine every key that was noted during a signing hold and every sale that is claimed and not signed:
+    sales are missing here, and each of these may be one of them. Return how many keys that are."""
+    claimed = conn.execute(
+        """SELECT till_id, idem_key, till_receipt_no, total_cents, created_at
+             FROM invoice WHERE state = 'RECEIVED'"""
+    ).fetchall()
+    for till_id, idem_key, till_receipt_no, total_cents, created_at in claimed:
+        for key in lasting_names(idem_key):
+            note(conn, SaleName(till_id, key, till_receipt_no, total_cents), at=created_at)
     return conn.execute("UPDATE unclear_key SET settled = 1 WHERE settled = 0").rowcount
 
 

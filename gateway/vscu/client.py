@@ -165,6 +165,8 @@ class UnitClient:
         self.on_outcome: Callable[[SaleOutcome], None] = lambda outcome: None
         self._session: aiohttp.ClientSession | None = None
         self._own: aiohttp.ClientSession | None = None
+        # When nothing listened on the unit's port for the last time, by CLOCK_BOOTTIME: its run was over.
+        self.refused_ns: int | None = None
 
     async def __aenter__(self) -> UnitClient:
         self._session, self._own = _session(READS), _session(OWN)
@@ -203,6 +205,8 @@ class UnitClient:
                     return CallFailed("the answer is too large", sent=True)
                 return decode(response.status, raw)
         except aiohttp.ClientConnectorError as error:
+            if isinstance(error.os_error, ConnectionRefusedError):
+                self.refused_ns = self._clock.boottime_ns()
             return CallFailed(f"no connection: {error.strerror or error}", sent=False, refused=True)
         except aiohttp.ConnectionTimeoutError:
             return CallFailed("no connection in time", sent=False)

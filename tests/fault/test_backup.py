@@ -23,7 +23,7 @@ from gateway.store import backup
 from gateway.store import unit as unit_numbers
 from gateway.store.database import open_database
 from hw_fakes.vscu.unit import UnitControl
-from tests.support import unit_database
+from tests.support import decisions, unit_database
 from tests.support.backlog import fill
 from tests.support.clock import FakeClock, settle
 from tests.support.shop import a_sale, make_settings, open_shop
@@ -115,8 +115,7 @@ async def test_without_a_witness_a_restored_store_waits_for_a_person(
     async with open_shop(settings) as shop:
         held = await shop.till().sell("two", sale)
         assert held.json["code"] == "UNIT_AHEAD"
-        said = {"nextInvcNo": 2, "reason": "nothing was sold since the backup"}
-        reply = await shop.technician().request("POST", "/v1/unit/numbering", json=said)
+        reply = await decisions.number(shop, 2, reason="nothing was sold since the backup")
         assert reply.status == 200
         assert (await shop.till().sell("two", sale)).status == 201
 

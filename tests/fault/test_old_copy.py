@@ -14,6 +14,7 @@ import pytest
 from gateway import tools
 from gateway.errors import SchemaNewer
 from gateway.fiscal.ahead import AheadWatch
+from gateway.fiscal.unit_rest import UnitRest, UnitWork
 from gateway.settings import Settings
 from gateway.store import backup, migrate, unclear_keys
 from gateway.store.database import FILE_NAME, open_database
@@ -23,7 +24,7 @@ from gateway.store.unclear_keys import SaleName
 from hw_fakes.daraja import FakeDaraja
 from hw_fakes.ports import free_port
 from hw_fakes.vscu.unit import UnitControl
-from tests.support import unit_database
+from tests.support import decisions, unit_database
 from tests.support.clock import FakeClock
 from tests.support.paid_shop import a_paid_sale, a_phone, mpesa_settings, mpesa_tender
 from tests.support.shop import OpenShop, Reply, a_sale, make_settings, open_shop
@@ -35,8 +36,7 @@ def code(reply: Reply) -> tuple[int, str, str]:
 
 
 async def say_next(shop: OpenShop, number: int) -> dict[str, Any]:
-    said = {"nextInvcNo": number, "reason": "as KRA's portal shows it"}
-    reply = await shop.technician().request("POST", "/v1/unit/numbering", json=said)
+    reply = await decisions.number(shop, number)
     assert reply.status == 200, reply.json
     answer: dict[str, Any] = reply.json
     return answer
@@ -181,8 +181,9 @@ async def test_nothing_else_that_stops_selling_makes_it_not_signed(
     clock = FakeClock(datetime.now(UTC))
     async with open_shop(settings, clock) as shop:
         assert code(await shop.till().sell(key, lost)) == (503, "UNIT_AHEAD", "unknown")
-        await say_next(shop, 3)
+        # What was sent before this start is over by then.
         await clock.advance(seconds=1)
+        await say_next(shop, 3)
         clock.step_wall(days=-400)
         assert (await shop.till().sell("new", a_sale())).json["code"] == "CLOCK_FAULT"
         assert code(await shop.till().sell(key, lost)) == (409, "MAYBE_SIGNED", "unknown")
@@ -199,8 +200,7 @@ async def test_a_sale_that_first_comes_after_the_answer_is_known_from_the_replac
     async with open_shop(settings) as shop:
         status = (await shop.till().request("GET", "/v1/status")).json
         assert "had 1 receipt more, up to invoice number 2" in status["signer"]["hold"]
-        too_low = {"nextInvcNo": 2, "reason": "nothing was sold since"}
-        reply = await shop.technician().request("POST", "/v1/unit/numbering", json=too_low)
+        reply = await decisions.number(shop, 2)
         assert (reply.status, reply.json["errors"][0]["message"]) == (422, "It must be 3 or more.")
         settled = await say_next(shop, 3)
         (sale,) = settled["unclearSales"]
@@ -246,7 +246,10 @@ async def test_a_kill_between_the_answer_and_its_effect_changes_nothing(
         pass
     async with open_database(settings.store.directory) as db:
         # The daemon is gone right after the commit of the answer.
-        await AheadWatch(db=db, clock=FakeClock()).settle_by_person(3, "wanjiru", "the portal")
+        clock = FakeClock()
+        rest = UnitRest(clock, UnitWork(90, True, True, "this one"), decisions.Link(clock))
+        watch = AheadWatch(db=db, clock=clock, rest=rest)
+        await watch.settle_by_person(3, "wanjiru", "the portal")
     async with open_shop(settings) as shop:
         assert code(await shop.till().sell("lost", lost))[1] == "MAYBE_SIGNED"
         assert (await shop.till().sell("new", a_sale())).json["invcNo"] == 3

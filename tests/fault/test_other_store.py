@@ -21,7 +21,7 @@ from gateway.store.database import FILE_NAME
 from gateway.store.marker import Mark
 from hw_fakes.vscu.unit import UnitControl
 from tests.fault.test_old_copy import code, go_back_one_sale, say_next
-from tests.support import unit_database
+from tests.support import decisions, unit_database
 from tests.support.clock import FakeClock
 from tests.support.printers import so
 from tests.support.shop import a_sale, make_settings, open_shop
@@ -136,8 +136,7 @@ async def test_a_copy_that_is_put_back_by_hand_is_known(
         assert code(await shop.till().sell("lost", lost)) == (503, "UNIT_AHEAD", "unknown")
         status = (await shop.till().request("GET", "/v1/status")).json
         assert "come to invoice number 2, and now it knows of 1" in status["signer"]["hold"]
-        said = {"nextInvcNo": 2, "reason": "as it says here"}
-        reply = await shop.technician().request("POST", "/v1/unit/numbering", json=said)
+        reply = await decisions.number(shop, 2)
         assert (reply.status, reply.json["errors"][0]["message"]) == (422, "It must be 3 or more.")
         await say_next(shop, 3)
         assert code(await shop.till().sell("lost", lost))[1] == "MAYBE_SIGNED"

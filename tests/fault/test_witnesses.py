@@ -12,7 +12,7 @@ import pytest
 from gateway.store import events
 from gateway.tools import status_text
 from hw_fakes.vscu.unit import UnitControl
-from tests.support import unit_database
+from tests.support import decisions, unit_database
 from tests.support.shop import a_sale, make_settings, open_shop
 from tests.support.unit_database import COUNTER_QUERY, SALE_QUERY
 
@@ -126,8 +126,7 @@ async def test_a_counter_that_moved_forbids_the_resend(unit: UnitControl, shop_d
     async with open_shop(settings) as shop:
         # What was seen once is not unseen: a person has to say so.
         assert (await shop.till().sell("key", sale)).json["code"] == "UNIT_AHEAD"
-        said = {"nextInvcNo": 2, "reason": "the unit's file was wrong"}
-        reply = await shop.technician().request("POST", "/v1/unit/numbering", json=said)
+        reply = await decisions.number(shop, 2, reason="the unit's file was wrong")
         assert reply.status == 200
         unit_database.write(shop_dir / "unit.sqlite", [*journal, {**journal[0], "totRcptNo": 2}])
         doubt = await shop.till().sell("another", a_sale())
@@ -179,14 +178,11 @@ async def test_an_old_copy_of_the_store_does_not_sign(unit: UnitControl, shop_di
             assert 'class="banner UNIT_AHEAD"' in page
             assert "Selling." not in page
     async with open_shop(settings) as shop:
-        technician = shop.technician()
         page = await shop.till().request("GET", "/unit")
         assert b"Signing is held" in page.body
-        low = {"nextInvcNo": 1, "reason": "a slip of the finger"}
-        refused = await technician.request("POST", "/v1/unit/numbering", json=low)
+        refused = await decisions.number(shop, 1, reason="a slip of the finger")
         assert (refused.status, refused.json["errors"][0]["code"]) == (422, "NUMBER_USED")
-        said = {"nextInvcNo": 3, "reason": "the portal's last invoice is 2"}
-        settled = await technician.request("POST", "/v1/unit/numbering", json=said)
+        settled = await decisions.number(shop, 3, reason="the portal's last invoice is 2")
         told = settled.json
         assert (told["hold"], told["nextInvcNo"], told["lastTotRcptNo"]) == (None, 3, 1)
         reply = await shop.till().sell("four", a_sale())

@@ -17,14 +17,17 @@ from gateway.domain.ceiling import CeilingState, Limits
 from gateway.errors import GatewayError
 from gateway.fiscal.ahead import AheadWatch
 from gateway.fiscal.commit import Committer, Identity
+from gateway.fiscal.contradiction import Contradictions
 from gateway.fiscal.days import Days
-from gateway.fiscal.decision import Decisions, PortalReceipt
+from gateway.fiscal.decision import Decisions
+from gateway.fiscal.decision_rules import LastOnPortal, PortalReceipt, Stated
 from gateway.fiscal.evidence import Evidence, ReadBack, Resend
 from gateway.fiscal.intake import Intake, Submission
 from gateway.fiscal.ports import AfterCommit, CommitHook, MaySign
 from gateway.fiscal.resolver import Resolver
 from gateway.fiscal.signer import Signer
-from gateway.store import invoices, unit
+from gateway.fiscal.unit_rest import UnitRest, UnitWork
+from gateway.store import invoices, receipts, unit
 from gateway.store.database import Database
 from gateway.store.invoices import InvoiceRow
 from gateway.vscu.sale import SaleEncoder, SaleForm
@@ -39,6 +42,9 @@ FORM = SaleForm(
     pin=PIN, branch_id=BRANCH, trade_name="SIM", address="", top_message="", bottom_message="",
     taxable_amount="exclusive", walk_in_pin=None, walk_in_name=None, credit_note_status="02",
 )  # fmt: skip
+# The simulated unit works on a request for up to 60 s, and up to three of them may wait for it one after the
+# other.
+AT_WORK_S = 200.0
 
 
 class RealGateway:
@@ -83,11 +89,12 @@ class RealGateway:
         )
         readers = [StoredSales(self.client)] if sim_unit.read_back else []
         witnesses: list[Evidence] = [ReadBack(reader, at_rest=self._at_rest) for reader in readers]
-        self.ahead = AheadWatch(db=db, clock=clock, readers=readers)
-        committer.mismatch = self.ahead
         # A hosted unit runs as long as this process. Its next life is another one.
         unit_life = f"in-process:{life.number}" if sim_unit.hosted else None
         self.unit_life = unit_life
+        rest = UnitRest(clock, UnitWork(AT_WORK_S, True, True, unit_life), self.monitor)
+        self.ahead = AheadWatch(db=db, clock=clock, rest=rest, readers=readers)
+        committer.mismatch = self.ahead
         self.resolver = Resolver(
             db=db,
             clock=clock,
@@ -105,6 +112,11 @@ class RealGateway:
             committer=committer,
             looking=self.resolver.looking,
             take_up=self.resolver.take_up,
+            contradicts=Contradictions(
+                readers=readers, counter=None, last_stored=lambda: db.read(receipts.last_counter)
+            ),
+            rest=rest,
+            ahead=self.ahead,
         )
         self.signer = self.signer_type(
             db=db,
@@ -208,12 +220,12 @@ class RealGateway:
         return self.ahead.hold is not None
 
     async def person(self) -> None:
-        """Somebody looks at KRA's portal and says what is there, once the unit is at rest; and closes the
-        day now and then."""
+        """Let an honest operator look at KRA's portal and decide by what it shows; close the day now and then."""
         try:
             await self._settle()
         except GatewayError as error:
-            self.life.world.trace(f"person refused: {error.code} {error.errors}")
+            codes = [each.code for each in error.errors]
+            self.life.world.trace(f"person refused: {error.code} {codes}")
         if self.life.world.happens(0.2):
             await self.close_the_day()
 
@@ -225,34 +237,53 @@ class RealGateway:
             self.life.world.trace(f"the day is not closed: {error.code}")
 
     async def _settle(self) -> None:
-        if self.ahead.hold is not None and not self.unit.busy:
+        if self.ahead.hold is not None:
             await self._number(self.ahead.hold)
         row = await self.db.read(invoices.open_row)
-        waits = self.resolver.sentence is not None
-        if row is None or not waits or self.unit.busy:
+        if row is None or self.resolver.sentence is None:
             return
+        # All receipts of the portal, by what makes the sale: an operator searches by total and time.
+        portal = self.unit.portal
+        entry = next((e for e in portal if e["trdInvcNo"] == row.till_receipt_no), None)
+        last = max((e["invcNo"] for e in portal), default=0)
         assert row.invc_no is not None
-        entry = self.unit.entry(row.invc_no)
-        others = entry is not None and entry["trdInvcNo"] != row.till_receipt_no
-        signed = entry is not None and not others
-        self.life.world.trace(f"person settles {row.till_receipt_no} signed={signed}")
-        if entry is None or others:
-            await self.decisions.not_signed(row.id, "sim", "not on the portal")
-            if others:
-                await self._number("the portal shows another sale under this number")
-            return
-        found = PortalReceipt(
-            rcpt_no=entry["rcptNo"],
-            tot_rcpt_no=entry["totRcptNo"],
-            rcpt_sign=entry["rcptSign"],
-            intrl_data=entry["intrlData"],
-            scu_time=from_compact(entry["vsdcRcptPbctDate"]),
-            total=Decimal(str(entry["totAmt"])),
-            sdc_id=entry["sdcId"],
-            despite_time="the clock was wrong that day",
+        self.life.world.trace(
+            f"person settles {row.till_receipt_no} signed={entry is not None} last={last}"
         )
-        await self.decisions.signed(row.id, "sim", found)
+        if entry is not None:
+            await self.decisions.signed(row.id, "sim", _as_read(entry))
+        elif last >= row.invc_no:
+            await self.decisions.other_sale_there(row.id, "sim", _stated(portal))
+        else:
+            await self.decisions.not_signed(row.id, "sim", _stated(portal))
 
     async def _number(self, why: str) -> None:
-        self.life.world.trace(f"person says that {self.unit.next_number} is next: {why}")
-        await self.ahead.settle_by_person(self.unit.next_number, "sim", why)
+        number = max((e["invcNo"] for e in self.unit.portal), default=0) + 1
+        self.life.world.trace(f"person says that {number} is next: {why}")
+        await self.ahead.settle_by_person(number, "sim", why)
+
+
+def _as_read(entry: dict[str, Any]) -> PortalReceipt:
+    return PortalReceipt(
+        rcpt_no=entry["rcptNo"],
+        tot_rcpt_no=entry["totRcptNo"],
+        rcpt_sign=entry["rcptSign"],
+        intrl_data=entry["intrlData"],
+        scu_time=from_compact(entry["vsdcRcptPbctDate"]),
+        total=Decimal(str(entry["totAmt"])),
+        sdc_id=entry["sdcId"],
+        despite_time="the clock was wrong that day",
+    )
+
+
+def _stated(portal: list[dict[str, Any]]) -> Stated:
+    """What an operator states who has searched the whole portal and not found the sale."""
+    last = LastOnPortal(0)
+    if portal:
+        entry = max(portal, key=lambda each: int(each["invcNo"]))
+        last = LastOnPortal(
+            entry["invcNo"],
+            Decimal(str(entry["totAmt"])),
+            from_compact(entry["vsdcRcptPbctDate"]),
+        )
+    return Stated("not on the portal", last, searched=True, confirmed=True)

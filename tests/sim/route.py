@@ -40,6 +40,7 @@ class _Headers(dict[str, str]):
 class Request:
     """As much of an aiohttp request as those routes look at."""
 
+    method = "POST"
     content_type = "application/json"
 
     def __init__(

@@ -36,6 +36,8 @@ class SimUnit:
         # The shop's 24 hours; shorter in some shops, so that a storm is long enough to be suspended in.
         self.ceiling_s = chance.choice((86_400, 86_400, 86_400, 400))
         self.kra_heard_s: float | None = None
+        # How many receipts KRA's portal shows: those signed before the unit last reached KRA.
+        self.uploaded = 0
         self._away_until_s = 0.0
         self.busy = 0
         self._lock = asyncio.Lock()
@@ -47,10 +49,6 @@ class SimUnit:
     def has(self, key: str) -> bool:
         return any(e["trdInvcNo"] == key for e in self.journal)
 
-    @property
-    def next_number(self) -> int:
-        return max((e["invcNo"] for e in self.journal), default=0) + 1
-
     def _hears_kra(self) -> bool:
         now = self.world.loop.time()
         if self.ceiling_s < 3600 and now >= self._away_until_s and self.world.happens(0.5):
@@ -60,7 +58,13 @@ class SimUnit:
         if away or self.world.happens(self.trouble / 2):
             return False
         self.kra_heard_s = now
+        self.uploaded = len(self.journal)
         return True
+
+    @property
+    def portal(self) -> list[dict[str, Any]]:
+        """What KRA's portal shows, oldest first."""
+        return self.journal[: self.uploaded]
 
     def _over(self) -> None:
         """A sale that arrives when the ceiling is reached is a problem, while clocks can be trusted."""

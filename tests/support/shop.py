@@ -33,12 +33,15 @@ def make_settings(directory: Path, unit_url: str, **sections: Any) -> Settings:
             "address": "TEST PLAZA, NAIROBI",
         },
         # `pos-gateway unit-test` proves both of the fake unit.
+        # What was sent before a start or a decision is over at once, so that no test waits for it.
         "unit": {
             "host": "external",
             "url": unit_url,
             "serial": SERIAL,
             "resend": True,
             "forgets_on_restart": True,
+            "at_work_s": 0.01,
+            "at_work_bounded": True,
         },
         "store": {"directory": directory / "store", "ballast_mb": 0},
         "backup": {"every_hours": 0},

@@ -26,7 +26,7 @@
   ["receipt.signed", "invoice.received", "invoice.in_doubt", "invoice.rejected", "ceiling.changed",
     "print.queued", "print.printed", "print.blocked", "print.unconfirmed", "print.held", "print.dropped",
     "print.moved", "print.copy", "print.decided", "drawer.opened", "drawer.closed", "capture.unread", "capture.settled",
-    "day.closed", "doubt.examined", "doubt.decided", "unit.ahead", "unit.numbering_decided",
+    "day.closed", "doubt.examined", "doubt.decided", "doubt.quarantined", "unit.ahead", "unit.mismatch", "unit.numbering_decided",
     "outbox.stored", "outbox.parked", "unit.changed", "payment.changed",
     "payment.alarm", "payment.unmatched", "checkout.changed", "webhook.given_up"].forEach(function (kind) {
     source.addEventListener(kind, refresh);
