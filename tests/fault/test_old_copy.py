@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sqlite3
 from contextlib import closing
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import FormData
 
 from gateway import tools
 from gateway.errors import SchemaNewer
@@ -27,7 +29,15 @@ from hw_fakes.vscu.unit import UnitControl
 from tests.support import decisions, unit_database
 from tests.support.clock import FakeClock
 from tests.support.paid_shop import a_paid_sale, a_phone, mpesa_settings, mpesa_tender
-from tests.support.shop import OpenShop, Reply, a_sale, make_settings, open_shop
+from tests.support.shop import (
+    TECHNICIANS,
+    TOKENS,
+    OpenShop,
+    Reply,
+    a_sale,
+    make_settings,
+    open_shop,
+)
 from tests.support.unit_database import COUNTER_QUERY
 
 
@@ -184,6 +194,7 @@ async def test_nothing_else_that_stops_selling_makes_it_not_signed(
         # What was sent before this start is over by then.
         await clock.advance(seconds=1)
         await say_next(shop, 3)
+        await clock.advance(seconds=1)
         clock.step_wall(days=-400)
         assert (await shop.till().sell("new", a_sale())).json["code"] == "CLOCK_FAULT"
         assert code(await shop.till().sell(key, lost)) == (409, "MAYBE_SIGNED", "unknown")
@@ -356,3 +367,146 @@ async def test_a_backup_of_an_older_version_is_brought_up_and_of_a_newer_one_ref
     with pytest.raises(SchemaNewer):
         restore(newer.path, here, None, at + timedelta(hours=2))
     assert (here / FILE_NAME).read_bytes() == before
+
+
+async def copy_with_an_open_sale(
+    unit: UnitControl, shop_dir: Path, **part: Any
+) -> tuple[Settings, dict[str, Any]]:
+    """A store that was copied while a sale was in doubt, and restored after that sale was declared unsigned and
+    rung up under a new key: (settings, the open sale)."""
+    settings = make_settings(shop_dir, unit.url, unit=part, api={"wait_s": 60})
+    sale = a_sale()
+    async with open_shop(settings) as shop:
+        await unit.knobs(diskFull=True)
+        doubt = await shop.till().sell("open", sale)
+        assert doubt.json["code"] == "OUTCOME_UNKNOWN"
+        made = tools.backup_now(settings, shop_dir / "stick")
+        await unit.knobs(diskFull=False)
+        said = decisions.statement(None)
+        assert (await decisions.decide(shop, doubt.json["invoiceId"], **said)).status == 200
+        assert (await shop.till().sell("new-key", {**sale, "tillReceiptNo": "AGAIN"})).status == 201
+    shutil.rmtree(settings.store.directory)
+    tools.restore(settings, made.path, unit_keys=False)
+    return settings, sale
+
+
+async def test_the_open_sale_of_a_copy_is_never_sent_again(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    """V9: not by the resolver after the numbering decision, and no operator releases it before."""
+    settings, sale = await copy_with_an_open_sale(unit, shop_dir)
+    async with open_shop(settings) as shop:
+        held = await shop.till().sell("open", sale)
+        assert held.json["signed"] == "unknown"
+        assert shop.gateway.status.ahead.is_copy
+        invoice_id = held.json["invoiceId"]
+        (entry,) = await unit.journal()
+        refused = await decisions.decide(shop, invoice_id, **decisions.statement(entry))
+        assert decisions.codes(refused) >= {"SIGNING_HELD"}
+        assert "decide on the page /unit" in refused.json["errors"][0]["message"]
+        await say_next(shop, 2)
+        assert code(await shop.till().sell("open", sale)) == (409, "MAYBE_SIGNED", "unknown")
+        case = await shop.technician().request("GET", f"/v1/invoices/{invoice_id}/decision")
+        assert (case.json["state"], case.json["choices"]) == ("RECEIVED", [])
+        assert "never signed under its key" in case.json["next"]
+        assert (await shop.till().sell("after", a_sale())).json["invcNo"] == 2
+    async with open_shop(settings) as shop:
+        assert code(await shop.till().sell("open", sale))[1] == "MAYBE_SIGNED"
+    assert [entry["trdInvcNo"] for entry in await unit.journal()].count(sale["tillReceiptNo"]) == 0
+
+
+async def test_an_equal_counter_does_not_end_the_hold_of_a_copy_with_an_open_sale(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    """V10: the counter agrees, because the database that is read is as old as the copy."""
+    file = shop_dir / "unit.sqlite"
+    unit_database.write(file, [])
+    part = {"database": file, "database_counter_query": COUNTER_QUERY}
+    settings, _ = await copy_with_an_open_sale(unit, shop_dir, **part)
+    async with open_shop(settings) as shop:
+        reply = await shop.till().sell("next", a_sale())
+        assert code(reply) == (503, "UNIT_AHEAD", "unknown")
+    assert len(await unit.journal()) == 1
+
+
+async def test_an_equal_counter_ends_the_hold_only_when_the_unit_is_at_rest(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    """V11: an external unit may still be signing what was sent before the restore."""
+    file = shop_dir / "unit.sqlite"
+    part = {"database": file, "database_counter_query": COUNTER_QUERY, "at_work_s": 90}
+    settings = make_settings(shop_dir, unit.url, unit=part)
+    clock = FakeClock(datetime.now(UTC))
+    async with open_shop(settings) as shop:
+        assert (await shop.till().sell("kept", a_sale())).status == 201
+        made = tools.backup_now(settings, shop_dir / "stick")
+    unit_database.write(file, await unit.journal())
+    shutil.rmtree(settings.store.directory)
+    tools.restore(settings, made.path, unit_keys=False)
+    sale = a_sale()
+    async with open_shop(settings, clock) as shop:
+        assert code(await shop.till().sell("now", sale)) == (503, "UNIT_AHEAD", "unknown")
+        status = (await shop.till().request("GET", "/v1/status")).json
+        assert "compared again" in status["signer"]["hold"]
+        await clock.advance(seconds=91)
+        async with asyncio.timeout(60):
+            while (await shop.till().sell("now", sale)).status != 201:
+                await clock.advance(seconds=1)
+    assert len(await unit.journal()) == 2
+
+
+async def test_the_numbering_waits_for_the_unit_and_for_every_till(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    """A7: a key that comes first after the decision is not recognised, so each till is asked for."""
+    settings = make_settings(shop_dir, unit.url, unit={"at_work_s": 90})
+    lost = a_sale()
+    await go_back_one_sale(settings, lost, "lost")
+    clock = FakeClock(datetime.now(UTC))
+    async with open_shop(settings, clock) as shop:
+        assert code(await shop.till("till-2").sell("lost", lost))[1] == "UNIT_AHEAD"
+        soon = await shop.technician().request(
+            "POST", "/v1/unit/numbering", json={"nextInvcNo": 3, "reason": "the portal"}
+        )
+        assert decisions.codes(soon) == {"TOO_SOON", "TILLS_SILENT"}
+        assert soon.json["signed"] == "unknown"
+        await clock.advance(seconds=91)
+        shown = (await shop.technician().request("GET", "/v1/unit/numbering")).json
+        assert shown["silentTills"] == [f"till-{n}" for n in (1, 3, 4, 5, 6, 7, 8)]
+        page = (await shop.till().request("GET", "/unit")).body.decode()
+        assert 'value="till-1"' in page and 'value="till-2"' not in page
+        some = await decisions.number(shop, 3, silentTills=["till-1", "till-3"])
+        assert decisions.codes(some) == {"TILLS_SILENT"}
+        assert "till-4, till-5" in some.json["errors"][0]["message"]
+        # A till that sends something in time needs no statement.
+        await shop.till().sell("kept-too", a_sale())
+        rest = [f"till-{n}" for n in (3, 4, 5, 6, 7, 8)]
+        form = [("nextInvcNo", "3"), ("reason", "as the portal shows it")]
+        form += [("silentTills", till) for till in rest]
+        wrong = await shop.till().request("POST", "/unit", data=FormData([*form, ("code", "x")]))
+        assert (wrong.status, wrong.body.count(b" checked")) == (401, 6)
+        assert b'value="as the portal shows it"' in wrong.body
+        good = FormData([*form, ("code", TECHNICIANS["wanjiru"])])
+        done = await shop.till().request("POST", "/unit", data=good)
+        assert (done.status, b"The unit and this store agree" in done.body) == (200, True)
+        assert code(await shop.till("till-2").sell("lost", lost))[1] == "MAYBE_SIGNED"
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["the unit has it", "only a backup"])
+async def test_a_numbering_decision_without_kra_is_refused(
+    unit: UnitControl, shop_dir: Path, seen: bool
+) -> None:
+    """The portal does not show what is still in the unit."""
+    settings = make_settings(shop_dir, unit.url)
+    await go_back_one_sale(settings, a_sale(), *(["lost"] if seen else []))
+    await unit.knobs(upstream="offline")
+    async with open_shop(settings) as shop:
+        said = {"nextInvcNo": 3, "reason": "the portal", "silentTills": sorted(TOKENS)}
+        async with asyncio.timeout(60):
+            found: set[str] = set()
+            while "KRA_NOT_REACHED" not in found:
+                reply = await shop.technician().request("POST", "/v1/unit/numbering", json=said)
+                found = decisions.codes(reply)
+                assert found <= {"TOO_SOON", "KRA_NOT_REACHED"}
+        await unit.knobs(upstream="online")
+        await say_next(shop, 3)
