@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from gateway.clock import from_micros, iso
+from gateway.clock import EAT, from_micros
 from gateway.errors import FieldError
 from gateway.fiscal.identity import TIME_APART_S
 from gateway.money import cents, from_cents, text
@@ -70,6 +70,11 @@ class Stated:
     confirmed: bool = False
 
 
+def shown_time(at_us: int) -> str:
+    """Return an instant in UTC microseconds as the portal shows it: Nairobi time."""
+    return f"{from_micros(at_us).astimezone(EAT):%d/%m/%Y %H:%M:%S}"
+
+
 def copyrow(held: str | None) -> FieldError | None:
     """Refuse to release a sale while store and unit are known to disagree: what the lost store did with it is
     not known."""
@@ -110,7 +115,7 @@ def confirmation(stated: Stated, row: InvoiceRow) -> FieldError | None:
     """Demand that the statement is repeated, with its consequence."""
     if stated.confirmed:
         return None
-    total, sold = text(from_cents(row.total_cents)), iso(from_micros(row.created_at))
+    total, sold = text(from_cents(row.total_cents)), shown_time(row.created_at)
     says = (
         f"You state that KRA has no receipt of {total} KES of {sold}. If it has one, this sale is signed and taxed "
         "twice. Confirm it once more."
@@ -198,7 +203,7 @@ def receipt_of_sale(
         total = text(from_cents(row.total_cents))
         wrong.append(FieldError("/total", "TOTAL_DIFFERS", f"This sale's total is {total}."))
     if seen.scu_time is not None and seen.despite_time is None and _far_apart(row, seen.scu_time):
-        sold = iso(from_micros(row.created_at))
+        sold = shown_time(row.created_at)
         says = f"This sale was made at {sold}. If a clock was wrong then, say why the time differs."
         wrong.append(FieldError("/scuTime", "TIME_DIFFERS", says))
     if seen.sdc_id is None and known_sdc_id is None:

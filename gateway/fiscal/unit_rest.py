@@ -189,8 +189,8 @@ class UnitRest:
             self._link.contact_soon()
             says = (
                 f"KRA has not been reached since {self._wall(quiet_ns)}, so a receipt may be in the control "
-                "unit and not on the portal yet. Bring the internet back, wait until the status page shows "
-                "ONLINE, search the portal again, and then decide."
+                "unit and not on the portal yet. The gateway asks KRA now; if that fails, bring the internet "
+                "back. Then search the portal again, and decide."
             )
             return [FieldError(pointer, "KRA_NOT_REACHED", says)]
         return []

@@ -16,8 +16,9 @@ from gateway.api.server import services
 from gateway.clock import from_micros, iso
 from gateway.domain import invoice_json
 from gateway.domain.signing import SigningState
-from gateway.errors import RequestError, UnknownTechnician
+from gateway.errors import FieldError, RequestError, UnknownTechnician
 from gateway.fiscal import rates
+from gateway.fiscal.decision_rules import shown_time
 from gateway.money import from_cents, text
 from gateway.status import counter_pages, payment_pages, payment_views, report_pages
 from gateway.status.html import HEADERS, form, page
@@ -103,6 +104,12 @@ def _to_confirm(problem: RequestError | None) -> str | None:
     return None if isinstance(problem, UnknownTechnician) else problem.errors[0].message
 
 
+def _to_mend(problem: RequestError | None) -> list[FieldError]:
+    """Return the mistakes to show beside the form. The confirmation is asked for when there are no others."""
+    errors = () if problem is None else problem.errors
+    return [each for each in errors if each.code != "CONFIRMATION_MISSING"]
+
+
 async def _story(
     request: web.Request,
     problem: RequestError | None = None,
@@ -119,7 +126,7 @@ async def _story(
     return page(
         "story.html",
         problem=problem,
-        errors=() if problem is None else problem.errors,
+        errors=_to_mend(problem),
         given={"choice": "", **(given or {})},
         confirm=_to_confirm(problem),
         waits=parts.decisions.waits_for(row) if row.state is SigningState.IN_DOUBT else (),
@@ -128,7 +135,7 @@ async def _story(
         row=row,
         receipt=receipt,
         sdc_id=sdc_id,
-        sold=iso(from_micros(row.created_at)),
+        sold=shown_time(row.created_at),
         total=text(from_cents(row.total_cents)),
         events=[
             {"at": iso(from_micros(event.at)), "kind": event.kind, "data": event.data}
