@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from gateway.store import events, invoices
 from gateway.tools import status_text
-from hw_fakes.vscu.unit import UnitControl
+from hw_fakes.vscu.unit import ExternalUnit, UnitControl
 from tests.support import unit_database
 from tests.support.browser import PHONE
 from tests.support.clock import FakeClock
@@ -259,7 +259,7 @@ async def test_a_sale_is_not_declared_unsigned_while_the_unit_may_be_at_work(
         await clock.advance(seconds=91)
         away = await shop.technician().decide(invoice_id, **statement(None))
         assert codes(away) == {"KRA_NOT_REACHED"}
-        assert "Bring the internet back" in away.json["errors"][0]["message"]
+        assert "bring the internet back" in away.json["errors"][0]["message"]
         page = (await shop.till().request("GET", f"/invoices/{invoice_id}")).body.decode()
         assert "KRA has not been reached since 09:01:30" in page
         assert "It was not signed" not in page
@@ -530,3 +530,46 @@ async def test_the_form_keeps_what_was_typed_and_asks_before_it_decides(
         assert (await shop.till().sell("key", sale)).status == 201
         await page.close()
     assert len(await unit.journal()) == 2
+
+
+async def test_without_a_known_bound_only_a_restart_ends_the_units_work(
+    unit_process: ExternalUnit, unit: UnitControl, shop_dir: Path
+) -> None:
+    """Rule `rest`: the gateway itself has to see that an external unit was down."""
+    clock = FakeClock()
+    offset = round(clock.now().timestamp() - time.time())
+    await unit.knobs(clockOffsetSeconds=offset)
+    part = {"at_work_bounded": False}
+    async with open_shop(make_settings(shop_dir, unit.url, unit=part, api=PATIENT), clock) as shop:
+        await unit.knobs(diskFull=True)
+        doubt = await shop.till().sell("key", a_sale())
+        invoice_id = doubt.json["invoiceId"]
+        await clock.advance(hours=1)
+        refused = await shop.technician().decide(invoice_id, **statement(None))
+        assert codes(refused) == {"UNIT_NOT_RESTARTED"}
+        assert "Stop the unit" in refused.json["errors"][0]["message"]
+        unit_process.kill()
+        # The first look may only find its old connection broken.
+        while "no connection" not in (shop.gateway.health.reason or ""):
+            await shop.gateway.watch.look()
+        await unit_process.start()
+        await unit.knobs(clockOffsetSeconds=offset + 3600)
+        done = await decide(shop, invoice_id, **statement(None))
+        assert (done.status, done.json.get("state")) == (200, "RECEIVED"), done.json
+
+
+@pytest.mark.parametrize(
+    ("host", "bounded", "expected"),
+    [
+        ("in-process", None, True),
+        ("in-process", False, False),
+        ("external", None, False),
+        ("external", True, True),
+    ],
+)
+def test_an_external_units_work_has_no_known_bound_by_default(
+    shop_dir: Path, host: str, bounded: bool | None, expected: bool
+) -> None:
+    part = {"host": host, "at_work_bounded": bounded}
+    settings = make_settings(shop_dir, "http://127.0.0.1:1", unit=part)
+    assert settings.unit.work_is_bounded is expected
