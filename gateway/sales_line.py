@@ -119,7 +119,9 @@ class SalesLine:
             render_problem=problem.render,
             after_commit=[fire],
             heard=monitor.heard_from_unit,
-            may_sign=tenders.may_sign,
+            may_sign=lambda conn, row, invoice: (
+                self.ahead.may_sign(conn, row) or tenders.may_sign(conn, row, invoice)
+            ),
             mismatch=self.ahead,
             unit_life=self._unit_life,
             queue_max=settings.api.queue_max,

@@ -26,7 +26,14 @@ from typing import Any
 
 from gateway import ids
 from gateway.clock import Clock, from_micros, iso, micros
-from gateway.errors import DecisionInvalid, FieldError, MaybeSigned, StoreError, UnitAhead
+from gateway.errors import (
+    DecisionInvalid,
+    FieldError,
+    GatewayError,
+    MaybeSigned,
+    StoreError,
+    UnitAhead,
+)
 from gateway.fiscal import ahead_rules as rules
 from gateway.fiscal.ahead_rules import Hold, Known, Seen, read_known
 from gateway.fiscal.evidence import CountingUnit, ReadingUnit
@@ -133,6 +140,11 @@ class AheadWatch:
             lambda conn: unclear_keys.is_settled(conn, sale.till_id, sale.idem_key)
         ):
             raise maybe_signed()
+
+    def may_sign(self, conn: sqlite3.Connection, row: InvoiceRow) -> GatewayError | None:
+        """Return the refusal of a sale that was quarantined while it waited in the line, in the transaction of
+        its write-ahead."""
+        return maybe_signed() if unclear_keys.may_be_signed(conn, row) else None
 
     async def check(self) -> str | None:
         """Compare store and unit; return the reason to hold, or None. A hold survives restarts until it is

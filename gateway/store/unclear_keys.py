@@ -70,11 +70,15 @@ def quarantine(conn: sqlite3.Connection, names: Sequence[SaleName], *, at: int) 
 
 
 def settle(conn: sqlite3.Connection) -> int:
-    """Quarantine every key that was noted during a signing hold and every sale that is claimed and not signed:
-    sales are missing here, and each of these may be one of them. Return how many keys that are."""
+    """Quarantine every key that was noted during a signing hold and every sale that is claimed and not signed,
+    also one that waits for its M-Pesa money: sales are missing here, and each of these may be one of them.
+    Return how many keys that are."""
     claimed = conn.execute(
         """SELECT till_id, idem_key, till_receipt_no, total_cents, created_at
-             FROM invoice WHERE state = 'RECEIVED'"""
+             FROM invoice WHERE state = 'RECEIVED'
+           UNION ALL
+           SELECT till_id, idem_key, sale_ref, total_cents, created_at
+             FROM checkout WHERE state IN ('COLLECTING', 'READY')"""
     ).fetchall()
     for till_id, idem_key, till_receipt_no, total_cents, created_at in claimed:
         for key in lasting_names(idem_key):
@@ -92,6 +96,11 @@ def is_settled(conn: sqlite3.Connection, till_id: str, idem_key: str) -> bool:
         "SELECT settled FROM unclear_key WHERE till_id = ? AND idem_key = ?", (till_id, idem_key)
     ).fetchone()
     return row is not None and row[0] == 1
+
+
+def may_be_signed(conn: sqlite3.Connection, sale: KeyedSale) -> bool:
+    """Return whether any name of this sale is quarantined."""
+    return any(is_settled(conn, name.till_id, name.idem_key) for name in names_of(sale))
 
 
 def any_settled(conn: sqlite3.Connection) -> bool:

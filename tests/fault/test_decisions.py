@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import time
 from collections.abc import AsyncIterator
@@ -451,6 +452,25 @@ async def test_a_numbering_decision_that_skips_numbers_quarantines_claimed_keys(
         # Beyond the window of a till without keys it is a new row, and the same sale.
         assert (await shop.till().sell(key, sale)).json["code"] == "MAYBE_SIGNED"
     assert len(await unit.journal()) == 1
+
+
+async def test_a_sale_in_the_line_is_quarantined_as_well(unit: UnitControl, shop_dir: Path) -> None:
+    """R4: the lost sale was sent again before the decision, and had its place in the line."""
+    async with open_shop(make_settings(shop_dir, unit.url, api=PATIENT)) as shop:
+        await unit.knobs(latencyMs=3000)
+        asked = [
+            asyncio.create_task(shop.till(till).sell("key", a_sale()))
+            for till in ("till-1", "till-2")
+        ]
+        while shop.gateway.signer.waiting == 0:
+            await asyncio.sleep(0.01)
+        skipped = await number(shop, 9)
+        assert skipped.json["nextInvcNo"] == 9
+        replies = sorted(await asyncio.gather(*asked), key=lambda reply: reply.status)
+        assert replies[0].status == 201
+        assert replies[1].json["code"] == "MAYBE_SIGNED"
+        await unit.knobs(latencyMs=0)
+    assert [entry["invcNo"] for entry in await unit.journal()] == [1]
 
 
 async def test_a_receipt_of_our_own_is_no_other_sale(unit: UnitControl, shop_dir: Path) -> None:

@@ -181,6 +181,28 @@ async def test_a_key_that_comes_while_the_person_answers_came_before(shop_dir: P
         assert await db.write(answered) == [True, True, False]
 
 
+@pytest.mark.parametrize(
+    ("state", "unclear"), [("COLLECTING", True), ("READY", True), ("CLOSED", False)]
+)
+async def test_a_sale_that_waits_for_its_money_is_quarantined_as_well(
+    shop_dir: Path, state: str, unclear: bool
+) -> None:
+    """It is signed without its till once it is paid, so that its till cannot be asked first."""
+    async with open_database(shop_dir / "store") as db:
+
+        def settle(conn):  # type: ignore[no-untyped-def]
+            conn.execute(
+                "INSERT INTO checkout (id, till_id, idem_key, body_digest, request, document, sale_ref,"
+                " total_cents, state, created_at, updated_at)"
+                " VALUES (?, 'till-1', 'paid', ?, x'', x'', 'P1', 100, ?, 1, 1)",
+                ("I" * 26, "0" * 64, state),
+            )
+            unclear_keys.settle(conn)
+            return unclear_keys.is_settled(conn, "till-1", "paid")
+
+        assert await db.write(settle) is unclear
+
+
 @pytest.mark.parametrize("key", ["till1-000002", None], ids=["key", "no key"])
 async def test_nothing_else_that_stops_selling_makes_it_not_signed(
     unit: UnitControl, shop_dir: Path, key: str | None

@@ -129,7 +129,9 @@ class RealGateway:
             render_problem=problem.render,
             after_commit=self.after_commit,
             heard=self.monitor.heard_from_unit,
-            may_sign=self.may_sign,
+            may_sign=lambda conn, row, invoice: (
+                self.ahead.may_sign(conn, row) or self.may_sign(conn, row, invoice)
+            ),
             mismatch=self.ahead,
             queue_max=50,
             unit_life=unit_life,
