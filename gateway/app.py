@@ -48,10 +48,12 @@ from gateway.unit_line import money_waits_for, watch_unit
 from gateway.vscu.client import UnitClient
 from gateway.vscu.host import Unit
 from gateway.wiring import (
+    api_guard,
     local_host,
     make_client,
     make_days,
     make_unit,
+    stream_shares,
     technicians,
     tills,
 )
@@ -453,7 +455,7 @@ class _Parts:
             wake=self.late.fire,
             days=days,
             counter=counter,
-            event_streams_max=settings.api.event_streams_max,
+            streams=stream_shares(settings),
             payments=self.payments.desk,
             mpesa=Mpesa(
                 on=settings.mpesa.on,
@@ -468,7 +470,7 @@ class _Parts:
         await runner.setup()
         self.stack.push_async_callback(runner.cleanup)
         try:
-            await listen_at(runner, settings.api.host, settings.api.port)
+            await listen_at(runner, settings.api.host, settings.api.port, api_guard(settings))
         except OSError as error:
             raise ConfigError(
                 f"api.port {settings.api.port} on {settings.api.host} cannot be used: "

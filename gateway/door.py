@@ -7,7 +7,6 @@ message is looked into or logged.
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import logging
 import re
@@ -18,7 +17,10 @@ from typing import Literal
 
 from aiohttp import web
 
+from gateway.body_share import BodyShare
 from gateway.clock import Clock
+from gateway.connection_guard import ConnectionGuard, Network
+from gateway.errors import GatewayError
 from gateway.listen import listen_at
 
 log = logging.getLogger(__name__)
@@ -26,6 +28,8 @@ log = logging.getLogger(__name__)
 BODY_MAX_BYTES = 64 * 1024
 # Who needs longer for 64 KiB holds a connection open on purpose.
 BODY_MAX_S = 15.0
+# A message is about 1 KiB and comes at once: what is awaited longer is slow on purpose.
+BODIES_AT_ONCE = 32
 # s push, c and v C2B confirmation and validation, r and t results and time-outs.
 KINDS = frozenset("scvrt")
 ACCEPTED = {"ResultCode": 0, "ResultDesc": "Accepted"}
@@ -33,7 +37,6 @@ ACCEPTED = {"ResultCode": 0, "ResultDesc": "Accepted"}
 VALID = {"ResultCode": "0", "ResultDesc": "Accepted"}
 FLOOD_PER_S = 20.0
 FLOOD_BURST = 200
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 # Safaricom's addresses as far as they are known (daraja.md 5): never limited, never relied upon.
 SAFARICOM = (ipaddress.IPv4Network("196.201.212.0/22"),)
 # A token of ours has 32 or 40 characters.
@@ -82,6 +85,7 @@ class Door:
         self._unlimited = tuple(unlimited)
         self._tokens = float(flood_burst)
         self._at_ns = clock.boottime_ns()
+        self._bodies = bodies()
         self.counts: Counter[str] = Counter()
 
     async def take(self, request: web.Request) -> web.Response:
@@ -94,13 +98,12 @@ class Door:
             self.counts["flooded"] += 1
             return said(429, "Too many messages", retry_after_s=5)
         try:
-            body = await read_body(request)
-        except asyncio.TimeoutError:
-            return said(408, "The body did not come")
-        if body is None:
-            self.counts["tooLarge"] += 1
-            log.warning("door.too_large owner=%s kind=%s peer=%s", self._name, kind, peer)
-            return said(413, "Too large")
+            body = await self._bodies.read(request, peer)
+        except GatewayError as error:
+            if error.status == 413:
+                self.counts["tooLarge"] += 1
+                log.warning("door.too_large owner=%s kind=%s peer=%s", self._name, kind, peer)
+            return not_read(error)
         try:
             await self._keep(Posted(kind, token, body, peer))
         except NotKept as error:
@@ -135,18 +138,15 @@ def peer_of(request: web.Request, where: Literal["connection", "forwarded"]) -> 
         return ""
 
 
-async def read_body(request: web.Request) -> bytes | None:
-    """The whole body, raw; None when it is larger than BODY_MAX_BYTES. TimeoutError when it does not come."""
-    if request.content_length is not None and request.content_length > BODY_MAX_BYTES:
-        return None
-    pieces, size = [], 0
-    async with asyncio.timeout(BODY_MAX_S):
-        async for piece in request.content.iter_any():
-            size += len(piece)
-            if size > BODY_MAX_BYTES:
-                return None
-            pieces.append(piece)
-    return b"".join(pieces)
+def bodies() -> BodyShare:
+    """Return the bounds of bodies whose sender is not known."""
+    return BodyShare(size_max=BODY_MAX_BYTES, at_once=BODIES_AT_ONCE, within_s=BODY_MAX_S)
+
+
+def not_read(error: GatewayError) -> web.Response:
+    """Return the response to a body that was not read."""
+    text = {408: "The body did not come", 413: "Too large"}.get(error.status, error.title)
+    return said(error.status, text, retry_after_s=error.retry_after_s)
 
 
 def said(status: int, text: str, retry_after_s: int | None = None) -> web.Response:
@@ -155,13 +155,15 @@ def said(status: int, text: str, retry_after_s: int | None = None) -> web.Respon
     return web.json_response({"message": text}, status=status, headers=headers)
 
 
-async def listen(app: web.Application, host: str, port: int) -> web.AppRunner:
+async def listen(
+    app: web.Application, host: str, port: int, guard: ConnectionGuard
+) -> web.AppRunner:
     """Serves `app`: nothing is unpacked (a body is kept as it came), and no path is logged (it holds a
     token). OSError when the port cannot be used; the caller cleans the runner up."""
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, auto_decompress=False)
     await runner.setup()
     try:
-        await listen_at(runner, host, port)
+        await listen_at(runner, host, port, guard)
     except OSError:
         await runner.cleanup()
         raise

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 from gateway.api import problem
+from gateway.connection_guard import ConnectionGuard
 from gateway.errors import StoreError
 from gateway.listen import listen_at
 from gateway.settings import Settings
@@ -71,7 +72,8 @@ async def serve(
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        await listen_at(runner, settings.api.host, settings.api.port)
+        guard = ConnectionGuard("emergency", settings.api.limits)
+        await listen_at(runner, settings.api.host, settings.api.port, guard)
         log.critical("gateway.stopped code=%s detail=%s", error.code, error.detail)
         listening()
         await stop.wait()

@@ -95,6 +95,22 @@ class BodyLate(RequestError):
     retryable = True
 
 
+class TooBusy(RequestError):
+    """Bodies of senders that are not known yet have few places."""
+
+    code = "TOO_BUSY"
+    title = "Too many requests are being read"
+    status = 503
+    retryable = True
+
+
+class TooManyConnections(RequestError):
+    code = "TOO_MANY_CONNECTIONS"
+    title = "Too many connections"
+    status = 503
+    retryable = True
+
+
 class FrameInvalid(RequestError):
     """A serial till's frame came whole, but what it holds is no request."""
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr
 
+from gateway.connection_guard import LOOPBACK, Network
 from gateway.counter_settings import Seconds, Section
 
 BASES = {
@@ -38,6 +39,8 @@ class MpesaSettings(Section):
     # A port of its own for M-Pesa's messages, where a public name leads to this box.
     direct_host: str = "0.0.0.0"  # noqa: S104  a reverse proxy may be another machine
     direct_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    # TLS proxies in front of it: each stands for many senders, so its connections are limited in all only.
+    direct_proxies: tuple[Network, ...] = LOOPBACK
     # Whole shillings (daraja.md 2: 250,000 by 2026; it was less before).
     amount_max: Annotated[int, Field(ge=1, le=1_000_000)] = 250_000
     # One question to M-Pesa in so many seconds, for all sales (sandbox: 5 a minute, daraja.md 4.3).

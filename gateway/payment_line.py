@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 from gateway.checkout_line import make_checkouts, make_tenders, start_webhooks
 from gateway.clock import Clock
@@ -115,6 +116,7 @@ class PaymentLine:
                 host=part.direct_host,
                 port=part.direct_port,
                 callback_url=url,
+                limits=replace(settings.api.limits, proxies=part.direct_proxies),
             )
         self.desk = PaymentDesk(
             db=db,

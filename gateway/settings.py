@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from gateway.connection_guard import Limits
 from gateway.counter_settings import (
     CaptureSettings,
     DisplaySettings,
@@ -127,7 +128,25 @@ class ApiSettings(Section):
     # A till that sends no key: the same till receipt number and body again within this time is taken
     # for a repeat. 0: every till must send a key.
     keyless_window_s: Annotated[float, Field(ge=0, le=604_800)] = 86_400
-    event_streams_max: Annotated[int, Field(ge=1)] = 64
+    # Event streams of pages in all and of one address, which anybody on the LAN may open; each till has its own.
+    event_streams_max: Annotated[int, Field(ge=1)] = 32
+    event_streams_per_address: Annotated[int, Field(ge=1)] = 4
+    event_streams_per_till: Annotated[int, Field(ge=1)] = 4
+    # Connections in all and of one address, far below LimitNOFILE. Beyond: 503 TOO_MANY_CONNECTIONS.
+    connections_max: Annotated[int, Field(ge=16, le=4096)] = 512
+    connections_per_address: Annotated[int, Field(ge=4, le=4096)] = 64
+    # A request's head comes whole within so long; a connection without a request is kept for so long.
+    head_timeout_s: Seconds = 10
+    keep_alive_s: Seconds = 75
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(
+            per_address=self.connections_per_address,
+            total=self.connections_max,
+            head_s=self.head_timeout_s,
+            keep_alive_s=self.keep_alive_s,
+        )
 
 
 class TillSettings(Section):

@@ -12,7 +12,9 @@ from typing import Protocol
 
 from gateway import ids
 from gateway.api.auth import Technicians, Till, Tills
+from gateway.api.server import StreamShares
 from gateway.clock import Clock, compact, from_micros, micros
+from gateway.connection_guard import ConnectionGuard
 from gateway.counter_settings import ReceiptSettings
 from gateway.domain.receipt import PORTALS
 from gateway.fiscal.days import Days
@@ -235,6 +237,25 @@ def make_days(
 def local_host(host: str) -> str:
     """Where this machine reaches its own API, wherever else it listens."""
     return "127.0.0.1" if host in ("0.0.0.0", "", "::") else host  # noqa: S104
+
+
+def api_guard(settings: Settings) -> ConnectionGuard:
+    """Return the limits of the tills' port. Tills on a wire connect from this machine, and have presented no
+    token after a start."""
+    guard = ConnectionGuard("api", settings.api.limits)
+    if settings.serial_tills or settings.captures:
+        guard.know(local_host(settings.api.host))
+    return guard
+
+
+def stream_shares(settings: Settings) -> StreamShares:
+    """Return the places for event streams."""
+    api = settings.api
+    return StreamShares(
+        pages=api.event_streams_max,
+        per_address=api.event_streams_per_address,
+        per_till=api.event_streams_per_till,
+    )
 
 
 def portal(settings: Settings) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from gateway.connection_guard import authenticated
 from gateway.errors import UnknownTechnician, UnknownTill
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class Tills:
             raise UnknownTill("This till's token is not known here. Call the technician.")
         if request.method == "POST":
             self._sent.add(name)
+        authenticated(request)
         return self._tills[name]
 
 
@@ -78,7 +80,9 @@ class Technicians:
 
     def authenticate(self, request: web.Request) -> str:
         """The name of the technician whose token the request carries. UnknownTechnician otherwise."""
-        return self.check(bearer(request) or "")
+        name = self.check(bearer(request) or "")
+        authenticated(request)
+        return name
 
     def name_of(self, request: web.Request) -> str | None:
         """The same without a refusal, for what a till may ask, too."""

@@ -11,7 +11,8 @@ from aiohttp import web
 
 from gateway.api.server import Services, services, till_of
 from gateway.clock import from_micros, iso
-from gateway.errors import FieldError, RequestError, TooManyWaiting
+from gateway.connection_guard import peer_key, stream_end
+from gateway.errors import FieldError, RequestError
 from gateway.store import events
 
 # One read takes at most this many rows: a till that was away for a week must not fill the memory.
@@ -22,11 +23,8 @@ HEARTBEAT_S = 15.0
 # that walked off for a quarter of an hour, and each time it came back it would take another stream. Seconds.
 GONE_S = 30.0
 
-_OPEN_STREAMS: web.AppKey[list[int]] = web.AppKey("open_streams", list)
-
 
 def register(app: web.Application) -> None:
-    app[_OPEN_STREAMS] = [0]
     app.router.add_get("/v1/events", get_events)
 
 
@@ -49,21 +47,30 @@ async def stream(
 ) -> web.StreamResponse:
     """Send events newer than `last` until the client or the gateway goes. `kinds_only`: that something
     happened, not what."""
-    streams = request.app[_OPEN_STREAMS]
-    if streams[0] >= parts.event_streams_max:
-        raise TooManyWaiting("Too many screens are listening. Close some.", retry_after_s=30)
-    streams[0] += 1
-    try:
+    with parts.streams.place(till_id=till_id, address=peer_key(request)):
         _notice_the_end(request)
-        response = web.StreamResponse(
-            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
-        )
+        return await _send(request, parts, till_id, last, kinds_only=kinds_only)
+
+
+async def _send(
+    request: web.Request,
+    parts: Services,
+    till_id: str | None,
+    last: int | None,
+    *,
+    kinds_only: bool,
+) -> web.StreamResponse:
+    response = web.StreamResponse(
+        headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
+    )
+    end = stream_end(request)
+    try:
         await response.prepare(request)
         at = last if last is not None else await parts.db.read(events.newest_id)
         # With a number from the start: a till that has heard nothing yet and loses its connection asks for
         # what came after this, and misses nothing either.
         await response.write(f"retry: 1000\nid: {at}\n\n".encode())
-        while not parts.stop_streams():
+        while not (parts.stop_streams() or end.done()):
             changed = asyncio.ensure_future(parts.db.changed())
             try:
                 rows = await _newer(parts, at, till_id)
@@ -71,16 +78,16 @@ async def stream(
                     await response.write(_frame(row, kinds_only=kinds_only))
                     at = row.id
                 if not rows:
-                    await asyncio.wait({changed}, timeout=HEARTBEAT_S)
-                    if not changed.done():
+                    await asyncio.wait(
+                        {changed, end}, timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED
+                    )
+                    if not (changed.done() or end.done()):
                         await response.write(b": still here\n\n")
             finally:
                 changed.cancel()
         return response
     except ConnectionError:
         return response
-    finally:
-        streams[0] -= 1
 
 
 def _notice_the_end(request: web.Request) -> None:

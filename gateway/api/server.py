@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections import Counter as Tally
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import web
@@ -18,7 +20,7 @@ from gateway.counter.scale import Scale
 from gateway.devices.channel import Tap
 from gateway.domain.payment import Act
 from gateway.domain.tax import RateTable
-from gateway.errors import PaymentsOff
+from gateway.errors import PaymentsOff, TooManyWaiting
 from gateway.fiscal.ahead import AheadWatch
 from gateway.fiscal.days import Days
 from gateway.fiscal.decision import Decisions
@@ -83,6 +85,38 @@ class Mpesa:
             raise PaymentsOff("M-Pesa is not set up in this shop. Take another payment.")
 
 
+class StreamShares:
+    """Places for event streams. Pages, which anybody on the LAN may open, take none of a till's."""
+
+    def __init__(self, *, pages: int = 32, per_address: int = 4, per_till: int = 4) -> None:
+        self._pages = pages
+        self._per_address = per_address
+        self._per_till = per_till
+        self._open: Tally[tuple[str, str]] = Tally()
+        self._pages_open = 0
+
+    @contextmanager
+    def place(self, *, till_id: str | None, address: str) -> Iterator[None]:
+        """Hold one place: the till's, or without `till_id` a page's. TooManyWaiting when there is none."""
+        key = ("page", address) if till_id is None else ("till", till_id)
+        limit = self._per_address if till_id is None else self._per_till
+        page = till_id is None
+        if self._open[key] >= limit or (page and self._pages_open >= self._pages):
+            raise TooManyWaiting(
+                "Too many screens are listening. Close some; selling goes on without them.",
+                retry_after_s=30,
+            )
+        self._open[key] += 1
+        self._pages_open += page
+        try:
+            yield
+        finally:
+            self._pages_open -= page
+            self._open[key] -= 1
+            if not self._open[key]:
+                del self._open[key]
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """What the routes work with; made by `app.py`, tests make their own of real parts."""
@@ -110,7 +144,7 @@ class Services:
     counter: Counter
     payments: PaymentActions
     mpesa: Mpesa
-    event_streams_max: int = 64
+    streams: StreamShares = field(default_factory=StreamShares)
 
 
 SERVICES: web.AppKey[Services] = web.AppKey("services", Services)

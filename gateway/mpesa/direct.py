@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from gateway.clock import Clock
+from gateway.connection_guard import ConnectionGuard, Limits
 from gateway.domain.payment_wire import Mailbox
 from gateway.door import Door, NotKept, Posted, listen
 from gateway.errors import ConfigError, StoreError
@@ -20,12 +21,20 @@ class DirectSite:
     `callback_url`, with its own path in front of them or without, as the proxy leaves them."""
 
     def __init__(
-        self, *, clock: Clock, mailbox: Mailbox, host: str, port: int, callback_url: str
+        self,
+        *,
+        clock: Clock,
+        mailbox: Mailbox,
+        host: str,
+        port: int,
+        callback_url: str,
+        limits: Limits | None = None,
     ) -> None:
         self._mailbox = mailbox
         self._host = host
         self._wanted = port
         self._below = urlsplit(callback_url).path.rstrip("/")
+        self._guard = ConnectionGuard("direct", limits)
         self._door = Door("direct", clock, self._keep)
         self._runner: web.AppRunner | None = None
         self.port = 0
@@ -40,7 +49,7 @@ class DirectSite:
         for below in {"", self._below}:
             app.router.add_post(f"{below}/{{kind}}/{{token}}", self._door.take)
         try:
-            self._runner = await listen(app, self._host, self._wanted)
+            self._runner = await listen(app, self._host, self._wanted, self._guard)
         except OSError as error:
             raise ConfigError(
                 f"mpesa.direct_port {self._wanted} on {self._host} cannot be used: {error.strerror}"

@@ -25,8 +25,9 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from gateway.clock import Clock, SystemClock, from_micros, micros, wake_or_sleep
-from gateway.door import Door, NotKept, Posted, listen, peer_of, read_body, said
-from gateway.errors import ConfigError
+from gateway.connection_guard import ConnectionGuard, authenticated
+from gateway.door import Door, NotKept, Posted, bodies, listen, not_read, peer_of, said
+from gateway.errors import ConfigError, GatewayError
 from gateway.ops.systemd import Notifier
 from gateway.relay.auth import Keys, Refusal
 from gateway.relay.settings import RelaySettings
@@ -67,6 +68,7 @@ class Relay:
         self._runner: web.AppRunner | None = None
         self._tender: asyncio.Future[None] | None = None
         self._stopping = False
+        self._bodies = bodies()
         self.failed = asyncio.Event()
         self.url = ""
 
@@ -83,7 +85,8 @@ class Relay:
         app.router.add_get("/v1/state", self._signed(self._state))
         app.router.add_post("/{gateway}/{kind}/{token}", self._take)
         try:
-            self._runner = await listen(app, part.host, part.port)
+            guard = ConnectionGuard("relay", part.limits)
+            self._runner = await listen(app, part.host, part.port, guard)
         except OSError as error:
             await self.__aexit__()
             raise ConfigError(f"port {part.port} on {part.host}: {error.strerror}") from error
@@ -157,11 +160,9 @@ class Relay:
     ) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def guarded(request: web.Request) -> web.Response:
             try:
-                body = await read_body(request)
-            except asyncio.TimeoutError:
-                return said(408, "The body did not come")
-            if body is None:
-                return said(413, "Too large")
+                body = await self._bodies.read(request, peer_of(request, self._settings.peer))
+            except GatewayError as error:
+                return not_read(error)
             now = self._seconds()
             who = self._keys.check(request.headers, request.method, request.raw_path, body, now)
             if isinstance(who, Refusal):
@@ -169,6 +170,7 @@ class Relay:
                     "relay.refused code=%s peer=%s", who.code, peer_of(request, self._settings.peer)
                 )
                 return web.json_response({"code": who.code, "serverTime": now}, status=401)
+            authenticated(request)
             try:
                 return await handler(request, who, body)
             except sqlite3.Error as error:

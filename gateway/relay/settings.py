@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gateway.door import FLOOD_BURST, FLOOD_PER_S, SAFARICOM, Network
+from gateway.connection_guard import LOOPBACK, Limits, Network
+from gateway.door import FLOOD_BURST, FLOOD_PER_S, SAFARICOM
 from gateway.errors import ConfigError
 
 CREDENTIAL = "relay_secrets"
@@ -40,11 +41,28 @@ class RelaySettings(BaseModel):
     flood_burst: Annotated[int, Field(ge=1)] = FLOOD_BURST
     # Peers that are never limited: Safaricom's addresses (daraja.md 5), as networks.
     unlimited: tuple[Network, ...] = SAFARICOM
+    # Connections in all and of one address, far below LimitNOFILE, and how long a request's head may take.
+    connections_max: Annotated[int, Field(ge=16, le=4096)] = 512
+    connections_per_address: Annotated[int, Field(ge=4, le=4096)] = 64
+    head_timeout_s: Annotated[float, Field(gt=0, le=600)] = 10
+    keep_alive_s: Annotated[float, Field(gt=0, le=3600)] = 75
+    # TLS proxies in front: each stands for many senders, so its connections are limited in all only.
+    proxies: tuple[Network, ...] = LOOPBACK
     # For each gateway. Full of messages that nobody has fetched: 503, and what is there stays.
     keep_mb: Annotated[float, Field(gt=0, le=100_000)] = 256
     acked_days: Annotated[float, Field(gt=0)] = 7
     unacked_days: Annotated[float, Field(gt=0)] = 30
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(
+            per_address=self.connections_per_address,
+            total=self.connections_max,
+            head_s=self.head_timeout_s,
+            keep_alive_s=self.keep_alive_s,
+            proxies=self.proxies,
+        )
 
 
 def load(

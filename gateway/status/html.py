@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import parse_qsl
 
 import jinja2
 from aiohttp import web
 
-from gateway.api.body import in_time
 from gateway.api.server import Services
-from gateway.errors import GatewayError, UnknownTechnician
+from gateway.body_share import BodyShare
+from gateway.errors import GatewayError, RequestError, UnknownTechnician, UnsupportedBody
 
 # Everything the pages load comes from here; `'unsafe-inline'` is not needed.
 HEADERS = {
@@ -20,6 +21,12 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+# A form holds a code and a few words, and is read before the code can be checked.
+FORM_MAX_BYTES = 16 * 1024
+FORMS_AT_ONCE = 8
+FORM_MAX_S = 10.0
+FIELDS_MAX = 100
+_FORMS: web.AppKey[BodyShare] = web.AppKey("forms", BodyShare)
 _ENVIRONMENT = jinja2.Environment(
     loader=jinja2.PackageLoader("gateway.status"),
     autoescape=True,
@@ -27,6 +34,11 @@ _ENVIRONMENT = jinja2.Environment(
     lstrip_blocks=True,
     undefined=jinja2.StrictUndefined,
 )
+
+
+def register(app: web.Application) -> None:
+    """Set up what the forms of all pages share."""
+    app[_FORMS] = BodyShare(size_max=FORM_MAX_BYTES, at_once=FORMS_AT_ONCE, within_s=FORM_MAX_S)
 
 
 def page(
@@ -49,8 +61,18 @@ async def form(
 ) -> tuple[str, dict[str, Any]]:
     """Return the person's code, and the other fields as the API's JSON would have them. `flags` are checkboxes,
     `lists` checkboxes of one name."""
-    posted = await in_time(request.post())
-    fields = {name: str(value).strip() for name, value in posted.items()}
+    if request.content_type != "application/x-www-form-urlencoded":
+        raise UnsupportedBody(
+            "Send the form as application/x-www-form-urlencoded. Nothing was done."
+        )
+    raw = await request.app[_FORMS].read(request)
+    try:
+        pairs = parse_qsl(raw.decode(), keep_blank_values=True, max_num_fields=FIELDS_MAX)
+    except ValueError:
+        raise RequestError("The form cannot be read, and nothing was done.") from None
+    fields: dict[str, str] = {}
+    for name, text in pairs:
+        fields.setdefault(name, text.strip())
     code = fields.pop("code", "")
     given: dict[str, Any] = {name: value for name, value in fields.items() if value}
     for name in numbers:
@@ -61,7 +83,7 @@ async def form(
             given[name] = given[name] == "true"
     for name in lists:
         if name in given:
-            given[name] = [str(value).strip() for value in posted.getall(name)]
+            given[name] = [text.strip() for field, text in pairs if field == name]
     return code, given
 
 

@@ -46,7 +46,8 @@ def make_settings(directory: Path, unit_url: str, **sections: Any) -> Settings:
         "store": {"directory": directory / "store", "ballast_mb": 0},
         "backup": {"every_hours": 0},
         "reference": {"every_hours": 0},
-        "api": {"port": 0},
+        # All tills of a test have one address.
+        "api": {"port": 0, "connections_per_address": 512, "connections_max": 1024},
         "tills": [{"id": till} for till in TOKENS],
         "till_tokens": TOKENS,
         "technician_tokens": TECHNICIANS,
