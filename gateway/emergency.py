@@ -22,7 +22,8 @@ from gateway.settings import Settings
 log = logging.getLogger(__name__)
 
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1"><title>POS gateway: stopped</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="refresh" content="5"><title>POS gateway: stopped</title>
 <body style="font:16px/1.5 sans-serif;margin:1rem;max-width:40rem">
 <h1 style="background:#b3261e;color:#fff;padding:1rem;border-radius:.8rem">Nothing is signed</h1>
 <p><b>{detail}</b></p>
@@ -65,7 +66,10 @@ async def serve(
     async def answer(request: web.Request) -> web.Response:
         if "text/html" in request.headers.get("Accept", "") or request.path == "/":
             return web.Response(status=503, text=page, content_type="text/html")
-        return problem.response(error, request.path)
+        response = problem.response(error, request.path)
+        # An open page goes to the one that explains (page.js).
+        response.headers["Gateway-Stopped"] = error.code
+        return response
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)

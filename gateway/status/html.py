@@ -20,6 +20,8 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
+    # By this a page tells the gateway from whoever else answers at its address (page.js).
+    "Pos-Gateway": "page",
 }
 # A form holds a code and a few words, and is read before the code can be checked.
 FORM_MAX_BYTES = 16 * 1024

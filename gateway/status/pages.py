@@ -30,6 +30,7 @@ _TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 def register(app: web.Application) -> None:
     app.router.add_get("/", get_page)
     app.router.add_get("/live", get_live)
+    app.router.add_get("/alive", get_alive)
     app.router.add_get("/fragment", get_fragment)
     app.router.add_get("/invoices/{id}", get_story)
     app.router.add_post("/invoices/{id}/decision", post_story)
@@ -54,6 +55,11 @@ async def get_fragment(request: web.Request) -> web.Response:
     """The page's changing part; the page asks for it when an event says that something happened."""
     status = await services(request).status()
     return page("fragment.html", s=status)
+
+
+async def get_alive(request: web.Request) -> web.Response:
+    """Answer a page that has no changing part, so that it notices when the gateway is gone."""
+    return web.Response(text="", headers=HEADERS)
 
 
 async def get_live(request: web.Request) -> web.StreamResponse:
