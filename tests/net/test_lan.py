@@ -16,6 +16,7 @@ from tests.support.mpesa_shop import MpesaTill
 from tests.support.netshop import NetShop, net_shop
 from tests.support.relay import until
 from tests.support.shop import TOKENS, TillClient, a_sale
+from tests.support.strangers import HALF_A_HEAD, Strangers, held, post_head, settled
 
 HASTY = "tests.support.hasty"
 PHONE = "192.168.77.100"
@@ -44,7 +45,7 @@ async def all_sell(shop: NetShop, round_: str) -> None:
 
 
 async def test_screens_that_vanish_give_their_streams_back(tmp_path: Path) -> None:
-    api = ON_LAN + "event_streams_max = 4\n"
+    api = ON_LAN + "event_streams_per_till = 4\n"
     async with net_shop(tmp_path, paid=False, api=api, module=HASTY) as shop:
         shop.net.floor.run("ip", "addr", "add", f"{PHONE}/24", "dev", "till")
         headers = {"Authorization": f"Bearer {TOKENS['till-1']}"}
@@ -99,6 +100,25 @@ async def test_a_till_that_stands_still_in_a_sale_is_told_and_nothing_is_signed(
         # The one that is gone holds nothing here either.
         await until(lambda: PHONE not in shop.net.box.run("ss", "-Htn", "state", "established"))
         gone[1].transport.abort()
+        assert await shop.daemon.stop() == 0
+
+
+async def test_a_stranger_on_the_lan_stops_no_till(tmp_path: Path) -> None:
+    """A phone holds as many connections as it is given: with half a head, with nothing, with half a form."""
+    async with net_shop(tmp_path, paid=False, api=ON_LAN) as shop:
+        shop.net.floor.run("ip", "addr", "add", f"{PHONE}/24", "dev", "till")
+        strangers = Strangers(
+            shop.daemon.port, netns.BOX_ON_LAN, lambda: shop.net.floor.socket(socket.SOCK_STREAM)
+        )
+        for sent in (HALF_A_HEAD, b"", post_head("/reports", 1_000_000) + b"a" * 1000):
+            await strangers.many(40, PHONE, sent)
+        await all_sell(shop, "beside")
+        assert sum(held(sock) for sock in strangers.socks) <= 64
+        # One that is silent is closed; the phone has its places again, and they cost no till one.
+        await settled(strangers.socks, 0)
+        await all_sell(shop, "after")
+        strangers.close()
+        assert len(shop.daemon.log()) < 20_000
         assert await shop.daemon.stop() == 0
 
 
