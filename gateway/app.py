@@ -14,8 +14,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from aiohttp import web
-
 from gateway.api.build import Defaults
 from gateway.api.server import Mpesa, Services, make_app
 from gateway.clock import Clock, SystemClock, micros
@@ -25,7 +23,7 @@ from gateway.continuity.outbox import OutboxSender
 from gateway.counter_line import CounterLine
 from gateway.domain.ceiling import HOUR_US, CeilingState, CeilingView, Limits
 from gateway.domain.invoice import Cashier
-from gateway.errors import ConfigError, DiskFull
+from gateway.errors import DiskFull
 from gateway.fiscal import startup
 from gateway.fiscal.ahead import AheadWatch
 from gateway.fiscal.days import Days
@@ -33,7 +31,6 @@ from gateway.fiscal.decision import Decisions
 from gateway.fiscal.intake import Intake
 from gateway.fiscal.signer import Signer
 from gateway.fiscal.unit_watch import UnitWatch
-from gateway.listen import listen_at
 from gateway.payment_line import PaymentLine
 from gateway.reference_line import ReferenceLine
 from gateway.sales_line import SalesLine
@@ -48,11 +45,11 @@ from gateway.unit_line import money_waits_for, watch_unit
 from gateway.vscu.client import UnitClient
 from gateway.vscu.host import Unit
 from gateway.wiring import (
-    api_guard,
     local_host,
     make_client,
     make_days,
     make_unit,
+    serve_api,
     stream_shares,
     technicians,
     tills,
@@ -67,7 +64,6 @@ FIRST_CONTACT_S = 3.0
 # Where nothing can be sold without that word (a new shop, or one that was shut for a day), there is nothing
 # to be quick for.
 FIRST_WORD_S = 10.0
-STREAMS_END_S = 1.0
 # How often a ballast that was given away is laid again, if there is room. Seconds.
 BALLAST_S = 30.0
 # How old the ceiling on a customer's display may be, in seconds.
@@ -466,14 +462,5 @@ class _Parts:
         )
         app = make_app(services, body_limit_bytes=settings.api.body_limit_bytes)
         pages.register(app)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=STREAMS_END_S)
-        await runner.setup()
-        self.stack.push_async_callback(runner.cleanup)
-        try:
-            await listen_at(runner, settings.api.host, settings.api.port, api_guard(settings))
-        except OSError as error:
-            raise ConfigError(
-                f"api.port {settings.api.port} on {settings.api.host} cannot be used: "
-                f"{error.strerror}"
-            ) from error
+        runner = await serve_api(app, settings, self.stack)
         return int(runner.addresses[0][1])

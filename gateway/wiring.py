@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from typing import Protocol
+
+from aiohttp import web
 
 from gateway import ids
 from gateway.api.auth import Technicians, Till, Tills
@@ -17,6 +20,7 @@ from gateway.clock import Clock, compact, from_micros, micros
 from gateway.connection_guard import ConnectionGuard
 from gateway.counter_settings import ReceiptSettings
 from gateway.domain.receipt import PORTALS
+from gateway.errors import ConfigError
 from gateway.fiscal.days import Days
 from gateway.fiscal.evidence import (
     AtRest,
@@ -29,6 +33,7 @@ from gateway.fiscal.evidence import (
     Resend,
 )
 from gateway.fiscal.identity import StoredSale
+from gateway.listen import listen_at
 from gateway.money import cents
 from gateway.payments import report as payment_report
 from gateway.printing.layout import Shop
@@ -46,6 +51,9 @@ from gateway.vscu.unit_database import UnitDatabase
 from gateway.vscu.wire import encode
 
 log = logging.getLogger(__name__)
+
+# What an open request or event stream gets to end at a stop, in seconds.
+STREAMS_END_S = 1.0
 
 
 def make_unit(settings: Settings) -> Unit:
@@ -246,6 +254,21 @@ def api_guard(settings: Settings) -> ConnectionGuard:
     if settings.serial_tills or settings.captures:
         guard.know(local_host(settings.api.host))
     return guard
+
+
+async def serve_api(
+    app: web.Application, settings: Settings, stack: AsyncExitStack
+) -> web.AppRunner:
+    """Serve the tills' API and the pages until `stack` ends. ConfigError when the port cannot be used."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=STREAMS_END_S)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    host, port = settings.api.host, settings.api.port
+    try:
+        await listen_at(runner, host, port, api_guard(settings))
+    except OSError as error:
+        raise ConfigError(f"api.port {port} on {host} cannot be used: {error.strerror}") from error
+    return runner
 
 
 def stream_shares(settings: Settings) -> StreamShares:
