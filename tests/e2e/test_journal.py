@@ -76,7 +76,7 @@ def without_the_last_receipt(lines: list[str]) -> list[str]:
          "its contents were changed"),
         (lambda lines: lines[:-1], "the end is missing"),
         (lambda lines: [lines[0], lines[2], lines[1], *lines[3:]], "does not follow"),
-        (lambda lines: without_the_last_receipt(lines), "receipts are stated"),
+        (without_the_last_receipt, "receipts are stated"),
         (lambda lines: [*lines, lines[1]], "something follows the end"),
         (lambda lines: [*lines[:1], "{half", *lines[1:]], "cannot be read"),
     ],
