@@ -48,6 +48,10 @@ class Merchant:
     balance: int = 0
     registered: dict[str, str] | None = None
     pull_registered: bool = False
+    # The version by which its C2B addresses were registered.
+    c2b_version: str = ""
+    # Rows of Pull as a test wrote them, each with its time.
+    pull_rows: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     def numbers(self) -> tuple[str, ...]:
         return (self.shortcode, *self.tills)
@@ -55,7 +59,8 @@ class Merchant:
 
 @dataclass
 class Payment:
-    """One movement of whole shillings. `kind`: STK, C2B, REVERSAL (back to the phone), B2C."""
+    """One movement of whole shillings. `kind`: STK, C2B, REVERSAL (back to the phone), B2C, SETTLEMENT (to the
+    shop's bank)."""
 
     receipt: str
     kind: str
@@ -99,8 +104,13 @@ class Bank:
 
     def book(self, payment: Payment) -> None:
         """Moves the shillings. The caller has looked that they are there."""
-        wallet, merchant = self.wallet(payment.phone), self.merchant(payment.shortcode)
+        merchant = self.merchant(payment.shortcode)
         assert merchant is not None
+        if payment.kind == "SETTLEMENT":
+            merchant.balance -= payment.amount
+            self.payments.append(payment)
+            return
+        wallet = self.wallet(payment.phone)
         back = payment.kind in ("REVERSAL", "B2C")
         wallet.balance += payment.amount if back else -payment.amount
         merchant.balance += -payment.amount if back else payment.amount

@@ -1,8 +1,12 @@
-"""C2B: addresses registered once, a customer who pays the number by hand, validation, confirmation (daraja.md 6)."""
+"""C2B: addresses registered once, a customer who pays the number by hand, validation, confirmation (daraja.md 6).
+
+Version 1 and version 2 live side by side: an app's product allows one of them (knob noProduct).
+"""
 
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from aiohttp import web
 
@@ -21,8 +25,8 @@ class C2b:
         self._sender = sender
 
     async def register(self, request: web.Request) -> web.StreamResponse:
-        world = self._world
-        body = await self._oauth.body(request, "c2b")
+        world, version = self._world, _version(request)
+        body = await self._oauth.body(request, "c2b", f"c2b/{version}")
         if not isinstance(body, dict):
             return body
         merchant = world.bank.merchant(text(body, "ShortCode"))
@@ -35,24 +39,50 @@ class C2b:
             if not checks.https(url) or checks.BANNED.search(url):
                 return world.invalid(name)
         if merchant.registered is not None and world.knobs.one_shot:
-            world.note("c2b", outcome="already registered", shortcode=text(body, "ShortCode"))
-            return world.error(500, "500.003.1001", "Urls are already registered.")
+            world.note(
+                "c2b", outcome="already registered", shortcode=text(body, "ShortCode"),
+                version=version,
+            )  # fmt: skip
+            return self._again()
         merchant.registered = {
             name: text(body, name) for name in ("ResponseType", "ConfirmationURL", "ValidationURL")
         }
-        world.note("c2b", outcome="registered", shortcode=text(body, "ShortCode"))
-        return web.json_response(
-            {
-                "OriginatorCoversationID": world.ids.merchant_request(),
-                "ResponseCode": "0",
-                "ResponseDescription": "Success",
-            }
-        )
+        merchant.c2b_version = version
+        world.note("c2b", outcome="registered", shortcode=text(body, "ShortCode"), version=version)
+        if self._form(version) == "no_code":
+            told = _without_code("success")
+        else:
+            told = self._with_code(version, "Success", world.ids.merchant_request())
+        return web.json_response(told)
+
+    def _form(self, version: str) -> str:
+        form = self._world.knobs.c2b_answer
+        if form == "auto":
+            return "no_code" if version == "v1" else "code"
+        return form
+
+    def _with_code(self, version: str, words: str, originator: str) -> dict[str, Any]:
+        codes = {"code": "0", "number": 0, "zeros": "00000000"}
+        return {
+            "OriginatorCoversationID": originator,
+            "ResponseCode": codes[self._form(version)],
+            "ResponseDescription": words,
+        }
+
+    def _again(self) -> web.Response:
+        """A second registration, in one of the ways in which Daraja has refused it."""
+        world = self._world
+        if world.knobs.c2b_again == "200":
+            words = "Validation and Confirmation URLs are already registered"
+            return web.json_response(_without_code(words))
+        if world.knobs.c2b_again == "soap":
+            return web.json_response(shapes.SOAP_409, status=500)
+        return world.error(500, "500.003.1001", "Urls are already registered.")
 
     async def simulate(self, request: web.Request) -> web.StreamResponse:
         """The sandbox's own: a customer pays, without a phone."""
-        world = self._world
-        body = await self._oauth.body(request, "c2b")
+        world, version = self._world, _version(request)
+        body = await self._oauth.body(request, "c2b", f"c2b/{version}")
         if not isinstance(body, dict):
             return body
         phone, number = text(body, "Msisdn"), text(body, "ShortCode")
@@ -64,13 +94,13 @@ class C2b:
         if world.bank.merchant(number) is None:
             return world.invalid("ShortCode")
         world.begin(self._pay_later(phone, number, shillings, text(body, "BillRefNumber")))
-        return web.json_response(
-            {
-                "OriginatorCoversationID": world.ids.merchant_request(),
-                "ResponseCode": "0",
-                "ResponseDescription": "Accept the service request successfully.",
-            }
-        )
+        accepted = "Accept the service request successfully."
+        if self._form(version) != "no_code":
+            told = self._with_code(version, accepted, world.ids.merchant_request())
+            return web.json_response(told)
+        conversation = world.ids.conversation(world.clock.now())
+        told = _without_code(accepted, conversation, world.ids.request())
+        return web.json_response(told)
 
     async def _pay_later(self, phone: str, number: str, amount: int, reference: str) -> None:
         await self.pay(phone, number, amount, reference)
@@ -126,9 +156,47 @@ class C2b:
             "c2b", merchant.registered["ConfirmationURL"], body, receipt=payment.receipt
         )
 
-    def _notice(self, payment: Payment, balance: str) -> dict[str, str]:
+    async def tell_reversal(self, payment: Payment, back: Payment) -> None:
+        """The knob reversalNotice: a message at the ConfirmationURL that a payment was taken back."""
+        merchant = self._world.bank.merchant(payment.shortcode)
+        assert merchant is not None
+        how = self._world.knobs.reversal_notice
+        if how == "none" or merchant.registered is None:
+            return
+        notice = self._notice(payment, f"{merchant.balance}.00") | {
+            "TransactionType": "C2B Reversal",
+            "TransID": back.receipt,
+            "TransTime": f"{back.at:%Y%m%d%H%M%S}",
+            "TransAmount": f"{'-' if how == 'negative' else ''}{back.amount}.00",
+        }
+        await self._sender.deliver(
+            "c2b", merchant.registered["ConfirmationURL"], json.dumps(notice).encode(),
+            receipt=back.receipt,
+        )  # fmt: skip
+
+    def _notice(self, payment: Payment, balance: str) -> dict[str, str | None]:
+        merchant, forms = self._world.bank.merchant(payment.shortcode), self._world.knobs.msisdn
+        form = forms.get(payment.shortcode, forms.get("*", "auto"))
+        if form == "auto":
+            first = merchant is not None and merchant.c2b_version == "v1"
+            form = "hashed" if first else "masked"
         return shapes.c2b_notice(
+            msisdn=form,
             receipt=payment.receipt, at=payment.at, amount=payment.amount,
             shortcode=payment.number, till=payment.number != payment.shortcode,
             reference=payment.reference, balance=balance, phone=payment.phone, names=payment.names,
         )  # fmt: skip
+
+
+def _version(request: web.Request) -> str:
+    """The part of the path that names it: v1 or v2."""
+    return request.path.split("/")[3]
+
+
+def _without_code(words: str, conversation: str = "", originator: str = "") -> dict[str, Any]:
+    """Version 1's answers: no ResponseCode, and the misspelt key."""
+    return {
+        "ConversationID": conversation,
+        "OriginatorCoversationID": originator,
+        "ResponseDescription": words,
+    }

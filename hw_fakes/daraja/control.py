@@ -24,6 +24,9 @@ class Control:
         app.router.add_post("/_fake/knobs", self._knobs)
         app.router.add_post("/_fake/script", self._script)
         app.router.add_post("/_fake/pay", self._pay)
+        app.router.add_post("/_fake/settle", self._settle)
+        app.router.add_post("/_fake/reverse", self._reverse)
+        app.router.add_post("/_fake/rows", self._rows)
         app.router.add_post("/_fake/tokens/expire", self._expire)
         app.router.add_post("/_fake/wallets", self._wallet)
         app.router.add_post("/_fake/answer", self._answer)
@@ -73,8 +76,38 @@ class Control:
         self._fake.expire_tokens()
         return web.json_response({})
 
+    async def _settle(self, request: web.Request) -> web.Response:
+        """A shop's balance goes to its bank: {number, amount}; without an amount all of it."""
+
+        def do(body: dict[str, Any]) -> None:
+            amount = body.get("amount")
+            if amount is not None and type(amount) is not int:
+                raise ValueError("amount is whole shillings")
+            self._fake.settle(checks.text(body, "number"), amount)
+
+        return await self._told(request, do)
+
+    async def _reverse(self, request: web.Request) -> web.Response:
+        """A customer sent the SMS of a payment to 456: {receipt}."""
+
+        def do(body: dict[str, Any]) -> None:
+            self._fake.reverse(checks.text(body, "receipt"))
+
+        return await self._told(request, do)
+
+    async def _rows(self, request: web.Request) -> web.Response:
+        """Rows of Pull as they stand here: {number, rows}."""
+
+        def do(body: dict[str, Any]) -> None:
+            rows = body.get("rows")
+            if not isinstance(rows, list):
+                raise ValueError("rows is a list of objects")
+            self._fake.add_rows(checks.text(body, "number"), *rows)
+
+        return await self._told(request, do)
+
     async def _wallet(self, request: web.Request) -> web.Response:
-        """{phone, balance, pin}"""
+        """{phone, balance, pin, name}"""
 
         def do(body: dict[str, Any]) -> None:
             if not checks.PHONE.fullmatch(checks.text(body, "phone")):
@@ -84,6 +117,7 @@ class Control:
                 raise ValueError("balance is whole shillings")
             wallet.balance = body.get("balance", wallet.balance)
             wallet.pin = str(body.get("pin", wallet.pin))
+            wallet.name = str(body.get("name", wallet.name))
 
         return await self._told(request, do)
 

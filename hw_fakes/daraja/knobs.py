@@ -7,13 +7,36 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 from urllib.parse import urlsplit
 
-FAMILIES = ("oauth", "push", "query", "c2b", "pull", "status", "reversal", "b2c", "qr")
-FAULTS = ("503", "html", "empty", "500", "busy", "spike", "quota", "soap", "429", "reset", "lost")
+FAMILIES = (
+    "oauth", "push", "query", "c2b", "pull", "status", "reversal", "b2c", "balance", "qr",
+)  # fmt: skip
+FAULTS = (
+    "503", "html", "empty", "500", "busy", "spike", "quota", "soap", "429", "reset", "lost",
+    "waf200", "waf403", "waf503", "spike500", "quota429", "quota500", "no_product",
+)  # fmt: skip
+# The APIs that an app's products may lack: the families, and C2B by its version.
+APIS = (*(each for each in FAMILIES if each != "oauth"), "c2b/v1", "c2b/v2")
+MSISDNS = ("auto", "masked", "hashed", "hashed_upper", "full", "null", "empty", "absent")
+BODY_FORMS = ("plain", "latin1", "bom", "utf16", "gzip", "form", "raw_tab", "in_text", "lower_keys")
+KINDS = ("stk", "c2b", "validation", "result", "timeout")
 
 VARIANTS = (
     "plain", "strings", "masked", "reordered", "balance", "types", "no_metadata", "missing_fields",
     "invalid_json", "empty", "no_callback", "stray", "list", "text",
 )  # fmt: skip
+
+CHOICES = {
+    "pending": ("4999", "500", "mixed"),
+    "oauth_refusal": ("code", "empty"),
+    "stale_answer": ("family", "401", "400"),
+    "callback_variant": VARIANTS,
+    "c2b_answer": ("auto", "code", "number", "zeros", "no_code"),
+    "c2b_again": ("500", "200", "soap"),
+    "pull_zone": ("eat", "utc"),
+    "pull_empty": ("nested", "flat", "null", "absent"),
+    "pull_reversals": ("row", "negative", "none"),
+    "reversal_notice": ("none", "positive", "negative"),
+}
 
 
 @dataclass
@@ -62,7 +85,23 @@ class Knobs:
     validation: bool = False
     validation_timeout_s: float = 8.0  # real
     one_shot: bool = True
-    # Pull, status, reversal.
+    # auto: with ResponseCode on v2, without on v1. How "already registered" is said.
+    c2b_answer: str = "auto"
+    c2b_again: str = "500"
+    # By short code or `*`: how the payer's number is written (MSISDNS).
+    msisdn: dict[str, str] = field(default_factory=dict)
+    # By kind of message: how its bytes are written (BODY_FORMS).
+    body_forms: dict[str, str] = field(default_factory=dict)
+    # Pull, status, reversal. Short codes that were registered for Pull before the fake began.
+    pull_must_register: bool = True
+    pull_registered: tuple[str, ...] = ()
+    pull_fails: tuple[str, ...] = ()
+    pull_empty: str = "nested"
+    pull_empty_code: str = "1001"
+    pull_reversals: str = "row"
+    reversed_status: str = "Completed"
+    reversal_notice: str = "none"
+    same_conversation: bool = False
     pull_page: int = 100
     pull_lag_s: float = 0.0
     pull_zone: str = "eat"
@@ -70,6 +109,8 @@ class Knobs:
     result_after_s: float = 2.0
     initiator_code: str = "0"
     queue_timeouts: int = 0
+    # APIs that this app's products do not have: 401.003.01 for as long as they stand here.
+    no_product: tuple[str, ...] = ()
     # What a whole family answers instead: {"query": "html"}.
     faults: dict[str, str] = field(default_factory=dict)
     time_scale: float = 1.0
@@ -98,18 +139,16 @@ class Knobs:
             if not 0 <= value[0] <= value[1]:
                 raise wrong
             return tuple(float(each) for each in value)
-        if name in ("hosts", "faults") and not isinstance(value, dict):
-            raise wrong
-        if name == "drop_kinds" and not isinstance(value, list | tuple):
-            raise wrong
-        if name == "drop_kinds":
+        if isinstance(before, dict):
+            if not isinstance(value, dict):
+                raise wrong
+            return _checked_map(name, value)
+        if isinstance(before, tuple):
+            if not isinstance(value, list | tuple):
+                raise wrong
+            if name == "no_product" and not set(value) <= set(APIS):
+                raise ValueError(f"noProduct is of {APIS}")
             return tuple(str(each) for each in value)
-        if name == "hosts":
-            return dict(checked_host(str(host), str(url)) for host, url in value.items())
-        if name == "faults":
-            if not set(value) <= set(FAMILIES) or not set(value.values()) <= set(FAULTS):
-                raise ValueError(f"faults are of {FAMILIES}, each one of {FAULTS}")
-            return dict(value)
         if isinstance(before, bool) != isinstance(value, bool):
             raise wrong
         number = isinstance(before, int | float)
@@ -121,16 +160,23 @@ class Knobs:
             raise wrong
         if name == "time_scale" and value == 0:
             raise wrong
-        choices = {
-            "pending": ("4999", "500", "mixed"),
-            "oauth_refusal": ("code", "empty"),
-            "stale_answer": ("family", "401", "400"),
-            "pull_zone": ("eat", "utc"),
-            "callback_variant": VARIANTS,
-        }.get(name)
-        if choices and value not in choices:
+        if name in CHOICES and value not in CHOICES[name]:
             raise wrong
         return value
+
+
+def _checked_map(name: str, value: dict[str, Any]) -> dict[str, Any]:
+    """The knobs that are a table of their own."""
+    if name == "hosts":
+        return dict(checked_host(str(host), str(url)) for host, url in value.items())
+    keys, values, what = {
+        "faults": (FAMILIES, FAULTS, "faults are of {}, each one of {}"),
+        "body_forms": (KINDS, BODY_FORMS, "bodyForms are of {}, each one of {}"),
+        "msisdn": (None, MSISDNS, "msisdn is by short code or * ({}: any), one of {}"),
+    }[name]
+    if (keys is not None and not set(value) <= set(keys)) or not set(value.values()) <= set(values):
+        raise ValueError(what.format(keys, values))
+    return dict(value)
 
 
 def checked_host(host: str, url: str) -> tuple[str, str]:

@@ -51,25 +51,29 @@ class OAuth:
         world.tokens[token] = world.clock.real() + world.knobs.token_life_s
         return token
 
-    def check(self, request: web.Request, family: str) -> web.Response | None:
-        """None if the token is good. `family` stk or other: they refuse in different words."""
+    def check(self, request: web.Request, *apis: str) -> web.Response | None:
+        """Return None if the token is good for these names of one API. The push refuses in words of its own."""
         world = self._world
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme != "Bearer" or not token:
             return world.error(404, "404.001.04", "Invalid Authentication Header")
         if world.tokens.get(token, 0) > world.clock.real():
-            return None
+            return world.lacks_product(*apis)
         world.note("token", outcome="not accepted", ends=token[-4:])
-        return self.refusal(family)
+        return self.refusal("stk" if apis[0] == "push" else "other")
 
-    async def body(self, request: web.Request, family: str) -> dict[str, Any] | web.StreamResponse:
-        """What the routes beside STK begin with: fault, token, a JSON object. Or the answer at once."""
+    async def body(
+        self, request: web.Request, family: str, *apis: str
+    ) -> dict[str, Any] | web.StreamResponse:
+        """What the routes beside STK begin with: fault, token, a JSON object. Or the answer at once.
+
+        `apis`: narrower names of the family's member, for the knob noProduct."""
         world = self._world
         fault = world.knobs.faults.get(family)
-        if fault and not (fault == "lost" and family in ("status", "reversal", "b2c")):
+        if fault and not (fault == "lost" and family in ("status", "reversal", "b2c", "balance")):
             world.note(family, outcome=f"fault {fault}")
             return world.fault(fault, request)
-        if refusal := self.check(request, "other"):
+        if refusal := self.check(request, family, *apis):
             return refusal
         body = await checks.read_body(request)
         return body or world.error(400, "400.002.05", "Invalid Request Payload")

@@ -134,6 +134,13 @@ _PLANS = [
     Plan("push_429", answer="429"),
     Plan("push_soap", answer="soap"),
     Plan("push_reset", answer="reset"),
+    Plan("push_no_product", answer="no_product"),
+    Plan("push_waf_200", answer="waf200"),
+    Plan("push_waf_403", answer="waf403"),
+    Plan("push_waf_503", answer="waf503"),
+    Plan("push_spike_500", answer="spike500"),
+    Plan("push_quota_429", answer="quota429"),
+    _fails("push_1025", "1025", 3, prompt=False),
     Plan("push_malformed_200", answer="malformed_200"),
     Plan("wrong_id_query", query="wrong_id"),
     Plan("unknown_code_query", query="7777"),
@@ -172,12 +179,33 @@ class Script:
     times: int = 1
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """The fields of a push by which its second try is known: after a refused token a client sends the same again."""
+
+    phone: str
+    amount: int
+    callback_url: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The plan of one push, and what `Plans.spend` takes away once the push has used it."""
+
+    plan: Plan
+    script: Script | None = None
+    again: bool = False
+
+
 class Plans:
-    """One push attempt keeps its plan: its callback address is its name."""
+    """Choose the plan of each push: by script, number, amount, default. A CallBackURL chooses nothing.
+
+    One thing outlives a push: a plan that refused its token stays for the second try of that attempt.
+    """
 
     def __init__(self) -> None:
         self.scripts: list[Script] = []
-        self._given: dict[str, Plan] = {}
+        self._again: dict[Attempt, Plan] = {}
 
     def script(
         self, scenario: str, *, phone: str | None, amount: int | None, times: int,
@@ -189,20 +217,29 @@ class Plans:
         self.scripts.append(made)
         return made
 
-    def choose(self, phone: str, amount: int, callback_url: str, default: str) -> Plan:
-        if callback_url not in self._given:
-            self._given[callback_url] = self._fresh(phone, amount, default)
-        return self._given[callback_url]
-
-    def _fresh(self, phone: str, amount: int, default: str) -> Plan:
+    def choose(self, attempt: Attempt, default: str) -> Choice:
+        if attempt in self._again:
+            return Choice(self._again[attempt], again=True)
+        phone, amount = attempt.phone, attempt.amount
         for script in self.scripts:
             if script.phone in (None, phone) and script.amount in (None, amount):
-                script.times -= 1
-                if script.times <= 0:
-                    self.scripts.remove(script)
-                return script.plan
+                return Choice(script.plan, script)
         if phone[-4:] in SUFFIX:
-            return PLANS[SUFFIX[phone[-4:]]]
+            return Choice(PLANS[SUFFIX[phone[-4:]]])
         if 0 < amount - AMOUNT_BASE <= len(SCENARIOS):
-            return PLANS[SCENARIOS[amount - AMOUNT_BASE - 1]]
-        return PLANS[default]
+            return Choice(PLANS[SCENARIOS[amount - AMOUNT_BASE - 1]])
+        return Choice(PLANS[default])
+
+    def spend(self, choice: Choice, attempt: Attempt) -> None:
+        """Take one use of a script away, and end a second try."""
+        self._again.pop(attempt, None)
+        if (script := choice.script) is None:
+            return
+        script.times -= 1
+        if script.times <= 0:
+            self.scripts.remove(script)
+
+    def keep_for_second_try(self, choice: Choice, attempt: Attempt) -> None:
+        """Spend the choice, and give its plan to the next push of the same attempt."""
+        self.spend(choice, attempt)
+        self._again[attempt] = choice.plan

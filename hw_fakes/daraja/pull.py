@@ -9,12 +9,18 @@ from typing import Any
 from aiohttp import web
 
 from hw_fakes.daraja import checks
-from hw_fakes.daraja.bank import Payment
+from hw_fakes.daraja.bank import Merchant, Payment
 from hw_fakes.daraja.checks import text
 from hw_fakes.daraja.clock import EAT
 from hw_fakes.daraja.oauth import OAuth
 from hw_fakes.daraja.world import World
 
+# Rows that are no customer's payment.
+TYPES = {
+    "REVERSAL": "c2b-reversal",
+    "B2C": "business-payment-to-customer",
+    "SETTLEMENT": "merchant-to-organization-settlement",
+}
 STAMP = re.compile(r"\d{4}-\d{2}-\d{2} \d{1,2}:\d{2}:\d{2}")
 
 
@@ -66,45 +72,75 @@ class Pull:
             return world.invalid("EndDate")
         if not offset.isdecimal():
             return world.invalid("OffSetValue")
+        if self._unknown(merchant):
+            world.note("pull", outcome="not registered", shortcode=text(body, "ShortCode"))
+            return self._answer("1001", "No records found or Organization Name not available", [])
         now = world.clock.now()
         oldest = now - timedelta(hours=knobs.pull_window_h)
         newest = now - timedelta(seconds=knobs.pull_lag_s)
-        rows = [
+        booked = [
             payment
             for payment in world.bank.payments
-            if payment.kind in ("STK", "C2B")
+            if (payment.kind != "REVERSAL" or knobs.pull_reversals != "none")
             and payment.shortcode == merchant.shortcode
             and start <= payment.at.replace(microsecond=0) <= end
             and oldest <= payment.at <= newest
         ]
+        rows = [self._row(payment, merchant.name) for payment in booked]
+        for at, row in merchant.pull_rows:
+            if start <= datetime.fromisoformat(at).replace(microsecond=0) <= end:
+                rows.append(row)
         page = rows[int(offset) : int(offset) + int(knobs.pull_page)]
         world.note(
             "pull", outcome=f"{len(page)} rows", start=start.isoformat(), end=end.isoformat(),
             offset=int(offset),
         )  # fmt: skip
-        return web.json_response(
-            {
-                "ResponseRefID": world.ids.request(),
-                "ResponseCode": "1000" if page else "1001",
-                "ResponseMessage": "Success" if page else "No transactions",
-                "Response": [[self._row(payment, merchant.name) for payment in page]],
-            }
-        )
+        if page:
+            return self._answer("1000", "Success", page)
+        return self._answer(knobs.pull_empty_code, "No transactions", page)
+
+    def _unknown(self, merchant: Merchant) -> bool:
+        """Never registered for Pull, or one that fails in spite of it (a child paybill)."""
+        knobs, numbers = self._world.knobs, merchant.numbers()
+        if any(number in knobs.pull_fails for number in numbers):
+            return True
+        known = merchant.pull_registered or any(n in knobs.pull_registered for n in numbers)
+        return knobs.pull_must_register and not known
+
+    def _answer(self, code: str, words: str, page: list[dict[str, Any]]) -> web.Response:
+        """HTTP 200, whatever it says. The knob pullEmpty is the form of a list without rows."""
+        told: dict[str, Any] = {
+            "ResponseRefID": self._world.ids.request(),
+            "ResponseCode": code,
+            "ResponseMessage": words,
+            "Response": [page],
+        }
+        form = self._world.knobs.pull_empty
+        if not page and form == "absent":
+            del told["Response"]
+        elif not page and form != "nested":
+            told["Response"] = {"flat": [], "null": None}[form]
+        return web.json_response(told)
 
     def _row(self, payment: Payment, name: str) -> dict[str, Any]:
         """Lower-case keys, the amount text, the number without its country."""
-        zone = UTC if self._world.knobs.pull_zone == "utc" else EAT
         till = payment.number != payment.shortcode
+        customer = "c2b-buy-goods-debit" if till else "c2b-pay-bill-debit"
+        negative = payment.kind == "REVERSAL" and self._world.knobs.pull_reversals == "negative"
         return {
             "transactionId": payment.receipt,
-            "trxDate": f"{payment.at.astimezone(zone):%Y-%m-%dT%H:%M:%SZ}",
+            "trxDate": self.stamp(payment.at),
             "msisdn": int(payment.phone[3:]),
-            "sender": payment.names[0],
-            "transactiontype": "c2b-buy-goods-debit" if till else "c2b-pay-bill-debit",
+            "sender": payment.names[0] or name,
+            "transactiontype": customer if negative else TYPES.get(payment.kind, customer),
             "billreference": payment.reference,
-            "amount": f"{payment.amount}.00",
+            "amount": f"{'-' if negative else ''}{payment.amount}.00",
             "organizationname": name,
         }
+
+    def stamp(self, at: datetime) -> str:
+        zone = UTC if self._world.knobs.pull_zone == "utc" else EAT
+        return f"{at.astimezone(zone):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _stamp(value: str) -> datetime | None:

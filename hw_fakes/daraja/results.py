@@ -16,6 +16,7 @@ from hw_fakes.daraja.oauth import OAuth
 from hw_fakes.daraja.sender import Sender
 from hw_fakes.daraja.world import World
 
+B2C_COMMANDS = ("BusinessPayment", "SalaryPayment", "PromotionPayment")
 # What is worked out when the time has come: code, receipt of the answer, parameters.
 Outcome = tuple[str, str | None, list[dict[str, Any]]]
 
@@ -52,15 +53,15 @@ class Results:
         return self._accept(request, "reversal", body, self._reverse)
 
     async def b2c(self, request: web.Request) -> web.StreamResponse:
-        """The one with a key of the caller's: OriginatorConversationID."""
+        """Version 3 has a key of the caller's, OriginatorConversationID; version 1 has none."""
         world = self._world
-        body = await self._body(request, "b2c", "InitiatorName", "BusinessPayment")
+        body = await self._body(request, "b2c", "InitiatorName", *B2C_COMMANDS)
         if not isinstance(body, dict):
             return body
         key = text(body, "OriginatorConversationID")
-        if not key:
+        if not key and "/v1/" not in request.path:
             return world.invalid("OriginatorConversationID")
-        if key in world.conversations:
+        if key and key in world.conversations:
             return world.error(500, "500.002.1001", "Duplicate OriginatorConversationID.")
         shillings = checks.amount(text(body, "Amount"))
         if shillings is None or shillings < 10:
@@ -71,8 +72,18 @@ class Results:
             return world.invalid("PartyA")
         return self._accept(request, "b2c", body, self._pay_out)
 
+    async def balance(self, request: web.Request) -> web.StreamResponse:
+        body = await self._body(request, "balance", "Initiator", "AccountBalance")
+        if not isinstance(body, dict):
+            return body
+        if text(body, "IdentifierType") not in ("2", "4"):
+            return self._world.invalid("IdentifierType")
+        if self._world.bank.merchant(text(body, "PartyA")) is None:
+            return self._world.invalid("PartyA")
+        return self._accept(request, "balance", body, self._balances)
+
     async def _body(
-        self, request: web.Request, family: str, initiator: str, command: str
+        self, request: web.Request, family: str, initiator: str, *commands: str
     ) -> dict[str, Any] | web.StreamResponse:
         world = self._world
         body = await self._oauth.body(request, family)
@@ -81,7 +92,7 @@ class Results:
         for name in (initiator, "SecurityCredential", "Remarks"):
             if not text(body, name):
                 return world.invalid(name)
-        if text(body, "CommandID") != command:
+        if text(body, "CommandID") not in commands:
             return world.invalid("CommandID")
         for name in ("ResultURL", "QueueTimeOutURL"):
             if not checks.https(text(body, name)):
@@ -95,6 +106,10 @@ class Results:
         world = self._world
         originator = text(body, "OriginatorConversationID") or world.ids.merchant_request()
         conversation = world.ids.conversation(world.clock.now())
+        if world.knobs.same_conversation:
+            # Ids are unique at Safaricom; here the first pair comes again and again.
+            world.first_ids = world.first_ids or (originator, conversation)
+            originator, conversation = world.first_ids
         world.conversations.setdefault(originator, "")
         world.note(
             kind, outcome="accepted", originatorConversationId=originator,
@@ -168,6 +183,7 @@ class Results:
             return "R000002", None, []
         at = f"{payment.at:%Y%m%d%H%M%S}"
         back = payment.kind in ("REVERSAL", "B2C")
+        state = world.knobs.reversed_status if payment.reversed_by else "Completed"
         parameters: list[dict[str, Any]] = [
             # The same key twice, and one without a value: as Daraja does.
             {"Key": "DebitPartyName", "Value": f"{asked.shortcode} - {asked.name}"},
@@ -178,7 +194,7 @@ class Results:
             {"Key": "DebitPartyCharges", "Value": "Pay merchant Charge|KES|0.00"},
             {"Key": "TransactionReason"},
             {"Key": "ReasonType", "Value": _reason(payment)},
-            {"Key": "TransactionStatus", "Value": "Completed"},
+            {"Key": "TransactionStatus", "Value": state},
             {"Key": "FinalisedTime", "Value": at},
             {"Key": "Amount", "Value": str(payment.amount)},
             {"Key": "ConversationID", "Value": world.ids.conversation(payment.at)},
@@ -235,6 +251,17 @@ class Results:
             {"Key": "B2CWorkingAccountAvailableFunds", "Value": 0.0},
             {"Key": "B2CRecipientIsRegisteredCustomer", "Value": "Y"},
             {"Key": "B2CChargesPaidAccountAvailableFunds", "Value": 0.0},
+        ]  # fmt: skip
+
+    def _balances(self, body: dict[str, Any], _: str) -> Outcome:
+        world = self._world
+        merchant = world.bank.merchant(text(body, "PartyA"))
+        assert merchant is not None
+        accounts = (("Working Account", 0), ("Utility Account", merchant.balance))
+        told = "&".join(f"{name}|KES|{own}.00|{own}.00|0.00|0.00" for name, own in accounts)
+        return "0", None, [
+            {"Key": "AccountBalance", "Value": told},
+            {"Key": "BOCompletedTime", "Value": int(f"{world.clock.now():%Y%m%d%H%M%S}")},
         ]  # fmt: skip
 
     def _book(self, kind: str, phone: str, number: str, amount: int) -> Payment:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import json
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 
@@ -65,6 +67,7 @@ class Sender:
     ) -> tuple[int | None, bytes]:
         """One try: the HTTP status (None: no answer) and the body of the answer."""
         real = self.really_at(url)
+        sent_as, headers = in_form(body, self._world.knobs.body_forms.get(kind, "plain"))
         status: int | None = None
         sent = self._world.clock.real()
         answer, outcome = b"", "no such host"
@@ -73,8 +76,8 @@ class Sender:
             try:
                 async with self._session.post(
                     real,
-                    data=body,
-                    headers={"Content-Type": "application/json"},
+                    data=sent_as,
+                    headers=headers,
                     timeout=aiohttp.ClientTimeout(total=timeout),
                     allow_redirects=False,
                 ) as reply:
@@ -90,3 +93,43 @@ class Sender:
             **facts,
         )  # fmt: skip
         return status, answer
+
+
+def in_form(body: bytes, form: str) -> tuple[bytes, dict[str, str]]:
+    """Return a message's bytes and head fields in one of knobs.BODY_FORMS. A body that is no JSON stays as it is."""
+    headers = {"Content-Type": "application/json"}
+    if form == "gzip":
+        return gzip.compress(body), {**headers, "Content-Encoding": "gzip"}
+    if form == "bom":
+        return b"\xef\xbb\xbf" + body, headers
+    if form == "utf16":
+        return body.decode().encode("utf-16"), headers
+    if form == "in_text":
+        return json.dumps(body.decode()).encode(), headers
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return body, headers
+    if form == "form" and isinstance(value, dict):
+        flat = {
+            name: each if isinstance(each, str) else json.dumps(each)
+            for name, each in value.items()
+        }
+        return urlencode(flat).encode(), {"Content-Type": "application/x-www-form-urlencoded"}
+    if form == "lower_keys":
+        return json.dumps(_lower(value)).encode(), headers
+    name = value.get("FirstName") if isinstance(value, dict) else None
+    if isinstance(name, str) and form == "latin1":
+        # A letter that Latin-1 writes as one byte, which is no UTF-8.
+        value["FirstName"] = name + "\u00c9"
+        return json.dumps(value, ensure_ascii=False).encode("latin-1", "replace"), headers
+    if isinstance(name, str) and form == "raw_tab":
+        value["FirstName"] = name + "\t"
+        return json.dumps(value).replace("\\t", "\t").encode(), headers
+    return body, headers
+
+
+def _lower(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name.lower(): _lower(each) for name, each in value.items()}
+    return [_lower(each) for each in value] if isinstance(value, list) else value

@@ -15,6 +15,7 @@ from hw_fakes.daraja.clock import FakeClock
 from hw_fakes.daraja.control import Control
 from hw_fakes.daraja.knobs import Knobs, snake
 from hw_fakes.daraja.life import Life
+from hw_fakes.daraja.movements import Movements
 from hw_fakes.daraja.oauth import KEY, SECRET, OAuth
 from hw_fakes.daraja.phone import PhonePage
 from hw_fakes.daraja.plans import PLANS
@@ -59,6 +60,7 @@ class FakeDaraja:
         self._stk = Stk(self.world, self.oauth, Life(self.world, self._sender, self._c2b))
         self._results = Results(self.world, self.oauth, self._sender)
         self._pull = Pull(self.world, self.oauth)
+        self._movements = Movements(self.world, self._c2b, self._pull)
         self._qr = Qr(self.world, self.oauth)
         self.url = ""
 
@@ -67,13 +69,17 @@ class FakeDaraja:
         posts = {
             "/mpesa/stkpush/v1/processrequest": self._stk.push,
             "/mpesa/stkpushquery/v1/query": self._stk.query,
+            "/mpesa/c2b/v1/registerurl": self._c2b.register,
             "/mpesa/c2b/v2/registerurl": self._c2b.register,
+            "/mpesa/c2b/v1/simulate": self._c2b.simulate,
             "/mpesa/c2b/v2/simulate": self._c2b.simulate,
             "/pulltransactions/v1/register": self._pull.register,
             "/pulltransactions/v1/query": self._pull.query,
             "/mpesa/transactionstatus/v1/query": self._results.status,
             "/mpesa/reversal/v1/request": self._results.reversal,
+            "/mpesa/b2c/v1/paymentrequest": self._results.b2c,
             "/mpesa/b2c/v3/paymentrequest": self._results.b2c,
+            "/mpesa/accountbalance/v1/query": self._results.balance,
             "/mpesa/qrcode/v1/generate": self._qr.generate,
         }
         app.router.add_get("/oauth/v1/generate", self.oauth.generate)
@@ -131,6 +137,18 @@ class FakeDaraja:
     async def pay(self, phone: str, number: str, amount: int, reference: str = "") -> Payment | str:
         """A customer pays a till or paybill by hand; the code of the refusal otherwise."""
         return await self._c2b.pay(phone, number, amount, reference)
+
+    def settle(self, number: str, amount: int | None = None) -> Payment:
+        """Sweep a shop's balance (or `amount`) to its bank. ValueError if it is not there."""
+        return self._movements.settle(number, amount)
+
+    def reverse(self, receipt: str) -> Payment:
+        """Reverse a payment as a customer who sent its SMS to 456. ValueError if it cannot be."""
+        return self._movements.reverse(receipt)
+
+    def add_rows(self, number: str, *rows: dict[str, Any]) -> None:
+        """Give Pull these rows of a shop, as they stand here."""
+        self._movements.add_rows(number, list(rows))
 
     def answer(self, phone: str, do: str, pin: str = "") -> None:
         """The person at the prompt of this phone. ValueError if there is none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from datetime import datetime
 from typing import Any
@@ -47,6 +48,38 @@ SPIKE = {
 SOAP = {
     "Envelope": {"Body": {"Fault": {"faultcode": "env:Server", "faultstring": "Internal Error"}}}
 }
+QUOTA = {
+    "fault": {
+        "faultstring": "Rate limit quota violation. Quota limit exceeded. Identifier : _default",
+        "detail": {"errorcode": "policies.ratelimit.QuotaViolation"},
+    }
+}
+# Apigee's own faults with each status that a proxy may give them.
+LIMITS: dict[str, tuple[int, Any]] = {
+    "spike500": (500, SPIKE), "quota429": (429, QUOTA), "quota500": (500, QUOTA),
+}  # fmt: skip
+NO_PRODUCT = "Error Occurred - Invalid Access Token - Invalid API call as no apiproduct match found"
+# The same address registered twice, as version 1 has also said it (bnjunge/MPESA-API-Tutorial#2).
+SOAP_409 = {
+    "Envelope": {
+        "encodingStyle": "http://schemas.xmlsoap.org/soap/encoding/",
+        "Body": {
+            "Fault": {
+                "faultcode": "soap:Server",
+                "faultstring": "Execution of ServiceCallout SCO-AddURLVault failed. "
+                "Reason: ResponseCode 409 is treated as error",
+                "faultactor": {},
+                "detail": {"source": {"errorcode": "steps.servicecallout.ExecutionFailed"}},
+            }
+        },
+    }
+}
+# Incapsula's page, which stands in front of Daraja.
+WAF = (
+    '<html style="height:100%"><head><META NAME="ROBOTS" CONTENT="NOINDEX, NOFOLLOW"></head><body>'
+    '<iframe id="main-iframe" src="/_Incapsula_Resource?SWUDNSAI=31">Request unsuccessful. '
+    "Incapsula incident ID: 1234000560000000-78901234567890</iframe></body></html>"
+)
 HTML = "<html><head><title>503 Service Temporarily Unavailable</title></head></html>"
 MALFORMED = {
     "empty": {},
@@ -125,10 +158,10 @@ def stk_callback(
 
 def c2b_notice(
     *, receipt: str, at: datetime, amount: int, shortcode: str, till: bool, reference: str,
-    balance: str, phone: str, names: tuple[str, str, str],
-) -> dict[str, str]:  # fmt: skip
-    """A validation (`balance` empty) or a confirmation: text throughout, the number masked as v2 does."""
-    return {
+    balance: str, phone: str, names: tuple[str, str, str], msisdn: str = "masked",
+) -> dict[str, str | None]:  # fmt: skip
+    """A validation (`balance` empty) or a confirmation: text throughout, the number in one of knobs.MSISDNS."""
+    notice: dict[str, str | None] = {
         "TransactionType": "Buy Goods" if till else "Pay Bill",
         "TransID": receipt,
         "TransTime": f"{at:%Y%m%d%H%M%S}",
@@ -138,8 +171,23 @@ def c2b_notice(
         "InvoiceNumber": "",
         "OrgAccountBalance": balance,
         "ThirdPartyTransID": "",
-        "MSISDN": f"{phone[:4]} ***** {phone[-3:]}",
+        "MSISDN": payer(phone, msisdn),
         "FirstName": names[0],
         "MiddleName": names[1],
         "LastName": names[2],
     }
+    if msisdn == "absent":
+        del notice["MSISDN"]
+    return notice
+
+
+def payer(phone: str, form: str) -> str | None:
+    """The payer's number in a C2B message: v2 masks it, v1 hashes it, some organisations have it in full."""
+    digest = hashlib.sha256(phone.encode()).hexdigest()
+    return {
+        "masked": f"{phone[:4]} ***** {phone[-3:]}",
+        "hashed": digest,
+        "hashed_upper": digest.upper(),
+        "full": phone,
+        "empty": "",
+    }.get(form)

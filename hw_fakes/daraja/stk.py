@@ -10,13 +10,14 @@ from hw_fakes.daraja import checks, shapes
 from hw_fakes.daraja.checks import text
 from hw_fakes.daraja.life import Life
 from hw_fakes.daraja.oauth import OAuth
-from hw_fakes.daraja.plans import Plan
+from hw_fakes.daraja.plans import Attempt, Choice, Plan
 from hw_fakes.daraja.world import Push, World
 
+TOKEN_ROWS = ("token_expired", "token_replaced", "oauth_refused")
 # What a plan may answer a push with, besides ok; those of knobs.FAULTS too.
 ANSWERS = (
-    "lock", "busy", "response_code_1", "bad_callback_url", "token_expired", "token_replaced",
-    "oauth_refused", "hold", "swallow", "late", "malformed_200",
+    "lock", "busy", "response_code_1", "bad_callback_url", *TOKEN_ROWS, "hold", "swallow", "late",
+    "malformed_200",
 )  # fmt: skip
 
 
@@ -31,7 +32,7 @@ class Stk:
         if fault := world.knobs.faults.get("push"):
             world.note("push", outcome=f"fault {fault}")
             return world.fault(fault, request)
-        if refusal := self._oauth.check(request, "stk"):
+        if refusal := self._oauth.check(request, "push"):
             return refusal
         body = await checks.read_body(request)
         if body is None:
@@ -45,35 +46,44 @@ class Stk:
             return self._refused(problem, body, "invalid")
         if wait := self._spacing():
             return self._refused(world.spike(wait), body, "429")
-        phone, amount = text(body, "PhoneNumber"), int(text(body, "Amount"))
-        url = text(body, "CallBackURL")
-        plan = world.plans.choose(phone, amount, url, world.knobs.default)
-        if (at_once := self._by_plan(plan, request, body)) is not None:
+        phone = text(body, "PhoneNumber")
+        attempt = Attempt(phone, int(text(body, "Amount")), text(body, "CallBackURL"))
+        choice = world.plans.choose(attempt, world.knobs.default)
+        if (refused := self._token_dies(choice, attempt, body)) is not None:
+            return refused
+        if (at_once := self._by_plan(choice.plan, request, body)) is not None:
+            world.plans.spend(choice, attempt)
             return at_once
         if world.knobs.lock and any(p.open and p.phone == phone for p in world.pushes):
+            # The push has used nothing: its script waits for the next one.
             return self._refused(world.error(500, "500.001.1001", shapes.LOCKED), body, "locked")
-        if plan.answer == "swallow":
+        world.plans.spend(choice, attempt)
+        if choice.plan.answer == "swallow":
             world.note("push", outcome="swallowed", **_asked(body))
             return await self._hang_up(request)
-        return await self._answer(self._accept(body, plan), request)
+        return await self._answer(self._accept(body, choice.plan), request)
+
+    def _token_dies(
+        self, choice: Choice, attempt: Attempt, body: dict[str, Any]
+    ) -> web.Response | None:
+        """Refuse the token of the first of two tries, by a row that wants it."""
+        world, wanted = self._world, choice.plan.answer
+        if choice.again or wanted not in TOKEN_ROWS:
+            return None
+        world.plans.keep_for_second_try(choice, attempt)
+        world.tokens.clear()
+        if wanted == "token_replaced":
+            # Another client with the same key has fetched a newer one.
+            self._oauth.issue()
+        if wanted == "oauth_refused":
+            world.knobs.oauth_refusals, world.knobs.oauth_refusal = 1, "empty"
+        return self._refused(self._oauth.refusal("stk"), body, wanted)
 
     def _by_plan(
         self, plan: Plan, request: web.Request, body: dict[str, Any]
     ) -> web.StreamResponse | None:
-        """A refusal that the plan wants, or a token that dies now, once per attempt."""
+        """Return the refusal that the plan wants, or None."""
         world = self._world
-        if plan.answer in ("token_expired", "token_replaced", "oauth_refused"):
-            url = text(body, "CallBackURL")
-            if url in world.spent:
-                return None
-            world.spent.add(url)
-            world.tokens.clear()
-            if plan.answer == "token_replaced":
-                # Somebody else with the same key has fetched a newer one.
-                self._oauth.issue()
-            if plan.answer == "oauth_refused":
-                world.knobs.oauth_refusals, world.knobs.oauth_refusal = 1, "empty"
-            return self._refused(self._oauth.refusal("stk"), body, plan.answer)
         if plan.answer == "lock":
             return self._refused(world.error(500, "500.001.1001", shapes.LOCKED), body, "locked")
         if plan.answer == "bad_callback_url":
@@ -91,7 +101,7 @@ class Stk:
                 "CustomerMessage": "The service request was rejected",
             }
             return self._refused(web.json_response(told), body, "ResponseCode 1")
-        if plan.answer in ("ok", "hold", "late", "swallow"):
+        if plan.answer in ("ok", "hold", "late", "swallow", *TOKEN_ROWS):
             return None
         world.note("push", outcome=f"fault {plan.answer}", **_asked(body))
         return world.fault(plan.answer, request)
@@ -167,7 +177,7 @@ class Stk:
         if wait := self._spike_arrest():
             world.note("query", outcome="429")
             return world.spike(wait)
-        if refusal := self._oauth.check(request, "other"):
+        if refusal := self._oauth.check(request, "query"):
             return refusal
         body = await checks.read_body(request)
         if body is None:

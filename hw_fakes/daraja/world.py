@@ -80,9 +80,9 @@ class World:
         self.journal: list[dict[str, Any]] = []
         # token -> the real second in which it dies
         self.tokens: dict[str, float] = {}
-        # One-time turns of a scenario, by callback address.
-        self.spent: set[str] = set()
         self.conversations: dict[str, str] = {}
+        # The pair that the knob sameConversation repeats.
+        self.first_ids: tuple[str, str] | None = None
         self.query_tokens: float | None = None
         self.query_at = 0.0
         self.last_push = float("-inf")
@@ -135,6 +135,13 @@ class World:
         headers = {"Retry-After": str(int(wait_s) + 1)} if self.knobs.retry_after else None
         return web.json_response(shapes.SPIKE, status=429, headers=headers)
 
+    def lacks_product(self, *apis: str) -> web.Response | None:
+        """Return 401.003.01 if the knob noProduct names one of these APIs, else None."""
+        if not set(apis) & set(self.knobs.no_product):
+            return None
+        self.note("token", outcome="no product", api=apis[-1])
+        return self.error(401, "401.003.01", shapes.NO_PRODUCT)
+
     def fault(self, name: str, request: web.Request) -> web.StreamResponse:
         """One of knobs.FAULTS as an answer. `lost` differs from reset where the work was done (results.py)."""
         if name in ("reset", "lost"):
@@ -153,6 +160,13 @@ class World:
             return web.json_response(shapes.SOAP, status=500)
         if name == "429":
             return self.spike(12)
+        if name == "no_product":
+            return self.error(401, "401.003.01", shapes.NO_PRODUCT)
+        if name in shapes.LIMITS:
+            status, body = shapes.LIMITS[name]
+            return web.json_response(body, status=status)
+        if name.startswith("waf"):
+            return web.Response(status=int(name[3:]), text=shapes.WAF, content_type="text/html")
         if name == "html":
             return shapes.html()
         return web.Response(status=503 if name == "503" else 400)

@@ -48,11 +48,13 @@ class Shop:
         self.token = ""
         # Path and body of whatever Daraja posted, in order.
         self.got: list[tuple[str, bytes]] = []
+        self.heads: list[dict[str, str]] = []
         self.says: Any = {"ResultCode": 0, "ResultDesc": "Accepted"}
         self.status = 200
 
     async def take(self, request: web.Request) -> web.Response:
         self.got.append((request.path, await request.read()))
+        self.heads.append({name.lower(): value for name, value in request.headers.items()})
         return web.json_response(self.says, status=self.status)
 
     def bodies(self, path: str) -> list[Any]:
@@ -109,13 +111,15 @@ class Shop:
         head = {name: order[name] for name in ("BusinessShortCode", "Password", "Timestamp")}
         return await self.post(QUERY, {**head, "CheckoutRequestID": checkout_id})
 
-    async def register(self, shortcode: str = "174379", **changes: Any) -> tuple[int, Any]:
+    async def register(
+        self, shortcode: str = "174379", version: str = "v2", **changes: Any
+    ) -> tuple[int, Any]:
         body = {
             "ShortCode": shortcode, "ResponseType": "Completed",
             "ConfirmationURL": "https://relay.test/g/c/tok",
             "ValidationURL": "https://relay.test/g/v/tok", **changes,
         }  # fmt: skip
-        return await self.post("/mpesa/c2b/v2/registerurl", body)
+        return await self.post(f"/mpesa/c2b/{version}/registerurl", body)
 
     async def pull(self, start: str, end: str, offset: str = "0") -> tuple[int, Any]:
         body = {"ShortCode": "174379", "StartDate": start, "EndDate": end, "OffSetValue": offset}

@@ -82,6 +82,11 @@ async def test_pull_lists_what_came_in_the_window(shop: Shop) -> None:
     data = fixture("pull.json")
     now = shop.fake.clock.now()
     start, end = (f"{now + timedelta(minutes=m):%Y-%m-%d %H:%M:%S}" for m in (-5, 5))
+    register = data["register"]["request"] | {"ShortCode": "174379"}
+    for expected in ("1000", "1001"):
+        _, body = await shop.post(data["register"]["path"], register)
+        assert shape(body) == shape(data["register"]["response"])
+        assert body["ResponseStatus"] == expected
     status, body = await shop.pull(start, end)
     assert (status, shape(body)) == (200, shape(data["query"]["empty"]))
     assert (body["ResponseCode"], body["Response"]) == ("1001", [[]])
@@ -103,11 +108,6 @@ async def test_pull_lists_what_came_in_the_window(shop: Shop) -> None:
     assert message(await shop.pull(end, start))[2] == "Bad Request - Invalid EndDate"
     shop.fake.turn(clock_offset_s=49 * 3600)  # two days on, they are gone
     assert (await shop.pull(start, end))[1]["ResponseCode"] == "1001"
-    register = data["register"]["request"] | {"ShortCode": "174379"}
-    for expected in ("1000", "1001"):
-        _, body = await shop.post(data["register"]["path"], register)
-        assert shape(body) == shape(data["register"]["response"])
-        assert body["ResponseStatus"] == expected
 
 
 async def test_a_status_query_is_answered_at_its_address(shop: Shop) -> None:

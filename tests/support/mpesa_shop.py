@@ -236,7 +236,7 @@ async def open_mpesa_shop(
     clock = FastClock(time.time(), speed)
     await unit.knobs(clockRate=speed)
     async with (
-        FakeDaraja(time_scale=1 / speed, now=clock.now) as fake,
+        FakeDaraja(time_scale=1 / speed, now=clock.now, pull_registered=(SHORTCODE,)) as fake,
         RelayProcess(directory / "relay", more='unlimited = ["127.0.0.0/8"]\n') as keeper,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session,
     ):
