@@ -12,7 +12,10 @@ EMUPOS_PYTHON := $(shell for p in python3.14 python3.13 python3 $${PYENV_ROOT:-$
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
 EMUPOS := .emupos/.installed
 
-.PHONY: demo test lint bench torture sim model mutants boot check jar emupos clean
+# Two public Daraja SDKs run against the fake Daraja in the tests. Their requirements are not the gateway's.
+SDKS := .sdks/.installed
+
+.PHONY: demo test lint bench torture sim model mutants boot check jar emupos sdks clean
 SEEDS := 5000
 JOBS := $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && n=4; echo $$n)
 SEED := 1
@@ -67,6 +70,14 @@ $(EMUPOS): requirements-emupos.lock
 	.emupos/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-emupos.lock
 	@touch $(EMUPOS)
 
+sdks: $(SDKS)
+
+$(SDKS): requirements-sdks.lock
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed."; exit 1; }
+	$(PYTHON) -m venv .sdks
+	.sdks/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-sdks.lock
+	@touch $(SDKS)
+
 $(STAMP): requirements.lock requirements-jre.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
@@ -77,4 +88,4 @@ $(STAMP): requirements.lock requirements-jre.lock pyproject.toml
 	@touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) .emupos build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .emupos .sdks build .pytest_cache .mypy_cache .ruff_cache .hypothesis

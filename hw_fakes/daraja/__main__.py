@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from pathlib import Path
 
 from hw_fakes.daraja.server import FakeDaraja
 
@@ -15,9 +16,11 @@ async def serve(options: argparse.Namespace) -> None:
     hosts = dict(each.partition("=")[::2] for each in options.relay)
     async with FakeDaraja(
         port=options.port, host=options.host, time_scale=options.scale, default=options.default,
-        hosts=hosts,
+        hosts=hosts, tls=options.tls,
     ) as fake:  # fmt: skip
         print(f"mpesa.base_url = {fake.url}\nphones: {fake.url}/_fake/phone", flush=True)
+        if fake.authority is not None:
+            print(f"trust this authority: {fake.authority}")
         print(f"consumer key {fake.oauth.key}, secret {fake.oauth.secret}", flush=True)
         for merchant in fake.merchants:
             print(
@@ -37,7 +40,13 @@ parser.add_argument(
     "--relay", action="append", default=[], metavar="HOST=URL",
     help="where an https host of callbacks really is, on this machine; * for any",
 )  # fmt: skip
+parser.add_argument(
+    "--tls", type=Path, metavar="DIR",
+    help="https, by a certificate authority that is made in this folder and stays there",
+)  # fmt: skip
 try:
     asyncio.run(serve(parser.parse_args()))
 except KeyboardInterrupt:
     pass
+except RuntimeError as error:
+    raise SystemExit(str(error)) from None

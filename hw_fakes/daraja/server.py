@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -24,6 +26,7 @@ from hw_fakes.daraja.qr import Qr
 from hw_fakes.daraja.results import Results
 from hw_fakes.daraja.sender import Sender
 from hw_fakes.daraja.stk import Stk
+from hw_fakes.daraja.tls import serve_tls
 from hw_fakes.daraja.world import Push, World
 
 
@@ -31,7 +34,8 @@ class FakeDaraja:
     """Async context manager on loopback. `url` is the base of Daraja's own paths.
 
     `time_scale` 0.01: whatever waits takes a hundredth. Keywords beyond the named ones are knobs (knobs.py).
-    `now` may replace the wall clock that stamps messages, `clock` all of its time.
+    `now` may replace the wall clock that stamps messages, `clock` all of its time. `tls` is a folder for
+    certificates: then `url` is https, and `authority` is the certificate that a client must trust.
     """
 
     def __init__(
@@ -45,9 +49,10 @@ class FakeDaraja:
         secret: str = SECRET,
         now: Callable[[], datetime] | None = None,
         clock: FakeClock | None = None,
+        tls: Path | None = None,
         **knobs: Any,
     ) -> None:
-        self._port, self._host = port, host
+        self._port, self._host, self._tls = port, host, tls
         self._first = {"time_scale": time_scale, **knobs}
         self._runner: web.AppRunner | None = None
         self.clock = clock or FakeClock(now=now)
@@ -63,6 +68,7 @@ class FakeDaraja:
         self._movements = Movements(self.world, self._c2b, self._pull)
         self._qr = Qr(self.world, self.oauth)
         self.url = ""
+        self.authority: Path | None = None
 
     async def __aenter__(self) -> FakeDaraja:
         app = web.Application(middlewares=[self._daraja_errors])
@@ -90,8 +96,11 @@ class FakeDaraja:
         await self._sender.open()
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, self._port).start()
-        self.url = f"http://{self._host}:{self._runner.addresses[0][1]}"
+        context = None
+        if self._tls is not None:
+            context, self.authority = await asyncio.to_thread(serve_tls, self._tls)
+        await web.TCPSite(self._runner, self._host, self._port, ssl_context=context).start()
+        self.url = f"{'http' if context is None else 'https'}://{self._host}:{self._runner.addresses[0][1]}"
         return self
 
     async def __aexit__(self, *_: object) -> None:

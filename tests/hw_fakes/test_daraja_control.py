@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import aiohttp
 import pytest
 from playwright.async_api import Browser
 
+from tests.conftest import need_tool
 from tests.hw_fakes.daraja_shop import PHONE, Shop, open_shop
 from tests.support.browser import PHONE as SCREEN
 
@@ -81,6 +84,38 @@ async def test_it_runs_alone() -> None:
     finally:
         process.terminate()
         await process.communicate()
+
+
+async def test_it_serves_https_by_an_authority_that_stays(tmp_path: Path) -> None:
+    need_tool("openssl")
+    made = []
+    for _ in range(2):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "hw_fakes.daraja", "--port", "0", "--tls", str(tmp_path / "tls"),
+            stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdout is not None
+        try:
+            async with asyncio.timeout(30):
+                url = (await process.stdout.readline()).decode().split()[-1]
+                await process.stdout.readline()
+                told = (await process.stdout.readline()).decode()
+            authority = Path(told.removeprefix("trust this authority: ").strip())
+            made.append(authority.read_bytes())
+            context = ssl.create_default_context(cafile=str(authority))
+            # Python 3.13's stricter rules are kept as well.
+            context.verify_flags |= ssl.VERIFY_X509_STRICT
+            async with aiohttp.ClientSession() as session:
+                async with session.get(url + "/_fake/state", ssl=context) as answer:
+                    assert answer.status == 200
+                with pytest.raises(aiohttp.ClientConnectorCertificateError):
+                    await session.get(url + "/_fake/state")
+            assert (authority.parent / "ca.key").stat().st_mode & 0o077 == 0
+        finally:
+            process.terminate()
+            await process.communicate()
+    assert url.startswith("https://127.0.0.1:")
+    assert made[0] == made[1]
 
 
 # The phone

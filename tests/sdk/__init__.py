@@ -1,0 +1,1 @@
+"""Public Daraja SDKs against the fake Daraja."""
