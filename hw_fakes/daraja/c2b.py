@@ -70,7 +70,7 @@ class C2b:
         }
 
     def _again(self) -> web.Response:
-        """A second registration, in one of the ways in which Daraja has refused it."""
+        """Refuse a second registration in one of the ways in which Daraja has refused it."""
         world = self._world
         if world.knobs.c2b_again == "200":
             words = "Validation and Confirmation URLs are already registered"
@@ -157,7 +157,7 @@ class C2b:
         )
 
     async def tell_reversal(self, payment: Payment, back: Payment) -> None:
-        """The knob reversalNotice: a message at the ConfirmationURL that a payment was taken back."""
+        """Post to the ConfirmationURL that a payment was reversed, if the knob reversalNotice wants it."""
         merchant = self._world.bank.merchant(payment.shortcode)
         assert merchant is not None
         how = self._world.knobs.reversal_notice
@@ -189,12 +189,12 @@ class C2b:
 
 
 def _version(request: web.Request) -> str:
-    """The part of the path that names it: v1 or v2."""
+    """Return the part of the path that names the version: v1 or v2."""
     return request.path.split("/")[3]
 
 
 def _without_code(words: str, conversation: str = "", originator: str = "") -> dict[str, Any]:
-    """Version 1's answers: no ResponseCode, and the misspelt key."""
+    """Return an answer of version 1: no ResponseCode, and the misspelt key."""
     return {
         "ConversationID": conversation,
         "OriginatorCoversationID": originator,

@@ -77,7 +77,7 @@ class Control:
         return web.json_response({})
 
     async def _settle(self, request: web.Request) -> web.Response:
-        """A shop's balance goes to its bank: {number, amount}; without an amount all of it."""
+        """Move a shop's balance to its bank: {number, amount}; without an amount all of it."""
 
         def do(body: dict[str, Any]) -> None:
             amount = body.get("amount")
@@ -88,7 +88,7 @@ class Control:
         return await self._told(request, do)
 
     async def _reverse(self, request: web.Request) -> web.Response:
-        """A customer sent the SMS of a payment to 456: {receipt}."""
+        """Reverse a payment for a customer who sent its SMS to 456: {receipt}."""
 
         def do(body: dict[str, Any]) -> None:
             self._fake.reverse(checks.text(body, "receipt"))
@@ -96,7 +96,7 @@ class Control:
         return await self._told(request, do)
 
     async def _rows(self, request: web.Request) -> web.Response:
-        """Rows of Pull as they stand here: {number, rows}."""
+        """Add rows to Pull as they stand here: {number, rows}."""
 
         def do(body: dict[str, Any]) -> None:
             rows = body.get("rows")

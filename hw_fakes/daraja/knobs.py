@@ -166,7 +166,7 @@ class Knobs:
 
 
 def _checked_map(name: str, value: dict[str, Any]) -> dict[str, Any]:
-    """The knobs that are a table of their own."""
+    """Check a knob whose value is a table. ValueError for a key or a value that cannot be."""
     if name == "hosts":
         return dict(checked_host(str(host), str(url)) for host, url in value.items())
     keys, values, what = {

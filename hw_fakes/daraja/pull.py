@@ -100,7 +100,7 @@ class Pull:
         return self._answer(knobs.pull_empty_code, "No transactions", page)
 
     def _unknown(self, merchant: Merchant) -> bool:
-        """Never registered for Pull, or one that fails in spite of it (a child paybill)."""
+        """Return True for a shop that was never registered for Pull, or fails in spite of it (a child paybill)."""
         knobs, numbers = self._world.knobs, merchant.numbers()
         if any(number in knobs.pull_fails for number in numbers):
             return True
@@ -108,7 +108,7 @@ class Pull:
         return knobs.pull_must_register and not known
 
     def _answer(self, code: str, words: str, page: list[dict[str, Any]]) -> web.Response:
-        """HTTP 200, whatever it says. The knob pullEmpty is the form of a list without rows."""
+        """Return HTTP 200 whatever the code is. The knob pullEmpty is the form of a list without rows."""
         told: dict[str, Any] = {
             "ResponseRefID": self._world.ids.request(),
             "ResponseCode": code,

@@ -53,7 +53,7 @@ class Results:
         return self._accept(request, "reversal", body, self._reverse)
 
     async def b2c(self, request: web.Request) -> web.StreamResponse:
-        """Version 3 has a key of the caller's, OriginatorConversationID; version 1 has none."""
+        """Accept a payout. Version 3 has a key of the caller's, OriginatorConversationID; version 1 has none."""
         world = self._world
         body = await self._body(request, "b2c", "InitiatorName", *B2C_COMMANDS)
         if not isinstance(body, dict):

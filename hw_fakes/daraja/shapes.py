@@ -160,7 +160,7 @@ def c2b_notice(
     *, receipt: str, at: datetime, amount: int, shortcode: str, till: bool, reference: str,
     balance: str, phone: str, names: tuple[str, str, str], msisdn: str = "masked",
 ) -> dict[str, str | None]:  # fmt: skip
-    """A validation (`balance` empty) or a confirmation: text throughout, the number in one of knobs.MSISDNS."""
+    """Return a validation (`balance` empty) or a confirmation: text throughout, the number in one of knobs.MSISDNS."""
     notice: dict[str, str | None] = {
         "TransactionType": "Buy Goods" if till else "Pay Bill",
         "TransID": receipt,
@@ -182,7 +182,7 @@ def c2b_notice(
 
 
 def payer(phone: str, form: str) -> str | None:
-    """The payer's number in a C2B message: v2 masks it, v1 hashes it, some organisations have it in full."""
+    """Return the payer's number in a C2B message: v2 masks it, v1 hashes it, some organisations get it in full."""
     digest = hashlib.sha256(phone.encode()).hexdigest()
     return {
         "masked": f"{phone[:4]} ***** {phone[-3:]}",

@@ -151,6 +151,7 @@ async def open_counter(
         clock=SharedTime(clock),
         hosts={"relay.test": f"http://127.0.0.1:{port}"},
         prompt_life_s=1_000_000,
+        pull_registered=("174379",),
         **(knobs or {}),
     ) as fake:
         values = {"direct_host": "127.0.0.1", "direct_port": port, "pull": False, **part}

@@ -9,8 +9,8 @@ ASKED = 450
 
 @dataclass(frozen=True)
 class Row:
-    """`push` is the HTTP status and the code or ResponseCode, None: no answer. `query`: all that may be heard
-    until it is settled; the last of them is heard then. `calls`: codes at the push's own address."""
+    """`push` is the HTTP status and the code or ResponseCode, None: no answer. `query`: all answers that
+    may come until the push is settled; afterwards only the last of them comes. `calls`: codes at the push's own address."""
 
     push: tuple[int, str] | None = (200, "0")
     query: tuple[str, ...] = ("4999", "0")

@@ -19,7 +19,7 @@ ANSWER_MAX_S = 60.0
 
 
 class SdkError(Exception):
-    """What the SDK raised."""
+    """An error that the SDK raised, in the words of its driver."""
 
     def __init__(self, kind: str, code: str | None, message: str, status: int | None) -> None:
         super().__init__(f"{kind} {code} {message}")
