@@ -26,6 +26,7 @@ def make_tenders(settings: Settings, clock: Clock, ledger: Ledger) -> Tenders:
     part = settings.mpesa
     tenders = Tenders(clock=clock, ledger=ledger, prompt_life_s=part.prompt_life_s, on=part.on)
     ledger.held = tenders.held
+    ledger.at_unit = tenders.at_unit
     return tenders
 
 

@@ -126,6 +126,13 @@ class Door:
         return True
 
 
+def message_path(*below: str) -> str:
+    """Return the route of a message below these segments. A proxy that joins addresses carelessly doubles a
+    slash or leaves one at the end; the token says whose message it is, so both are taken."""
+    segments = (*below, "{kind:[^/]+}", "{token:[^/]+}")
+    return "".join(f"/{{slash{n}:/*}}{each}" for n, each in enumerate(segments)) + "{end:/*}"
+
+
 def peer_of(request: web.Request, where: Literal["connection", "forwarded"]) -> str:
     """The sender's address, "" when there is none. Of X-Forwarded-For only the last one is the proxy's own
     word; what stands before it, anybody may have written."""

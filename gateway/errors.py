@@ -274,6 +274,22 @@ class PaymentOpen(RequestError):
     status = 409
 
 
+class PaymentMayBeSame(RequestError):
+    """Two payments may be the same money; only one is used before a person has distinguished them."""
+
+    code = "PAYMENT_MAY_BE_SAME"
+    title = "This may be the same money as another payment"
+    status = 409
+
+
+class PaymentReversed(RequestError):
+    """M-Pesa reports that the customer's payment was taken back."""
+
+    code = "PAYMENT_REVERSED"
+    title = "M-Pesa reports that this payment was taken back"
+    status = 409
+
+
 class PaymentTooSoon(RequestError):
     code = "PAYMENT_TOO_SOON"
     title = "M-Pesa takes no second request so soon"

@@ -58,6 +58,8 @@ class MpesaSettings(Section):
     sign_within_minutes: Annotated[float, Field(ge=1, le=1440)] = 15
     # Money that customers send without being asked (C2B), and M-Pesa's own list of the last 48 hours.
     c2b: bool = False
+    # Which version of C2B the app's product has; auto: v2, then v1 where M-Pesa has no v2 for this app.
+    c2b_version: Literal["auto", "v1", "v2"] = "auto"
     pull: bool = False
     # An absence counts when the list was read so long after the payment would have been made.
     pull_margin_minutes: Annotated[float, Field(ge=1, le=1440)] = 30

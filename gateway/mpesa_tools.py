@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 
 from gateway.clock import Clock
 from gateway.domain.payment import Reason
-from gateway.domain.payment_wire import Ack, AckReply, QueryReply, QueryVerdict, Refused
+from gateway.domain.payment_wire import Ack, AckReply, PullReply, QueryReply, QueryVerdict, Refused
+from gateway.mpesa import codes
 from gateway.mpesa.account import Account, account_of
 from gateway.mpesa.c2b_token import c2b_token
 from gateway.mpesa.client import DarajaClient
@@ -22,6 +24,8 @@ OFF = 'M-Pesa is off: mpesa.environment is "disabled" in the settings.'
 # Whether Daraja looks at a timestamp's age is unknown (daraja.md 10); a clock this far off is wrong anyway.
 SKEW_MAX_S = 60.0
 # No push has this id: the answer tells about shortcode and passkey, and about nothing else.
+# The list of this time is asked for; M-Pesa keeps 48 hours.
+PULL_LOOK = timedelta(days=1)
 _NOBODYS_PUSH = "ws_CO_010120200000000000000000000"
 _NUMBER = re.compile(r"254[17][0-9]{8}")
 
@@ -40,6 +44,9 @@ async def check(settings: Settings, clock: Clock, say: Say) -> bool:
         if refused is None:
             say("consumer key and secret: taken")
             good = _said_of_passkey(await client.query(_NOBODYS_PUSH), account, say)
+            if settings.mpesa.pull:
+                now = clock.now()
+                good = _said_of_pull(await client.pull(now - PULL_LOOK, now, 0), say) and good
         else:
             say(f"no access token: {refused.message}")
         good = _said_of_clock(client.skew_s, say) and good
@@ -69,7 +76,9 @@ async def register(
         return False
     token = c2b_token(account.passkey, account.shortcode)
     async with DarajaClient(account, clock, settings.mpesa.answer_timeout_s) as client:
-        reply = await client.register_c2b(f"{base}/c/{token}", f"{base}/v/{token}")
+        reply = await client.register_c2b(
+            f"{base}/c/{token}", f"{base}/v/{token}", settings.mpesa.c2b_version
+        )
         done = _said_of_registration("C2B addresses", reply, say)
         if pull_number is not None:
             # What comes there is not documented; it is kept with the results.
@@ -98,12 +107,30 @@ def _said_of_passkey(reply: QueryReply, account: Account, say: Say) -> bool:
     if "merchant does not exist" in message or "businessshortcode" in message:
         say(f"shortcode {account.shortcode} does not exist in {account.environment}")
         return False
+    if codes.BLOCKED in reply.message:
+        say(f"shortcode and passkey could not be checked: {reply.message}")
+        return False
     limited = reply.verdict is QueryVerdict.LIMITED
     why = (
         "M-Pesa takes no more questions for now" if limited else reply.message or "no clear answer"
     )
     say(f"shortcode and passkey could not be checked: {reply.code or '-'} {why}")
     return False
+
+
+def _said_of_pull(reply: PullReply, say: Say) -> bool:
+    """An empty answer is no proof that Pull works: M-Pesa gives it for what was never registered as well."""
+    if reply.problem is not None:
+        say(f"Pull Transactions: {reply.problem}. Register it: pos-gateway mpesa register --pull")
+        return False
+    if reply.rows:
+        say(f"Pull Transactions: answers, {len(reply.rows)} rows of the last {PULL_LOOK.days} days")
+    else:
+        say(
+            "Pull Transactions: answers without a payment. That proves nothing until one is on it: pay one "
+            "shilling and look again"
+        )
+    return True
 
 
 def _said_of_clock(skew_s: float | None, say: Say) -> bool:
@@ -133,12 +160,16 @@ def _ways(settings: Settings) -> list[str]:
     return ways
 
 
+def is_registered_before(reply: Refused) -> bool:
+    return reply.code == codes.REGISTERED_BEFORE or "already registered" in reply.message.lower()
+
+
 def _said_of_registration(what: str, reply: AckReply, say: Say) -> bool:
     match reply:
         case Ack():
             say(f"{what}: registered")
             return True
-        case Refused() if "already registered" in reply.message.lower():
+        case Refused() if is_registered_before(reply):
             say(
                 f"{what}: registered before. If they are another address, remove them on Safaricom's "
                 "portal (Self Services, URL Management) and run this again"

@@ -19,8 +19,8 @@ def parse(raw: bytes, depth: int = DEPTH_MAX, *, decimals: bool = False) -> Any:
         text = raw.decode("utf-8")
         value = json.loads(
             text,
-            object_pairs_hook=_no_repeats,
-            parse_constant=_no_constant,
+            object_pairs_hook=no_repeats,
+            parse_constant=no_constant,
             parse_float=Decimal if decimals else None,
         )
         _check(value, depth)
@@ -35,14 +35,14 @@ def parse(raw: bytes, depth: int = DEPTH_MAX, *, decimals: bool = False) -> Any:
     return value
 
 
-def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
         raise ValueError("a member appears twice")
     return value
 
 
-def _no_constant(name: str) -> NoReturn:
+def no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
 
 

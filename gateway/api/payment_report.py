@@ -38,8 +38,9 @@ async def get_report(request: web.Request) -> web.Response:
     if style == "json":
         return web.json_response(await make_report(parts, day))
     rows, uncovered = await parts.db.read(lambda conn: report.rows_of_day(conn, day))
+    elsewhere = await parts.db.read(lambda conn: report.elsewhere(conn, day))
     return web.Response(
-        body=as_csv(report.table(rows, uncovered)).encode(),
+        body=as_csv(report.table(rows, uncovered, elsewhere)).encode(),
         headers={
             "Content-Type": "text/csv; charset=utf-8",
             "Content-Disposition": f'attachment; filename="mpesa-{day.name}.csv"',

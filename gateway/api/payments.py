@@ -27,6 +27,8 @@ from gateway.api.schemas import (
     QrIn,
     ReasonIn,
     RefundIn,
+    ReversalIn,
+    SameIn,
 )
 from gateway.api.server import Services, services, till_of
 from gateway.api.tenders import PHONE_SAYS, shillings, visible
@@ -44,6 +46,7 @@ from gateway.errors import (
     QueryInvalid,
 )
 from gateway.money import from_cents, text
+from gateway.mpesa.client import REFERENCE_MAX, clean
 from gateway.payments.checkout import OUTCOMES
 from gateway.payments.checkout_view import checkout_json
 from gateway.payments.desk import Ask
@@ -70,6 +73,8 @@ def register(app: web.Application) -> None:
     router.add_post("/v1/payments/{id}/accept", post_accept)
     router.add_post("/v1/payments/{id}/not-paid", post_not_paid)
     router.add_post("/v1/payments/{id}/refund", post_refund)
+    router.add_post("/v1/payments/{id}/same", post_same)
+    router.add_post("/v1/payments/{id}/reversal", post_reversal)
     router.add_post("/v1/payments/unpaid-receipts/{id}/close", post_close_unpaid)
     router.add_get("/v1/checkouts/{id}", get_checkout)
     router.add_post("/v1/checkouts/{id}/close", post_close_checkout)
@@ -128,8 +133,7 @@ async def post_mpesa(request: web.Request) -> web.Response:
 
 async def post_qr(request: web.Request) -> web.Response:
     """M-Pesa's own QR for this amount; who scans it pays the till directly."""
-    parts = services(request)
-    till_of(request)
+    parts, till = services(request), till_of(request)
     body = await _body(request, QrIn)
     wrong: list[FieldError] = []
     amount = shillings(body.amount, parts.mpesa.amount_max, wrong, "amount")
@@ -139,6 +143,12 @@ async def post_qr(request: web.Request) -> web.Response:
     made = await parts.mpesa.qr(amount, body.reference, body.size)
     if isinstance(made, str):
         raise DeviceProblem(f"M-Pesa made no QR code: {made}")
+    # Durable before anybody can scan it: a payment that names it is this sale's.
+    references = {body.reference, clean(body.reference, REFERENCE_MAX, "SALE")}
+    sale_ref = body.saleRef or body.reference.strip()
+    await parts.db.write(
+        lambda conn: parts.payments.note_qr(conn, references, till.id, sale_ref, amount)
+    )
     png = base64.b64encode(made).decode()
     return web.json_response(
         {"png": png, "amount": text(from_cents(amount)), "reference": body.reference}
@@ -287,6 +297,24 @@ async def post_refund(request: web.Request) -> web.Response:
     body = await _body(request, RefundIn)
     await parts.payments.refund(row.id, name, body.reason, body.byHand)
     return _view(parts, await visible(parts, row.id, None), 202)
+
+
+async def post_same(request: web.Request) -> web.Response:
+    """A person has looked: two payments are one money, or two."""
+    parts, name, row = await _technician(request)
+    body = await _body(request, SameIn)
+    decided = await parts.payments.same_money(
+        row.id, body.otherPaymentId, name, body.reason, same=body.same
+    )
+    return _view(parts, decided)
+
+
+async def post_reversal(request: web.Request) -> web.Response:
+    """M-Pesa reports that the customer's payment was taken back; a person has looked at its statement."""
+    parts, name, row = await _technician(request)
+    body = await _body(request, ReversalIn)
+    decided = await parts.payments.reversal(row.id, name, body.reason, went_back=body.wentBack)
+    return _view(parts, decided)
 
 
 async def post_close_unpaid(request: web.Request) -> web.Response:

@@ -171,6 +171,8 @@ class QrIn(_Model):
 
     amount: Amount
     reference: Annotated[str, Field(pattern=r"^[A-Za-z0-9 -]{1,12}$")]
+    # The sale that a payment with this code is for; without it the reference is the sale's number.
+    saleRef: Text50 | None = None
     size: Annotated[int, Field(ge=100, le=1000)] = 300
 
 
@@ -191,6 +193,21 @@ class ClaimIn(_Model):
     """`POST /v1/payments/{id}/claim`: the sale that a customer paid for by himself."""
 
     saleRef: Text50
+
+
+class SameIn(_Model):
+    """`POST /v1/payments/{id}/same`: one money, or two payments."""
+
+    otherPaymentId: Annotated[str, Field(max_length=40)]
+    same: bool
+    reason: Annotated[Text200, Field(min_length=5)]
+
+
+class ReversalIn(_Model):
+    """`POST /v1/payments/{id}/reversal`: whether M-Pesa's statement shows that the money was taken back."""
+
+    wentBack: bool
+    reason: Annotated[Text200, Field(min_length=5)]
 
 
 class ReasonIn(_Model):

@@ -90,6 +90,7 @@ class Reason(StrEnum):
     SEND_LOST = "SEND_LOST"
     NOT_FOUND = "NOT_FOUND"
     PERSON = "PERSON"
+    REFUND_ORDERED = "REFUND_ORDERED"  # paid as asked, and a person gives it back
 
 
 class Alarm(StrEnum):
@@ -99,6 +100,8 @@ class Alarm(StrEnum):
     FAILURE_AFTER_PAID = "FAILURE_AFTER_PAID"
     OTHER_AMOUNT = "OTHER_AMOUNT"
     OTHER_RECEIPT = "OTHER_RECEIPT"
+    OTHER_SALE = "OTHER_SALE"  # the money of a request was used, or claimed, for another sale
+    REVERSED = "REVERSED"  # M-Pesa reports that the customer's payment was taken back
     LATE = "LATE"  # money for a sale that was settled without it
     SETUP = "SETUP"
     REFUND_OPEN = "REFUND_OPEN"  # a refund was refused, or nobody knows whether it was done
@@ -159,6 +162,8 @@ class PaymentState:
     paid_cents: int | None = None
     receipt: str | None = None
     paid_by: Source | None = None
+    # The other sale that the money of a merged payment was used for, in words.
+    used_for: str | None = None
 
     @property
     def came_cents(self) -> int:
@@ -300,7 +305,10 @@ def acted(now: PaymentState, act: Act) -> Change:
     tender = _tender_after(now, act)
     if tender is None:
         raise IllegalTransition(f"{act} is not possible: {now.money}, {now.tender}")
-    state = replace(now, tender=tender)
+    # The reason tells money that is given back from money that came too late.
+    reason = Reason.REFUND_ORDERED if act is Act.REFUND_ORDERED else now.reason
+    late = now.tender is Tender.REFUND_DUE
+    state = replace(now, tender=tender, reason=now.reason if late else reason)
     alarm = Alarm.LATE if tender is Tender.REFUND_DUE and act is Act.SALE_WITHOUT_IT else None
     return Change(state, changed=state != now, alarm=alarm)
 

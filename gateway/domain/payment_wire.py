@@ -120,7 +120,8 @@ class StkResult:
 
 @dataclass(frozen=True, slots=True)
 class C2bNotice:
-    """A C2B confirmation: money that has come already. `phone` is masked by M-Pesa: 2547 ***** 149."""
+    """A C2B confirmation: money that has come already. `phone` is masked (2547 ***** 149), hashed (64 hex
+    digits) or absent; `kind` is "Pay Bill" or "Buy Goods", "" when M-Pesa leaves it out."""
 
     receipt: str
     amount_cents: int
@@ -129,6 +130,7 @@ class C2bNotice:
     phone: str | None
     first_name: str
     paid_at: datetime | None
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,8 @@ class ApiResult:
 
 @dataclass(frozen=True, slots=True)
 class PulledRow:
-    """One row of Pull Transactions."""
+    """One row of Pull Transactions. `amount_cents` is negative or zero only in rows that are no customer's
+    payment (`is_payment`)."""
 
     receipt: str
     amount_cents: int
@@ -154,14 +157,27 @@ class PulledRow:
     kind: str
     at: datetime | None
 
+    @property
+    def is_payment(self) -> bool:
+        """Return whether a customer paid the shop by this row (`c2b-...-debit`); every other kind is not."""
+        kind = self.kind.strip().lower()
+        is_debit = kind.startswith("c2b-") and kind.endswith("-debit") and "revers" not in kind
+        return is_debit and self.amount_cents > 0
+
+    @property
+    def is_reversal(self) -> bool:
+        return "revers" in self.kind.lower()
+
 
 @dataclass(frozen=True, slots=True)
 class PullReply:
-    """`problem` None: the rows are all there are at this offset."""
+    """`problem` None: the rows are all there are at this offset. `is_empty`: M-Pesa has said in words of a
+    problem that there is no row; behind the first page it is how a list ends."""
 
     rows: tuple[PulledRow, ...]
     problem: str | None
     raw: bytes
+    is_empty: bool = False
 
 
 @dataclass(frozen=True, slots=True)

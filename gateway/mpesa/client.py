@@ -10,6 +10,7 @@ import base64
 import binascii
 import logging
 import re
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -42,7 +43,10 @@ _QR_MAX_BYTES = 512 * 1024
 _PNG = b"\x89PNG\r\n\x1a\n"
 _OUTSIDE = re.compile(r"[^A-Za-z0-9 -]+")
 _PHONE = re.compile(r"254[17][0-9]{8}")
-_ALREADY = re.compile(r"already registered", re.IGNORECASE)
+# Registering C2B by v2, by v1, or by v2 and then by v1 where the app's product is v1's (daraja.md 12).
+C2B_VERSIONS: dict[str, tuple[str, ...]] = {"auto": ("v2", "v1"), "v2": ("v2",), "v1": ("v1",)}
+# What says that the app has the other version: no such product for its token, no such path, no such method.
+_OTHER_PRODUCT = re.compile(r"401\.|404(\.|$)|405(\.|$)|oauth\.v2\.|keymanagement\.service\.")
 
 
 def clean(text: str, limit: int, otherwise: str) -> str:
@@ -146,11 +150,16 @@ class DarajaClient:
         if found is None:
             fault = codes.fault_of(answer.raw)
             said = f"{fault.code or answer.status} {fault.message}".strip()
+            if codes.is_blocked(answer.status, answer.raw):
+                said = f"{codes.BLOCKED} (HTTP {answer.status})"
             return PullReply((), f"M-Pesa gave no list of payments: {said}", answer.raw)
-        rows, unread = found
-        rows, self._pull_utc = messages.in_window(rows, start, end, utc=self._pull_utc)
-        problem = f"{unread} rows of M-Pesa's list cannot be read" if unread else None
-        return PullReply(rows, problem, answer.raw)
+        rows, self._pull_utc = messages.in_window(
+            found.rows + found.others, start, end, utc=self._pull_utc
+        )
+        problem = found.problem
+        if found.unread:
+            problem = f"{found.unread} rows of M-Pesa's list cannot be read"
+        return PullReply(rows, problem, answer.raw, is_empty=found.problem is not None)
 
     async def reverse(
         self, receipt: str, amount_cents: int, result_url: str, timeout_url: str, remark: str
@@ -217,22 +226,34 @@ class DarajaClient:
         fault = codes.fault_of(answer.raw)
         return f"M-Pesa made no QR code: {fault.code or answer.status} {fault.message}".strip()
 
-    async def register_c2b(self, confirmation_url: str, validation_url: str) -> AckReply:
-        """Tells M-Pesa where payments that nobody asked for are announced; in production once. When the
-        validation cannot be reached, payments go through ("Completed"): a shop wants its money."""
+    async def register_c2b(
+        self, confirmation_url: str, validation_url: str, version: str = "auto"
+    ) -> AckReply:
+        """Tell M-Pesa where payments without a request are announced; in production once. When the
+        validation cannot be reached, payments go through ("Completed"): a shop wants its money.
+
+        `version`: a key of C2B_VERSIONS. The last refusal is returned, with the version in its message."""
         body = {
             "ShortCode": self._account.shortcode,
             "ResponseType": "Completed",
             "ConfirmationURL": confirmation_url,
             "ValidationURL": validation_url,
         }
-        answer = await self._wire.post("/mpesa/c2b/v2/registerurl", body)
-        if isinstance(answer, Refused | Lost):
-            return answer
-        fault = codes.fault_of(answer.raw)
-        if answer.status >= 400 and _ALREADY.search(fault.message):
-            return Refused(Reason.CONFIG, fault.code, fault.message, answer.raw)
-        return codes.ack_reply(answer.status, answer.raw, answer.retry_after)
+        said: list[str] = []
+        for each in C2B_VERSIONS[version]:
+            answer = await self._wire.post(f"/mpesa/c2b/{each}/registerurl", body)
+            reply: AckReply
+            if isinstance(answer, Refused | Lost):
+                reply = answer
+            else:
+                reply = codes.registration_reply(answer.status, answer.raw, answer.retry_after)
+            other = isinstance(reply, Refused) and _OTHER_PRODUCT.match(reply.code)
+            if not isinstance(reply, Refused) or not other:
+                break
+            said.append(f"{each}: {reply.code} {reply.message}")
+        if said and isinstance(reply, Refused) and other:
+            return replace(reply, message="; ".join(said))
+        return reply
 
     async def register_pull(self, number: str, callback_url: str) -> AckReply:
         """Opens Pull Transactions for the shortcode. `number`: the shop's nominated M-Pesa number."""

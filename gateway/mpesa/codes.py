@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from gateway.domain.payment import Reason, Verdict
 from gateway.domain.payment_wire import (
@@ -23,6 +24,8 @@ from gateway.domain.payment_wire import (
 from gateway.mpesa import fields
 
 PAID = "0"
+# Daraja's products write the code of a request that was taken as 0, "0", "00", "00000000" or 0.0.
+_TAKEN = re.compile(r"0+(\.0+)?")
 STILL_PROCESSING = "4999"
 ANSWER_MAX_BYTES = 64 * 1024
 # The sandbox allows one question in 12 seconds (daraja.md 4.3); what Retry-After says goes before.
@@ -107,6 +110,12 @@ def fault_of(raw: bytes) -> Fault:
     if code:
         return Fault(code, fields.text(fields.member(answer, "errorMessage")))
     fault = fields.member(answer, "fault")
+    if not isinstance(fault, dict):
+        # C2B's register answers as SOAP turned into JSON.
+        fault = fields.member(answer, "Envelope", "Body", "Fault")
+        soap = fields.text(fields.member(fault, "detail", "source", "errorcode"), 64)
+        code = soap or fields.text(fields.member(fault, "faultcode"), 64)
+        return Fault(code, fields.text(fields.member(fault, "faultstring")))
     return Fault(
         fields.text(fields.member(fault, "detail", "errorcode"), 64),
         fields.text(fields.member(fault, "faultstring")),
@@ -114,6 +123,16 @@ def fault_of(raw: bytes) -> Fault:
 
 
 _TOKEN_CODES = frozenset({"404.001.03", "400.003.01"})
+# Apigee's own words for a token, or its app's product, that it does not take.
+_TOKEN_FAULTS = ("oauth.v2.", "steps.oauth.v2.", "keymanagement.service.")
+_LIMITS = "policies.ratelimit."
+BLOCKED = "something in front of M-Pesa blocks this address"
+
+
+def is_taken(value: Any) -> bool:
+    """Return whether a ResponseCode is zero, in any of the ways that Daraja writes it."""
+    code = fields.code(value)
+    return code is not None and _TAKEN.fullmatch(code) is not None
 
 
 def token_refused(status: int, raw: bytes) -> bool:
@@ -121,23 +140,47 @@ def token_refused(status: int, raw: bytes) -> bool:
     if status == 401:
         return True
     code = fault_of(raw).code
-    return status >= 400 and (code in _TOKEN_CODES or code.startswith("401."))
+    token = code in _TOKEN_CODES or code.startswith(("401.", *_TOKEN_FAULTS))
+    return status >= 400 and token
+
+
+def token_stays_refused(status: int, raw: bytes) -> Refused:
+    """Return the refusal of a fresh token: it does not go away, so it is the set-up's (daraja.md 12)."""
+    if is_blocked(status, raw):
+        return Refused(Reason.CONFIG, str(status), f"{BLOCKED}: HTTP {status}", raw)
+    fault = fault_of(raw)
+    code = fault.code or str(status)
+    words = fault.message or "no words"
+    text = f"M-Pesa does not take its own fresh access token: {code} {words}"
+    return Refused(Reason.CONFIG, code, text, raw)
+
+
+def is_blocked(status: int, raw: bytes) -> bool:
+    """Return whether a 401 or 403 is not Daraja's: a firewall or proxy has turned this address away."""
+    return status in (401, 403) and not fault_of(raw).code
+
+
+def is_limit(fault: Fault) -> bool:
+    """Return whether a fault is Apigee's limit of requests, whatever HTTP status came with it."""
+    return fault.code.lower().startswith(_LIMITS)
 
 
 def query_verdict(
     status: int, raw: bytes, checkout_request_id: str, retry_after_header: str | None = None
 ) -> QueryReply:
     """An STK query's answer, by the closed rule of daraja.md 4.1. `checkout_request_id`: what was asked."""
-    if status == 429:
+    fault = fault_of(raw)
+    if status == 429 or is_limit(fault):
         wait = retry_after(retry_after_header)
-        return QueryReply(QueryVerdict.LIMITED, "429", None, fault_of(raw).message, raw, wait)
+        limit = "429" if status == 429 else fault.code
+        return QueryReply(QueryVerdict.LIMITED, limit, None, fault.message, raw, wait)
     if status != 200:
         return _query_fault(status, raw, retry_after_header)
     answer = fields.document(raw, ANSWER_MAX_BYTES)
     code = fields.code(fields.member(answer, "ResultCode"))
     message = fields.text(fields.member(answer, "ResultDesc"))
     ours = fields.ident(fields.member(answer, "CheckoutRequestID")) == checkout_request_id
-    taken = fields.code(fields.member(answer, "ResponseCode")) == "0"
+    taken = is_taken(fields.member(answer, "ResponseCode"))
     if code is None or not ours or not taken:
         return QueryReply(QueryVerdict.NO_INFO, code, None, message, raw)
     if code == STILL_PROCESSING or _STILL.search(message):
@@ -186,11 +229,14 @@ def refusal(status: int, raw: bytes, retry_after_header: str | None = None) -> R
     """A non-200 answer to an order. Refused only when it is sure that nothing was done; 503, an empty
     body, HTML and 500.003.1001 are Lost."""
     fault = fault_of(raw)
-    if status == 429:
+    if status == 429 or is_limit(fault):
         wait = retry_after(retry_after_header)
         return Refused(Reason.NOT_SENT, fault.code or "429", fault.message, raw, wait)
     if status == 401:
         return Refused(Reason.NOT_SENT, fault.code or "401", fault.message, raw)
+    if is_blocked(status, raw):
+        # It may have been turned away on the way back as well as on the way there.
+        return Lost(f"{BLOCKED}: HTTP {status}", raw)
     if status >= 400:
         for code, words, reason, wait_s in _REFUSALS:
             if fault.code == code and re.search(words, fault.message, re.IGNORECASE):
@@ -206,13 +252,13 @@ def refusal(status: int, raw: bytes, retry_after_header: str | None = None) -> R
 
 def push_reply(status: int, raw: bytes, retry_after_header: str | None = None) -> PushReply:
     """The answer to a push. Accepted only with ResponseCode 0 and a CheckoutRequestID (daraja.md 2.1)."""
-    if status != 200:
+    if status != 200 or is_limit(fault_of(raw)):
         return refusal(status, raw, retry_after_header)
     answer = fields.document(raw, ANSWER_MAX_BYTES)
     code = fields.code(fields.member(answer, "ResponseCode"))
     if answer is None or code is None:
         return Lost("M-Pesa's answer to the request cannot be read", raw)
-    if code != "0":
+    if not is_taken(code):
         return Refused(Reason.NOT_SENT, code, fields.text(answer.get("ResponseDescription")), raw)
     checkout = fields.ident(answer.get("CheckoutRequestID"))
     if checkout is None:
@@ -222,13 +268,13 @@ def push_reply(status: int, raw: bytes, retry_after_header: str | None = None) -
 
 def ack_reply(status: int, raw: bytes, retry_after_header: str | None = None) -> AckReply:
     """The answer to a reversal or status order: taken with ResponseCode 0, its result comes later."""
-    if status != 200:
+    if status != 200 or is_limit(fault_of(raw)):
         return refusal(status, raw, retry_after_header)
     answer = fields.document(raw, ANSWER_MAX_BYTES)
     code = fields.code(fields.member(answer, "ResponseCode"))
     if answer is None or code is None:
         return Lost("M-Pesa's answer cannot be read", raw)
-    if code != "0":
+    if not is_taken(code):
         return Refused(Reason.NOT_SENT, code, fields.text(answer.get("ResponseDescription")), raw)
     return Ack(
         fields.ident(answer.get("ConversationID")) or "",
@@ -238,3 +284,32 @@ def ack_reply(status: int, raw: bytes, retry_after_header: str | None = None) ->
         or "",
         raw,
     )
+
+
+_SUCCESS = re.compile(r"success|accept", re.IGNORECASE)
+# "Urls are already registered.", "Validation and Confirmation URLs are already registered", "Duplicate ...".
+_ALREADY = re.compile(r"already\s+(been\s+)?(registered|exists?)|duplicate", re.IGNORECASE)
+REGISTERED_BEFORE = "REGISTERED_BEFORE"
+
+
+def registration_reply(status: int, raw: bytes, retry_after_header: str | None = None) -> AckReply:
+    """Return what came of registering C2B addresses, by v1 or v2, in each form that was seen (daraja.md 12).
+
+    v1's success has no ResponseCode. Addresses that were registered before are Refused with the code
+    REGISTERED_BEFORE, whatever status and body say so."""
+    answer = fields.document(raw, ANSWER_MAX_BYTES)
+    said = fields.text(fields.member(answer, "ResponseDescription"))
+    fault = fault_of(raw)
+    for words in (said, fault.message):
+        if _ALREADY.search(words):
+            return Refused(Reason.CONFIG, REGISTERED_BEFORE, words, raw)
+    unsaid = (
+        status == 200 and not fault.code and fields.member(answer, "ResponseCode") in (None, "")
+    )
+    if unsaid and _SUCCESS.match(said):
+        originator = fields.ident(fields.member(answer, "OriginatorCoversationID"))
+        return Ack("", originator or "", raw)
+    reply = ack_reply(status, raw, retry_after_header)
+    if isinstance(reply, Lost) and (fault.message or said):
+        return Lost(f"HTTP {status}: {fault.code} {fault.message or said}".strip(), raw)
+    return reply

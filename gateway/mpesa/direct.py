@@ -10,7 +10,7 @@ from aiohttp import web
 from gateway.clock import Clock
 from gateway.connection_guard import ConnectionGuard, Limits
 from gateway.domain.payment_wire import Mailbox
-from gateway.door import Door, NotKept, Posted, listen
+from gateway.door import Door, NotKept, Posted, listen, message_path
 from gateway.errors import ConfigError, StoreError
 
 RETRY_AFTER_S = 5
@@ -47,7 +47,7 @@ class DirectSite:
     async def __aenter__(self) -> DirectSite:
         app = web.Application()
         for below in {"", self._below}:
-            app.router.add_post(f"{below}/{{kind}}/{{token}}", self._door.take)
+            app.router.add_post(message_path(*filter(None, below.split("/"))), self._door.take)
         try:
             self._runner = await listen(app, self._host, self._wanted, self._guard)
         except OSError as error:

@@ -23,6 +23,8 @@ _IDENT = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _RECEIPT = re.compile(r"[A-Za-z0-9]{6,20}")
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 _PHONE = re.compile(r"\+?[0-9*xX ]{4,24}")
+# C2B shows the payer as the SHA-256 of the number on many short codes (daraja.md 12).
+HASHED = re.compile(r"[0-9a-f]{64}")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 
 
@@ -68,7 +70,10 @@ def receipt(value: Any) -> str | None:
 
 
 def phone(value: Any) -> str | None:
-    """A number, whole or masked ("2547 ***** 149", "0722000***"); None for anything else."""
+    """A number, whole or masked ("2547 ***** 149", "0722000***"), or its SHA-256 in lower case; None for
+    anything else."""
+    if isinstance(value, str) and HASHED.fullmatch(value.strip().lower()):
+        return value.strip().lower()
     return _matching(_PHONE, value)
 
 
@@ -90,6 +95,18 @@ def cents(value: Any) -> int | None:
         return None
     product = exact * 100
     return int(product) if product == product.to_integral_value() else None
+
+
+def signed_cents(value: Any) -> int | None:
+    """Return `cents`, and negative ones and zero; None for what is no amount."""
+    plain = _plain(value)
+    if plain is None:
+        return None
+    plain = plain.strip()
+    if re.fullmatch(r"[-+]?0{1,12}(\.0{1,6})?", plain):
+        return 0
+    amount = cents(plain.lstrip("-+"))
+    return None if amount is None else -amount if plain.startswith("-") else amount
 
 
 def compact_time(value: Any) -> datetime | None:

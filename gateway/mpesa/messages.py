@@ -10,17 +10,23 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from gateway.domain.payment_wire import ApiResult, C2bNotice, PulledRow, StkResult
 from gateway.mpesa import fields
+from gateway.mpesa.reading import leniently
 
 # A page of Pull Transactions may hold a busy day.
 PULL_MAX_BYTES = 4 * 1024 * 1024
 ITEMS_MAX = 100
 ROWS_MAX = 20_000
 T = TypeVar("T")
-_NO_MONEY = re.compile(r"-[0-9]{1,12}(\.[0-9]{1,6})?|0+(\.0+)?")
+# The only words with which 1001 says that nobody has paid; all others are a problem of the set-up: a short
+# code that was never registered, a child paybill, a failed read (daraja.md 12).
+_NO_TRANSACTIONS = re.compile(
+    r"(there (are|were) )?no transactions?( (was|were|are))?( found| available)?( for (this|the) (period|time))?[.!]?",
+    re.IGNORECASE,
+)
 PULLED = "1000"
 NOTHING_TO_PULL = "1001"
 _PAID = "0"
@@ -60,7 +66,7 @@ def parse_stk(raw: bytes) -> StkResult | None:
 def parse_c2b(raw: bytes) -> C2bNotice | None:
     """A C2B confirmation, or a validation, which has the same shape (daraja.md 6). `shortcode` is "" and
     the rest empty when M-Pesa leaves it out; receipt and amount are always there."""
-    message = fields.document(raw)
+    message = leniently(raw)
     if message is None:
         return None
     receipt = fields.receipt(message.get("TransID"))
@@ -75,7 +81,25 @@ def parse_c2b(raw: bytes) -> C2bNotice | None:
         phone=fields.phone(message.get("MSISDN")),
         first_name=fields.text(message.get("FirstName"), 64),
         paid_at=fields.compact_time(message.get("TransTime")),
+        kind=fields.text(message.get("TransactionType"), 64),
     )
+
+
+def parse_c2b_reversal(raw: bytes) -> tuple[str, ...]:
+    """Return the receipts that a C2B notice of a reversal names, () when it is none. The payment's own
+    receipt stands in different members; a payment is known by whichever is one of ours."""
+    message = leniently(raw)
+    if message is None or "revers" not in fields.text(message.get("TransactionType"), 64).lower():
+        return ()
+    names = (
+        "TransID",
+        "BillRefNumber",
+        "InvoiceNumber",
+        "ThirdPartyTransID",
+        "OriginalTransactionID",
+    )
+    found = (fields.receipt(message.get(name)) for name in names)
+    return tuple(dict.fromkeys(receipt for receipt in found if receipt is not None))
 
 
 def parse_result(raw: bytes) -> ApiResult | None:
@@ -102,21 +126,34 @@ def parse_pull(raw: bytes) -> tuple[PulledRow, ...] | None:
     """All rows of an answer of Pull Transactions, () when M-Pesa says there are none. None when it is no
     such answer or any row of it cannot be read: an absence must not be concluded from it."""
     found = read_pull(raw)
-    return None if found is None or found[1] else found[0]
+    return None if found is None or found.unread or found.problem else found.rows
 
 
-def read_pull(raw: bytes) -> tuple[tuple[PulledRow, ...], int] | None:
-    """The readable rows, and how many could not be read. None: no answer of Pull Transactions.
+class Pulled(NamedTuple):
+    """An answer of Pull Transactions: the rows with money, how many rows could not be read, why an answer
+    without rows is no list (None: it is one), and rows of zero or less."""
 
-    Times are read as Nairobi's (see `in_window`). The list is nested twice (daraja.md 6); a flat one is taken, too. Rows without money (0 or negative)
-    are no payments and left out."""
+    rows: tuple[PulledRow, ...]
+    unread: int = 0
+    problem: str | None = None
+    others: tuple[PulledRow, ...] = ()
+
+
+def read_pull(raw: bytes) -> Pulled | None:
+    """Return what an answer of Pull Transactions holds; None when it is no such answer.
+
+    Times are read as Nairobi's (see `in_window`). The list is nested twice (daraja.md 6); a flat one is
+    read as well. 1001 is a list without rows only with the words "no transactions"."""
     answer = fields.document(raw, PULL_MAX_BYTES)
     if answer is None:
         return None
     code = fields.code(answer.get("ResponseCode"))
     listed = answer.get("Response")
+    words = fields.text(answer.get("ResponseMessage") or answer.get("ResponseDescription"))
+    silent = code == NOTHING_TO_PULL and words and not _NO_TRANSACTIONS.fullmatch(words)
+    problem = f"M-Pesa's list (Pull) does not work for this short code: {code} {words}".strip()
     if code == NOTHING_TO_PULL and listed is None:
-        return (), 0
+        return Pulled((), problem=problem if silent else None)
     if code not in (PULLED, NOTHING_TO_PULL) or not isinstance(listed, list):
         return None
     rows: list[PulledRow] = []
@@ -128,9 +165,11 @@ def read_pull(raw: bytes) -> tuple[tuple[PulledRow, ...], int] | None:
             read = _pulled(row)
             if read is not None:
                 rows.append(read)
-            elif not _no_money(row):
+            else:
                 unread += 1
-    return tuple(rows), unread
+    money = tuple(row for row in rows if row.amount_cents > 0)
+    others = tuple(row for row in rows if row.amount_cents <= 0)
+    return Pulled(money, unread, problem if silent and not rows else None, others)
 
 
 def in_window(
@@ -152,7 +191,7 @@ def in_window(
 
 def _pulled(row: Any) -> PulledRow | None:
     receipt = fields.receipt(fields.member(row, "transactionId"))
-    amount = fields.cents(fields.member(row, "amount"))
+    amount = fields.signed_cents(fields.member(row, "amount"))
     if receipt is None or amount is None:
         return None
     phone = fields.phone(row.get("msisdn"))
@@ -167,13 +206,6 @@ def _pulled(row: Any) -> PulledRow | None:
         kind=fields.text(row.get("transactiontype"), 64),
         at=fields.iso_time(row.get("trxDate")),
     )
-
-
-def _no_money(row: Any) -> bool:
-    """A row that is well-formed and carries no money: "0.00", "-5.00"."""
-    if fields.receipt(fields.member(row, "transactionId")) is None:
-        return False
-    return _NO_MONEY.fullmatch(fields.text(row.get("amount"), 32)) is not None
 
 
 def _named(entries: Any, key: str) -> dict[str, list[Any]]:

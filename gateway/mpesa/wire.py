@@ -100,7 +100,11 @@ class DarajaWire:
             self.tokens.drop(token)
             if last:
                 break
-        return answer
+        # A fresh token was refused as well.
+        assert isinstance(answer, Answer)
+        stays = codes.token_stays_refused(answer.status, answer.raw)
+        self._note(stays)
+        return stays
 
     async def _fetch_token(self) -> Fetched | Refused:
         account = self._account
@@ -174,11 +178,19 @@ def _no_token(answer: Answer, environment: str) -> Refused:
     """Why there is no token. Names the environment, since keys of the other one are the usual cause, and
     repeats nothing that M-Pesa said but its code: its text or body might hold a key or half a token."""
     status = answer.status
-    code = fields.code(codes.fault_of(answer.raw).code) or str(status)
-    if status == 429 or status >= 500 or code in ("500.003.02", "500.003.03"):
+    fault = codes.fault_of(answer.raw)
+    code = fields.code(fault.code) or str(status)
+    limited = codes.is_limit(fault) or code in ("500.003.02", "500.003.03")
+    if status == 429 or status >= 500 or limited:
         wait = codes.retry_after(answer.retry_after)
         text = f"M-Pesa ({environment}) gives no access token at the moment: {code}"
         return Refused(Reason.NOT_SENT, code, text, b"", wait)
+    if codes.is_blocked(status, answer.raw):
+        text = (
+            f"M-Pesa ({environment}) gives no access token: {codes.BLOCKED} (HTTP {status} without a "
+            "word of M-Pesa). Ask the internet provider, or Safaricom's API support"
+        )
+        return Refused(Reason.CONFIG, code, text, b"")
     if status in (400, 401, 403):
         text = (
             f"M-Pesa ({environment}) does not take the consumer key and secret: {code}. "

@@ -12,11 +12,15 @@ from gateway.clock import from_micros, micros
 from gateway.domain.payment import Evidence, Money, Source, Verdict
 from gateway.domain.payment_wire import C2bNotice, PulledRow
 from gateway.ids import new_id
+from gateway.mpesa.fields import HASHED
 from gateway.mpesa.masking import mask_phone
+from gateway.payments import twins
 from gateway.payments.ledger import Heard, Ledger
-from gateway.payments.matching import APART_US, REFERENCE_US, match
+from gateway.payments.matching import APART_US, REFERENCE_US, match, tight
 from gateway.payments.view import payment_json
-from gateway.store import events, payments
+from gateway.store import events, payments, payments_shown
+from gateway.store.payments import PaymentRow
+from gateway.store.payments_shown import Shown
 
 _MASKED = re.compile(r"254[17]\*{5}[0-9]{3}")
 
@@ -33,24 +37,18 @@ def announced_in(
     caller's transaction, who tells `ledger.told` after the commit. `at`: now, UTC microseconds."""
     moment = notice.paid_at if isinstance(notice, C2bNotice) else notice.at
     row = payments.by_receipt(conn, notice.receipt)
-    if row is None:
-        paid_us = micros(moment) if moment else at
-        pushes = payments.without_receipt_or_end(
-            conn, paid_us - REFERENCE_US, paid_us + APART_US + 1
-        )
-        row = match(notice, pushes, from_micros(at))
-    if row is None:
-        return found_in(
-            conn,
-            receipt=notice.receipt,
-            amount_cents=notice.amount_cents,
-            source=source,
-            reference=notice.reference,
-            phone=notice.phone,
-            paid_at=moment,
-            at=at,
-            raw=raw,
-        )
+    if row is None or row.kind == "C2B":
+        owner = _push_of(conn, notice, moment, at)
+        if row is None and owner is None:
+            return _new_money(conn, ledger, notice, source, moment, at, raw)
+        if row is not None:
+            # A second announcement may show more of the payer than the first one did.
+            shown = Shown(notice.phone, notice.kind, micros(moment) if moment else None)
+            payments_shown.note(conn, row.id, shown)
+            if owner is not None and not _may_merge(conn, owner, row):
+                owner = None
+        row = owner or row
+    assert row is not None
     word = Evidence(
         source,
         Verdict.PAID,
@@ -59,6 +57,55 @@ def announced_in(
         payer=payer(notice.phone),
     )
     return ledger.hear_in(conn, row, word, raw, **when_paid(row.money, moment))
+
+
+def _push_of(
+    conn: sqlite3.Connection, notice: C2bNotice | PulledRow, moment: datetime | None, at: int
+) -> PaymentRow | None:
+    """Return the one push without a receipt that this money fits."""
+    paid_us = micros(moment) if moment else at
+    pushes = payments.without_receipt_or_end(conn, paid_us - REFERENCE_US, paid_us + APART_US + 1)
+    return match(notice, pushes, from_micros(at))
+
+
+def _may_merge(conn: sqlite3.Connection, push: PaymentRow, known: PaymentRow) -> bool:
+    """Return whether a payment that was recorded before may still turn out to be this push's money. One that a
+    sale has used says nothing about a push that is not paid."""
+    if payments_shown.are_apart(conn, push.id, known.id):
+        return False
+    return push.money is Money.PAID or not twins.is_used(known)
+
+
+def _new_money(
+    conn: sqlite3.Connection,
+    ledger: Ledger,
+    notice: C2bNotice | PulledRow,
+    source: Source,
+    moment: datetime | None,
+    at: int,
+    raw: bytes | None,
+) -> Heard:
+    """Record a payment that fits no push; one that names a QR code of ours is its sale's."""
+    heard = found_in(
+        conn,
+        receipt=notice.receipt,
+        amount_cents=notice.amount_cents,
+        source=source,
+        reference=notice.reference,
+        phone=notice.phone,
+        paid_at=moment,
+        at=at,
+        raw=raw,
+        kind=notice.kind,
+    )
+    since = (micros(moment) if moment else at) - REFERENCE_US
+    sales = payments_shown.qr_sales(
+        conn, tight(notice.reference), notice.amount_cents, since, at + 1
+    )
+    if len(sales) != 1 or twins.in_the_way(conn, heard.row) is not None:
+        return heard
+    (till_id, sale_ref), *_ = sales
+    return ledger.claim_in(conn, heard.row, till_id, sale_ref, "QR code")
 
 
 def found_in(
@@ -72,6 +119,7 @@ def found_in(
     paid_at: datetime | None,
     at: int,
     raw: bytes | None,
+    kind: str = "",
 ) -> Heard:
     """A payment without a push of ours, offered to every till (`payment.unmatched`). IntegrityError when the
     receipt has an owner."""
@@ -87,6 +135,8 @@ def found_in(
         paid_at=micros(paid_at) if paid_at else at,
         at=at,
     )
+    told_us = micros(paid_at) if paid_at else None
+    payments_shown.note(conn, payment_id, Shown(phone, kind, told_us))
     row = payments.by_id(conn, payment_id)
     assert row is not None
     payments.say(conn, row, at=at, source=source, word=Verdict.PAID, changed=True, raw=raw)
@@ -102,8 +152,9 @@ def when_paid(money: Money, moment: datetime | None) -> dict[str, Any]:
 
 
 def payer(phone: str | None) -> str | None:
-    """The payer's number, masked as ours are; what M-Pesa has masked in that way already stays."""
-    if phone is None:
+    """The payer's number, masked as ours are; what M-Pesa has masked in that way already stays. A hash is
+    no number: None."""
+    if phone is None or HASHED.fullmatch(phone):
         return None
     tight = phone.replace(" ", "")
     return tight if _MASKED.fullmatch(tight) else mask_phone(tight)

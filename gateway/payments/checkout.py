@@ -21,7 +21,9 @@ from gateway.errors import (
     GatewayError,
     KeyReused,
     PaymentInvalid,
+    PaymentMayBeSame,
     PaymentOpen,
+    PaymentReversed,
     PaymentSettled,
     PaymentUnsigned,
     StoreError,
@@ -332,7 +334,13 @@ class Checkouts:
         try:
             invoice = await self._db.read(lambda conn: _document(conn, row))
             await self._signing.sign(row, invoice)
-        except (PaymentSettled, PaymentInvalid, PaymentOpen) as error:
+        except (
+            PaymentSettled,
+            PaymentInvalid,
+            PaymentOpen,
+            PaymentMayBeSame,
+            PaymentReversed,
+        ) as error:
             # The last look said no: the money has another owner meanwhile.
             self._problems[row.id] = error
             closed = await self._db.write(lambda conn: self.moves.lost(conn, row.id))

@@ -18,7 +18,14 @@ from gateway.ids import new_id
 from gateway.money import cents
 from gateway.payments.checkout_view import Part, PartState, parts_of, real
 from gateway.payments.ledger import Heard, Ledger
-from gateway.payments.tenders import NOT_SIGNED, Tenders, open_payment, tell_checkout, wrong_with
+from gateway.payments.tenders import (
+    NOT_SIGNED,
+    Tenders,
+    open_payment,
+    tell_checkout,
+    unclear_money,
+    wrong_with,
+)
 from gateway.store import checkouts, invoices
 from gateway.store.checkouts import OPEN_CHECKOUTS, CheckoutRow, CheckoutState, NewCheckout, NewPart
 from gateway.store.payments import PaymentRow
@@ -100,6 +107,9 @@ class CheckoutMoves:
                 held = self._tenders.held(conn, row.id)
                 wrong = wrong or (held.detail if held is not None else None)
                 wrong = wrong or wrong_with(row, sale.till_id, part.amount_cents, may_come=True)
+                unclear = unclear_money(conn, row) if wrong is None else None
+                if unclear is not None:
+                    raise unclear
             if wrong is not None:
                 raise PaymentInvalid(
                     f"{wrong} Nothing was signed.",

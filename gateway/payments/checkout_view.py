@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 from gateway import ids
 from gateway.clock import from_micros, iso
-from gateway.domain.payment import UNSETTLED, Money, Tender
+from gateway.domain.payment import UNSETTLED, Money, PaymentState, Tender
 from gateway.errors import PaymentFailed, PaymentWaiting
 from gateway.money import from_cents, text
 from gateway.mpesa.masking import mask_phone
@@ -130,10 +130,19 @@ def failed(conn: sqlite3.Connection, row: CheckoutRow, now: int) -> PaymentFaile
     if row.reason == "UNIT_REFUSED":
         detail = "The control unit refused this sale. Correct it and send it with a new key."
     elif bad is not None and bad.payment is not None:
-        detail = sentence(bad.payment.state).en
+        detail = sentence(_seen_from(bad.payment, row)).en
     if view["reuse"]:
         detail += " What has been paid can be used in the new sale: see reuse."
     return PaymentFailed(f"{detail} Nothing was signed.", extra={"signed": "no", **view})
+
+
+def _seen_from(payment: PaymentRow, row: CheckoutRow) -> PaymentState:
+    """Return the payment's state as this sale sees it: money that another sale was signed with is merged."""
+    mine = (payment.till_id, payment.sale_ref) == (row.till_id, row.sale_ref)
+    if payment.tender is not Tender.COMPLETED_BY_MPESA or mine:
+        return payment.state
+    other = f"{payment.sale_ref} at {payment.till_id}"
+    return replace(payment.state, tender=Tender.MERGED, used_for=other)
 
 
 def _waited_s(row: PaymentRow, now: int) -> float:

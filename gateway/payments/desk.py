@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway import ids
-from gateway.clock import Clock, micros
+from gateway.clock import Clock, from_micros, iso, micros
 from gateway.domain.payment import Act, Evidence, Money, Reason, Source, Tender, Verdict
 from gateway.errors import (
     FieldError,
@@ -22,19 +22,23 @@ from gateway.errors import (
     KeyReused,
     PaymentInvalid,
     PaymentOpen,
+    PaymentReversed,
     PaymentSettled,
     PaymentsOff,
     PaymentTooSoon,
     PaymentUnknown,
 )
 from gateway.mpesa_settings import MpesaSettings
+from gateway.payments import twins
 from gateway.payments.checks import Checks
+from gateway.payments.decisions import Decisions
 from gateway.payments.ledger import Heard, Ledger
+from gateway.payments.matching import tight
 from gateway.payments.push import TOKEN_BYTES, Pusher
 from gateway.payments.questions import Questions
 from gateway.payments.refunds import Refunds, refund_json
 from gateway.payments.view import payment_json
-from gateway.store import events, payments
+from gateway.store import events, payments, payments_shown
 from gateway.store import refunds as refund_rows
 from gateway.store.database import Database
 from gateway.store.payments import NewPush, PaymentRow
@@ -85,6 +89,10 @@ class PaymentDesk:
         self._checks = checks
         self._refunds = refunds
         self._questions = questions
+        decisions = Decisions(db, clock, ledger)
+        # What a person decides; see `Decisions`.
+        self.same_money = decisions.same_money
+        self.reversal = decisions.reversal
         # Reads M-Pesa's own list soon, where there is one.
         self._look_through = look_through
 
@@ -123,6 +131,9 @@ class PaymentDesk:
                 # Settled meanwhile: nothing is left to be asked.
                 with contextlib.suppress(PaymentSettled):
                     await self._questions.about_refund(refund.id, "a check")
+        if row.money is Money.PAID and row.receipt is not None:
+            # A customer may have had it taken back since.
+            await self._questions.about_payment(row.id, "a check")
         if self._checks is not None and row.kind == "STK":
             await self._checks.check(payment_id)
             if row.money in (Money.SEND_UNKNOWN, Money.UNKNOWN, Money.NOT_PAID):
@@ -181,6 +192,12 @@ class PaymentDesk:
                     "This money belongs to another sale already.",
                     extra={"payment": payment_json(row)},
                 )
+            twins.refuse_if_unclear(conn, row)
+            if payments_shown.reversal_of(conn, row.id) is not None:
+                raise PaymentReversed(
+                    f"M-Pesa reports that this payment ({row.receipt}) was taken back. A manager must look.",
+                    extra={"signed": "no", "payment": payment_json(row)},
+                )
             return self._ledger.claim_in(conn, row, till_id, sale_ref, who)
 
         return (await self._ledger.write(write)).row
@@ -202,7 +219,7 @@ class PaymentDesk:
         at = micros(self._clock.now())
         groups: dict[str, list[dict[str, Any]]] = {
             "moneyWithoutReceipt": [], "review": [], "refundDue": [], "receiptWithoutMoney": [],
-            "unknown": [], "refunds": [],
+            "unknown": [], "refunds": [], "mayBeSame": [], "reversals": [],
         }  # fmt: skip
         names = {
             Tender.OPEN: "moneyWithoutReceipt",
@@ -215,9 +232,26 @@ class PaymentDesk:
             payment_json(row, at) for row in payments.doubtful_receipts(conn)
         ]
         groups["unknown"] = [payment_json(row, at) for row in payments.unknown(conn)]
+        for one, others in same_money_groups(conn):
+            groups["mayBeSame"].append(
+                {**payment_json(one, at), "others": [payment_json(other, at) for other in others]}
+            )
+        for reversal in payments_shown.reversals(conn):
+            known = payments.by_id(conn, reversal.payment_id) if reversal.payment_id else None
+            view = {"paymentId": None, "till": None} if known is None else payment_json(known, at)
+            reported = {"receipt": reversal.receipt, "reportedAt": iso(from_micros(reversal.at))}
+            groups["reversals"].append({**view, **reported, "reportedBy": reversal.source})
         for refund in refund_rows.unsettled(conn):
             groups["refunds"].append({"paymentId": refund.payment_id, **refund_json(refund)})
         return groups
+
+    def note_qr(
+        self, conn: sqlite3.Connection, references: set[str], till_id: str, ref: str, cents: int
+    ) -> None:
+        """Record a QR code, so that a payment that names it is this sale's."""
+        at = micros(self._clock.now())
+        found = {tight(reference) for reference in references}
+        payments_shown.note_qr(conn, found, till_id, ref, cents, at=at)
 
     # --- one claim ----------------------------------------------------------------------------------
 
@@ -309,6 +343,19 @@ class PaymentDesk:
         if other is None:
             raise PaymentOpen("An M-Pesa request was open a moment ago. Try again.")
         raise _open(other)
+
+
+def same_money_groups(conn: sqlite3.Connection) -> list[tuple[PaymentRow, list[PaymentRow]]]:
+    """Return each announced payment that no sale was signed with, with the pushes that it may be."""
+    rows = [row for row in payments.unowned(conn) if row.kind == "C2B"]
+    used = [
+        other
+        for row in payments.unowned(conn)
+        if row.kind == "STK" and row.receipt is None
+        for other in twins.of(conn, row)
+    ]
+    by_id = {row.id: row for row in (*rows, *used)}
+    return [(row, found) for row in by_id.values() if (found := twins.of(conn, row))]
 
 
 def check_amount(amount_cents: int, maximum: int) -> None:

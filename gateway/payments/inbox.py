@@ -21,8 +21,9 @@ from gateway.domain.payment_wire import ApiResult, Arrival, StkResult
 from gateway.errors import DiskFull, StoreError
 from gateway.ids import token_hash
 from gateway.mpesa.codes import callback_word
-from gateway.mpesa.messages import parse_c2b, parse_result, parse_stk
+from gateway.mpesa.messages import parse_c2b, parse_c2b_reversal, parse_result, parse_stk
 from gateway.payments.announced import announced_in, found_in, payer, when_paid
+from gateway.payments.decisions import report_reversal
 from gateway.payments.ledger import Heard, Ledger
 from gateway.store import events, meta, mpesa_inbox, payments
 from gateway.store.database import Database
@@ -274,6 +275,9 @@ class Inbox:
             return _End("UNMATCHED", Alarm.FORGED, alarm=Alarm.FORGED)
         if message.kind == "v":
             return _End(reason="VALIDATION")
+        reversed_ = parse_c2b_reversal(message.raw)
+        if reversed_:
+            return self._reversal(conn, message, reversed_, at)
         notice = parse_c2b(message.raw)
         if notice is None:
             return _End("UNMATCHED", Alarm.MALFORMED, alarm=Alarm.MALFORMED)
@@ -281,6 +285,15 @@ class Inbox:
             return _End("UNMATCHED", Alarm.OTHER_SHORTCODE, alarm=Alarm.OTHER_SHORTCODE)
         heard = announced_in(conn, self._ledger, notice, Source.C2B, at, message.raw)
         return _End(payment_id=heard.row.id, heard=(heard,))
+
+    def _reversal(
+        self, conn: sqlite3.Connection, message: Message, receipts: tuple[str, ...], at: int
+    ) -> _End:
+        """A notice that a customer's payment was taken back; without a payment of ours it is kept and shown."""
+        row = report_reversal(conn, self._ledger, receipts, Source.C2B, message.raw, at)
+        if row is None:
+            return _End("UNMATCHED", Alarm.REVERSED)
+        return _End(reason=Alarm.REVERSED, payment_id=row.id, heard=(Heard(row, True, None),))
 
     def _callback(self, conn: sqlite3.Connection, message: Message, at: int) -> _End:
         row = payments.by_token(conn, message.token_hash)

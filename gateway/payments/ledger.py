@@ -57,6 +57,8 @@ class Ledger:
         self.after_change: list[Callable[[PaymentRow], None]] = []
         # Why a payment may not be settled right now: a sale with it is at the unit, or about to be.
         self.held: Callable[[sqlite3.Connection, str], GatewayError | None] = lambda conn, id_: None
+        # Whether the control unit has a sale with this payment right now.
+        self.at_unit: Callable[[sqlite3.Connection, str], bool] = lambda conn, id_: False
 
     async def hear(
         self, payment_id: str, word: Evidence, raw: bytes | None = None, **fields: Any
@@ -155,7 +157,7 @@ class Ledger:
         payments.say(
             conn, new, at=at, source=source, word=act, changed=change.changed, alarm=change.alarm, note=note,
         )  # fmt: skip
-        self._tell(conn, new, change, at)
+        self.tell_in(conn, new, change, at)
         return Heard(new, change.changed, change.alarm)
 
     def claim_in(
@@ -172,7 +174,7 @@ class Ledger:
             note=f"{who}: sale {sale_ref}",
         )  # fmt: skip
         change = Change(new.state, changed=True)
-        self._tell(conn, new, change, at)
+        self.tell_in(conn, new, change, at)
         return Heard(new, changed=True, alarm=None)
 
     def _note(
@@ -188,9 +190,9 @@ class Ledger:
             conn, new, at=at, source=word.source, word=word.verdict, changed=change.changed, code=word.code,
             alarm=change.alarm, note=word.note, raw=raw,
         )  # fmt: skip
-        self._tell(conn, new, change, at)
+        self.tell_in(conn, new, change, at)
 
-    def _tell(self, conn: sqlite3.Connection, new: PaymentRow, change: Change, at: int) -> None:
+    def tell_in(self, conn: sqlite3.Connection, new: PaymentRow, change: Change, at: int) -> None:
         """The till's event, and the alarm a person must see."""
         data = payment_json(new)
         if change.changed:
@@ -224,24 +226,39 @@ class Ledger:
         if other.kind == "STK":
             # Two requests cannot have one receipt: no money of its own, and a person must look.
             return Change(row.state, changed=False, alarm=Alarm.OTHER_RECEIPT), None
-        if other.tender in (Tender.OPEN, Tender.REVIEW):
-            self._merge(conn, other, row.id, at)
+        # A sale that is at the unit with the twin keeps it: it may be signed at any moment.
+        if other.tender in (Tender.OPEN, Tender.REVIEW) and not self.at_unit(conn, other.id):
+            self._merge(conn, other, row, at)
             return change, None
         if may(change.state, Act.MERGED):
             # Before it was given up the money had an owner already: nothing is late.
             alarm = None if change.alarm is Alarm.LATE else change.alarm
+            if _of_another_sale(other, row):
+                alarm = Alarm.OTHER_SALE
             return Change(acted(change.state, Act.MERGED).state, True, alarm), other.id
         # Both have an owner: two sales and one receipt.
         kept = replace(change.state, receipt=None, paid_cents=row.paid_cents)
         return Change(kept, kept != row.state, Alarm.OTHER_RECEIPT), None
 
-    def _merge(self, conn: sqlite3.Connection, twin: PaymentRow, into: str, at: int) -> None:
+    def _merge(self, conn: sqlite3.Connection, twin: PaymentRow, into: PaymentRow, at: int) -> None:
         merged = acted(twin.state, Act.MERGED)
-        gone = payments.change(conn, twin, merged.state, at=at, merged_into=into)
+        if _of_another_sale(twin, into):
+            # A till has claimed it for a sale that must now be paid in another way.
+            merged = replace(merged, alarm=Alarm.OTHER_SALE)
+        gone = payments.change(conn, twin, merged.state, at=at, merged_into=into.id)
         payments.say(
-            conn, gone, at=at, source=Source.C2B, word=Act.MERGED, changed=True, note=f"is {into}"
-        )
-        self._tell(conn, gone, merged, at)
+            conn, gone, at=at, source=Source.C2B, word=Act.MERGED, changed=True, alarm=merged.alarm,
+            note=f"is {into.id}",
+        )  # fmt: skip
+        self.tell_in(conn, gone, merged, at)
+
+
+def _of_another_sale(one: PaymentRow, other: PaymentRow) -> bool:
+    """Return whether `one` was claimed or signed for a sale that is not `other`'s."""
+    return one.sale_ref is not None and (one.till_id, one.sale_ref) != (
+        other.till_id,
+        other.sale_ref,
+    )
 
 
 def _get(conn: sqlite3.Connection, payment_id: str) -> PaymentRow:

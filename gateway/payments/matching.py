@@ -1,14 +1,17 @@
 """Which push of ours an announced payment belongs to, when no receipt says so. Pure.
 
 For C2B confirmations and rows of Pull Transactions (daraja.md 6, end): a paybill's reference equals ours
-exactly; or, for a till, which has none, the amount, the payer's number as far as it is shown, and a quarter
-of an hour. One candidate or none: money that two pushes could have brought is a person's to give away.
+but for letter case and blanks; or, for a till, which has none, the amount, the payer's number as far as it is
+shown (whole, masked, or as its SHA-256), and a quarter of an hour. One candidate or none: money that two pushes could have brought is a person's to give away.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 
 from gateway.clock import micros
 from gateway.domain.payment import Money
@@ -27,6 +30,7 @@ _LIKELY = frozenset({Money.SENDING, Money.SEND_UNKNOWN, Money.WAITING, Money.UNK
 # M-Pesa said that it was not paid; softly, so money may still be its.
 _SAID_UNPAID = frozenset({Money.NOT_PAID})
 _SHOWN_MIN = 3
+_HASHED = re.compile(r"[0-9a-f]{64}")
 
 
 def match(
@@ -53,9 +57,10 @@ def _fits(notice: C2bNotice | PulledRow, row: PaymentRow, at_us: int) -> bool:
     if row.amount_cents != notice.amount_cents or row.paid_cents not in (None, notice.amount_cents):
         return False
     since_us = at_us - (row.sent_at or row.created_at)
-    reference = notice.reference.strip()
-    if reference:
-        return row.account_ref == reference and -APART_US <= since_us <= REFERENCE_US
+    if same_reference(notice.reference, row.account_ref):
+        return -APART_US <= since_us <= REFERENCE_US
+    if notice.reference.strip() and not is_buy_goods(notice.kind):
+        return False
     return (
         -APART_US <= since_us <= ECHO_US
         and row.phone is not None
@@ -63,14 +68,59 @@ def _fits(notice: C2bNotice | PulledRow, row: PaymentRow, at_us: int) -> bool:
     )
 
 
+def same_reference(shown: str | None, ours: str | None) -> bool:
+    """Return whether a customer or M-Pesa has named our reference: in any letter case, with any blanks."""
+    return bool(shown and ours) and tight(shown) == tight(ours)
+
+
+def tight(reference: str | None) -> str:
+    """Return a reference as it is compared."""
+    return "".join((reference or "").split()).casefold()
+
+
+def is_buy_goods(kind: str) -> bool:
+    """Return whether this is a payment to a till ("Buy Goods", "c2b-buy-goods-debit"): its payer types no
+    reference, so one that is not ours was filled in by M-Pesa and says nothing."""
+    return "buy" in kind.lower()
+
+
+def is_pay_bill(kind: str) -> bool:
+    """Return whether this is a payment to a paybill: one for a push of ours always has our reference."""
+    return "pay" in kind.lower() and "bill" in kind.lower()
+
+
 def same_phone(ours: str, shown: str | None) -> bool:
-    """Whether a number that M-Pesa shows, whole or masked (`2547 ***** 149`, `0722000***`), can be ours.
-    False when too little of it is shown to tell."""
+    """Return whether a number that M-Pesa shows, whole, masked (`2547 ***** 149`, `0722000***`) or hashed,
+    can be ours. False when too little of it is shown to tell."""
+    return says_of_phone(ours, shown) is True
+
+
+def other_phone(ours: str, shown: str | None) -> bool:
+    """Return whether a number that M-Pesa shows is surely another one. A hash that fits no known form of ours
+    proves nothing: what was hashed is not documented."""
+    return says_of_phone(ours, shown) is False
+
+
+def says_of_phone(ours: str, shown: str | None) -> bool | None:
+    """True: it can be ours; False: it is another; None: too little is shown."""
     if shown is None:
-        return False
-    text = shown.replace(" ", "").removeprefix("+").lower().replace("x", "*")
+        return None
+    text = shown.strip().lower()
+    if _HASHED.fullmatch(text):
+        return True if text in hashes_of(ours) else None
+    text = text.replace(" ", "").removeprefix("+").replace("x", "*")
     if text.startswith("0"):
         text = f"254{text[1:]}"
-    if len(text) != len(ours) or len(text.replace("*", "")) < _SHOWN_MIN + len("254"):
+    if len(text) != len(ours):
+        return None
+    if not all(theirs in ("*", mine) for mine, theirs in zip(ours, text, strict=True)):
         return False
-    return all(theirs in ("*", mine) for mine, theirs in zip(ours, text, strict=True))
+    return True if len(text.replace("*", "")) >= _SHOWN_MIN + len("254") else None
+
+
+@lru_cache(maxsize=4096)
+def hashes_of(phone: str) -> frozenset[str]:
+    """Return the SHA-256 of every way in which 2547.. is written."""
+    local = phone.removeprefix("254")
+    forms = (phone, f"+{phone}", f"0{local}", local)
+    return frozenset(hashlib.sha256(form.encode()).hexdigest() for form in forms)

@@ -15,15 +15,18 @@ from collections.abc import Callable
 
 from gateway import ids
 from gateway.clock import Clock, from_compact, micros
-from gateway.domain.payment import Evidence, Source, Tender, Verdict
+from gateway.domain.payment import Evidence, Money, Source, Tender, Verdict
 from gateway.domain.payment_wire import Ack, ApiResult, Daraja
 from gateway.errors import FieldError, PaymentInvalid, PaymentSettled, PaymentUnknown
 from gateway.money import cents, parse_amount
+from gateway.payments import twins
+from gateway.payments.decisions import report_reversal
 from gateway.payments.ledger import Heard, Ledger
+from gateway.payments.matching import APART_US, ECHO_US, REFERENCE_US, other_phone, same_phone
 from gateway.payments.push import TOKEN_BYTES
 from gateway.payments.refunds import Refunds
 from gateway.payments.view import payment_json
-from gateway.store import payments, refunds
+from gateway.store import payments, payments_shown, refunds
 from gateway.store.database import Database
 from gateway.store.payments import PaymentRow
 from gateway.store.refunds import Question, RefundState
@@ -34,6 +37,10 @@ RECEIPT = re.compile(r"[A-Z0-9]{10}", re.ASCII)
 # A payment that was over before it was asked for by more than this is another sale's. Microseconds.
 EARLIER_US = 600 * 1_000_000
 COMPLETED = "completed"
+# A payment that is paid is asked about at most this often, however often "check" is pressed. Microseconds.
+AGAIN_US = 60 * 1_000_000
+# CreditPartyName is "600999 - SHOP", with blanks around the hyphen or without.
+_PARTY = re.compile(r"\s*[-\u2010-\u2015]\s*")
 
 
 class Questions:
@@ -102,6 +109,9 @@ class Questions:
             return Heard(row, changed=False, alarm=None)
         if owner is not None:
             self._may_take(owner, row)
+            others = [other for other in twins.of(conn, owner) if other.id != row.id]
+            if others and row.money is not Money.PAID:
+                raise twins.refusal(owner, others[0], signing=False)
             word = Evidence(
                 owner.paid_by or Source.C2B, Verdict.PAID, receipt=receipt,
                 amount_cents=owner.state.came_cents, payer=owner.payer, note=note,
@@ -153,6 +163,26 @@ class Questions:
         if receipt is not None:
             self._begin(token, receipt)
 
+    async def about_payment(self, payment_id: str, who: str) -> None:
+        """Ask whether a paid payment still stands; nothing is asked twice within a minute."""
+        if self._daraja is None:
+            return
+        token = secrets.token_urlsafe(TOKEN_BYTES)
+
+        def write(conn: sqlite3.Connection) -> str | None:
+            row = payments.by_id(conn, payment_id)
+            at = micros(self._clock.now())
+            if row is None or row.receipt is None or row.merged_into is not None:
+                return None
+            if refunds.asked_since(conn, row.id, at - AGAIN_US):
+                return None
+            refunds.ask(conn, ids.token_hash(token), row.id, None, row.receipt, who, at=at)
+            return row.receipt
+
+        receipt = await self._db.write(write)
+        if receipt is not None:
+            self._begin(token, receipt)
+
     def _begin(self, token: str, receipt: str) -> None:
         if self._daraja is None:
             return
@@ -186,7 +216,7 @@ class Questions:
         self, asked: Question, refund_id: str, result: ApiResult | None
     ) -> None:
         """Only a clear "reversed" closes a refund; everything else is a person's."""
-        if result is None or "revers" not in _status(result):
+        if result is None or not _is_reversed(result):
             return
         try:
             await self._refunds.settle(refund_id, done=True, who="M-Pesa", reason=_status(result))
@@ -203,7 +233,39 @@ class Questions:
         word = Evidence(Source.STATUS, Verdict.NO_INFO, note="an answer that says nothing")
         if result is not None:
             word = self._weigh(row, asked, result)
+            told = result.parameters.get("ReceiptNo") or asked.receipt
+            known = payments.by_receipt(conn, asked.receipt) is not None
+            if _is_reversed(result) and asked.refund_id is None:
+                if known and told == asked.receipt:
+                    at = micros(self._clock.now())
+                    report_reversal(conn, self._ledger, (asked.receipt,), Source.STATUS, raw, at)
+            elif word.verdict is Verdict.PAID and self._may_be_anothers(conn, row, result, word):
+                word = _nothing(result.code, "status: another paid request may be this money")
         return self._ledger.hear_in(conn, row, word, raw)
+
+    def _may_be_anothers(
+        self, conn: sqlite3.Connection, row: PaymentRow, result: ApiResult, word: Evidence
+    ) -> bool:
+        """Return whether a typed code may be the receipt of another push that was paid: its customer's SMS."""
+        if row.money is Money.PAID or word.amount_cents is None:
+            return False
+        party = _PARTY.split(result.parameters.get("DebitPartyName", "").strip(), maxsplit=1)[0]
+        told = result.parameters
+        when = _when(told.get("FinalisedTime") or told.get("InitiatedTime") or "")
+        if row.phone is not None and same_phone(row.phone, party):
+            return False
+        at = micros(self._clock.now()) if when is None else when
+        others = payments_shown.receipts_to_follow(
+            conn, word.amount_cents, at - REFERENCE_US, at + APART_US + 1
+        )
+        near = ECHO_US if when is not None else REFERENCE_US
+        return any(
+            other.id != row.id
+            and other.phone is not None
+            and not other_phone(other.phone, party or None)
+            and at - (other.sent_at or other.created_at) <= near
+            for other in others
+        )
 
     def _weigh(self, row: PaymentRow, asked: Question, result: ApiResult) -> Evidence:
         """PAID when M-Pesa says that this receipt is completed money of this shop, and new enough."""
@@ -213,7 +275,7 @@ class Questions:
             return _nothing(code, f"status: {says or result.description}")
         if told.get("ReceiptNo") != asked.receipt:
             return _nothing(code, "status: of another receipt")
-        party = told.get("CreditPartyName", "").split(" ")[0]
+        party = _PARTY.split(told.get("CreditPartyName", "").strip(), maxsplit=1)[0].split(" ")[0]
         if party.isdigit() and party not in self._shortcodes:
             return _nothing(code, "status: paid to another shop")
         when = _when(told.get("FinalisedTime") or told.get("InitiatedTime") or "")
@@ -229,6 +291,10 @@ class Questions:
 
 def _status(result: ApiResult) -> str:
     return result.parameters.get("TransactionStatus", "").strip().lower()
+
+
+def _is_reversed(result: ApiResult) -> bool:
+    return "revers" in _status(result)
 
 
 def _nothing(code: str, note: str) -> Evidence:

@@ -1,5 +1,7 @@
 """Reads M-Pesa's own list of payments (Pull Transactions) and puts it beside ours: the truth of last resort,
-for 48 hours. What is on the list has come; what is not on it, in a time that was covered, has not.
+for 48 hours. What is on the list has come. What is not on it, in a time that was covered, has not, if the list
+shows life: M-Pesa answers failed reads and short codes that were never registered with an empty list as well
+(daraja.md 12).
 """
 
 from __future__ import annotations
@@ -15,11 +17,16 @@ from datetime import timedelta
 from gateway.clock import Clock, from_micros, micros, wake_or_sleep
 from gateway.domain.payment import UNSETTLED, Evidence, Money, Source, Verdict
 from gateway.domain.payment_wire import Daraja, PulledRow
+from gateway.errors import StoreError
+from gateway.payments import twins
+from gateway.payments.decisions import report_reversal
 from gateway.payments.ledger import Heard, Ledger
+from gateway.payments.matching import APART_US, REFERENCE_US, match
 from gateway.payments.schedule import Ages
-from gateway.store import meta, payments, pulled, refunds, reports
+from gateway.store import meta, payments, payments_shown, pulled, refunds, reports
 from gateway.store.database import Database
 from gateway.store.payments import PaymentRow
+from gateway.store.payments_shown import OtherRow
 from gateway.store.pulled import Reading
 
 log = logging.getLogger(__name__)
@@ -96,14 +103,22 @@ class Reconciler:
         tried_s = self._since_s(self._tried_ns)
         # The first reading of all is the beginning that every later one goes back to: money that nobody
         # asked for and whose confirmation was lost is found from then on.
-        first = await self._db.read(pulled.last) is None
+        first = await self._db.read(pulled.last) is None and self._read_ns is None
         if not (due or closed is not None or self._asked or first):
             return self._nap(rows, ages)
         if tried_s < BETWEEN_S:
             return BETWEEN_S - tried_s
         self._asked = False
         self._tried_ns = self._clock.boottime_ns()
-        if await self._read(rows) and closed is not None:
+        try:
+            whole = await self._read(rows)
+        except StoreError:
+            raise
+        except Exception as error:  # a peer's answer never ends the loop
+            log.exception("pull.fault")
+            self.problem = f"M-Pesa's list could not be read: {type(error).__name__}"
+            whole = False
+        if whole and closed is not None:
             await self._db.write(lambda conn: meta.put(conn, CLOSE_KEY, str(closed)))
         return BETWEEN_S
 
@@ -144,12 +159,15 @@ class Reconciler:
         if await self._db.read(pulled.last) is not None:
             # A reading by a clock that was ahead covers nothing of the time that came after it.
             until = await self._db.read(lambda conn: pulled.covered_until(conn, micros(now)))
+            # An empty list covers nothing: what it may have left out is asked for again.
             oldest = min(oldest, micros(now - KEPT) if until is None else until)
         # A shop that has just switched this on does not look for owners of two days of old payments.
         start = max(from_micros(oldest - BEFORE_US), now - KEPT)
         count, offset, seen = 0, 0, set[str]()
         for _ in range(PAGES_MAX):
             reply = await self._daraja.pull(start, now, offset)
+            if reply.is_empty and offset:
+                break
             fresh = [row for row in reply.rows if row.receipt not in seen]
             seen |= {row.receipt for row in fresh}
             for row in fresh:
@@ -165,28 +183,54 @@ class Reconciler:
         else:
             self.problem = f"the list has more than {PAGES_MAX} pages"
             return False
-        self.problem = None
         self._read_ns = self._clock.boottime_ns()
         reading = Reading(micros(start), micros(now), micros(self._clock.now()), count)
+        known = await self._db.read(lambda conn: _known_in(conn, reading))
+        missing = known - seen
+        if missing:
+            self.problem = (
+                f"M-Pesa's list (Pull) lacks {len(missing)} of {len(known)} payments that M-Pesa has confirmed, so "
+                "it does not show who has not paid. Is Pull registered for this short code?"
+            )
+            log.warning("pull.lacks missing=%d known=%d", len(missing), len(known))
+            return False
+        self.problem = None
         await self._db.write(lambda conn: pulled.record(conn, reading))
         log.info("pull.read rows=%d from=%s", count, start.isoformat(timespec="seconds"))
-        await self._absences(reading)
+        if known:
+            await self._absences(reading)
         return True
 
     async def _take(self, row: PulledRow) -> None:
-        """One row: skipped when it says nothing new, so that a list that is read often costs nothing."""
-        if "revers" in row.kind.lower() or await self._db.read(lambda conn: _known(conn, row)):
+        """Take one row in: skipped when it says nothing new, so that a list that is read often costs nothing."""
+        if row.is_payment and await self._db.read(lambda conn: _known(conn, row)):
             return
         raw = json.dumps({**asdict(row), "at": str(row.at)}).encode()
         try:
-            await self._ledger.write(lambda conn: self._take_in(conn, row, raw))
-        except sqlite3.IntegrityError as error:
+            if row.is_payment:
+                await self._ledger.write(lambda conn: self._take_in(conn, row, raw))
+            else:
+                await self._db.write(lambda conn: self._set_aside_in(conn, row, raw))
+        except StoreError:
+            raise
+        except Exception as error:  # one row must not hold up the others
             # Its receipt found an owner in between, or the row is none that the store can hold.
-            log.warning("pull.row_refused reason=%s", error)
+            log.warning("pull.row_refused reason=%r", error)
+
+    def _set_aside_in(self, conn: sqlite3.Connection, row: PulledRow, raw: bytes) -> None:
+        """Keep a row that is no customer's payment: shown, never counted. A reversal is reported besides."""
+        at = micros(self._clock.now())
+        paid_at = at if row.at is None else micros(row.at)
+        other = OtherRow(row.receipt, row.kind[:64], row.amount_cents, paid_at)
+        fresh = payments_shown.keep_other_row(conn, other, at=at)
+        if row.is_reversal and fresh:
+            reference = row.reference.strip()
+            names = (row.receipt, reference) if reference.isalnum() else (row.receipt,)
+            report_reversal(conn, self._ledger, names, Source.PULL, raw, at)
 
     def _take_in(self, conn: sqlite3.Connection, row: PulledRow, raw: bytes) -> Heard:
         at = micros(self._clock.now())
-        if payments.by_receipt(conn, row.receipt) is None:
+        if payments.by_receipt(conn, row.receipt) is None and not self._fits_a_push(conn, row, at):
             typed = refunds.typed(conn, row.receipt)
             asked = None if typed is None else payments.by_id(conn, typed)
             if asked and asked.receipt is None and asked.amount_cents == row.amount_cents:
@@ -197,6 +241,13 @@ class Reconciler:
                 )  # fmt: skip
                 return self._ledger.hear_in(conn, asked, word, raw)
         return self._announce(conn, row, at, raw)
+
+    def _fits_a_push(self, conn: sqlite3.Connection, row: PulledRow, at: int) -> bool:
+        """Return whether the row's own number or reference names a push: that goes before a typed code."""
+        paid_us = micros(row.at) if row.at else at
+        since, until = paid_us - REFERENCE_US, paid_us + APART_US + 1
+        pushes = payments.without_receipt_or_end(conn, since, until)
+        return match(row, pushes, from_micros(at)) is not None
 
     async def _absences(self, reading: Reading) -> None:
         """UNKNOWN payments that a covered time does not hold were not made."""
@@ -220,7 +271,10 @@ class Reconciler:
         assert fresh is not None
         sent = fresh.sent_at or fresh.created_at
         until = sent + self._life_us + BEFORE_US // 2
-        if payments.loose(conn, fresh.amount_cents, sent - BEFORE_US // 2, until):
+        since = sent - BEFORE_US // 2
+        others = payments_shown.other_rows(conn, since, until, 10_000)
+        unclear = any(row.cents == fresh.amount_cents for row in others)
+        if unclear or payments.loose(conn, fresh.amount_cents, since, until):
             note = "money of this amount came at the time and waits for its owner: a person decides"
             word = Evidence(Source.PULL, Verdict.NO_INFO, note=note)
         else:
@@ -234,8 +288,21 @@ def _due(age: float, since_s: float, absent_after_s: float) -> bool:
 
 
 def _known(conn: sqlite3.Connection, row: PulledRow) -> bool:
+    """Return whether the row says nothing new: neither of its receipt nor of who has paid."""
     owner = payments.by_receipt(conn, row.receipt)
-    return owner is not None and owner.paid_cents == row.amount_cents
+    if owner is None or owner.paid_cents != row.amount_cents:
+        return False
+    if owner.kind == "STK" or row.phone is None:
+        return True
+    shown = payments_shown.shown(conn, owner.id)
+    return shown is not None and shown.payer == row.phone and not twins.of(conn, owner)
+
+
+def _known_in(conn: sqlite3.Connection, reading: Reading) -> set[str]:
+    """Return the receipts that M-Pesa has confirmed for the time of a reading: a list that lacks one of them,
+    or when there is none, proves no absence. At the edges the two clocks may differ."""
+    since, until = reading.from_us + APART_US, reading.until_us - APART_US
+    return payments_shown.confirmed_receipts(conn, since, until)
 
 
 def _unread_close(conn: sqlite3.Connection) -> int | None:

@@ -17,6 +17,7 @@ from gateway.clock import Clock, micros, wake_or_sleep
 from gateway.domain.payment import Act, Alarm, Evidence, Money, Reason, Source, Tender, Verdict, may
 from gateway.domain.payment_wire import Ack, AckReply, ApiResult, Daraja, Lost, Refused
 from gateway.errors import PaymentInvalid, PaymentSettled, PaymentsOff, PaymentUnknown, StoreError
+from gateway.payments import twins
 from gateway.payments.ledger import Heard, Ledger
 from gateway.payments.push import RETRY_S, TOKEN_BYTES
 from gateway.payments.view import payment_json
@@ -97,6 +98,7 @@ class Refunds:
                 "There is no money of this payment to give back.",
                 extra={"payment": payment_json(row)},
             )
+        twins.refuse_if_unclear(conn, row)
         amount = row.state.came_cents
         if token is not None:
             _reversible(row, amount)
@@ -167,23 +169,32 @@ class Refunds:
         while True:
             self._wake.clear()
             for refund in await self._db.read(refunds.unsettled):
-                if refund.state is RefundState.ASKED and refund.id in self._tokens:
-                    await self._send(refund)
-                elif refund.state is RefundState.SENT and self._late(refund):
-                    await self._give_up(refund)
+                try:
+                    await self._one(refund)
+                except StoreError:
+                    raise
+                except Exception:  # one order must not hold up the others
+                    log.exception("refund.failed id=%s", refund.id)
             await wake_or_sleep(self._clock, self._wake, LOOK_S)
+
+    async def _one(self, refund: Refund) -> None:
+        if refund.state is RefundState.ASKED and refund.id in self._tokens:
+            await self._send(refund)
+        elif refund.state is RefundState.SENT and self._late(refund):
+            await self._give_up(refund, "M-Pesa took it and has told no result")
+        elif refund.state is RefundState.SENDING and self._late(refund):
+            await self._give_up(refund, "its answer could not be recorded")
 
     def _late(self, refund: Refund) -> bool:
         age_s = (micros(self._clock.now()) - refund.updated_at) / 1e6
         return not 0 <= age_s <= RESULT_WITHIN_S
 
-    async def _give_up(self, refund: Refund) -> None:
+    async def _give_up(self, refund: Refund, says: str) -> None:
         def write(conn: sqlite3.Connection) -> None:
             fresh = refunds.by_id(conn, refund.id)
             assert fresh is not None
-            if fresh.state is RefundState.SENT:
-                at = micros(self._clock.now())
-                self._unknown(conn, fresh, "M-Pesa took it and has told no result", at)
+            if fresh.state is refund.state:
+                self._unknown(conn, fresh, says, micros(self._clock.now()))
 
         await self._db.write(write)
 
@@ -230,9 +241,11 @@ class Refunds:
                 return
             match reply:
                 case Ack():
+                    # An id that M-Pesa has given to another order names neither; the token still does.
+                    known = refunds.has_conversation(conn, reply.conversation_id)
                     refunds.move(
                         conn, refund, RefundState.SENT, at=at, raw=reply.raw,
-                        conversation_id=reply.conversation_id or None,
+                        conversation_id=None if known else reply.conversation_id or None,
                     )  # fmt: skip
                 case Refused():
                     refused = refunds.move(

@@ -8,7 +8,7 @@ the day it went. Amounts are integer cents inside, text in the JSON. Nothing her
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -16,13 +16,17 @@ from typing import Any
 from gateway.clock import EAT, from_micros, iso, micros
 from gateway.domain.payment import OPEN_PUSH, Money, Source, Tender
 from gateway.money import from_cents, text
+from gateway.payments import twins
 from gateway.payments.view import payment_json
-from gateway.store import payment_days
+from gateway.store import payment_days, payments_shown
 from gateway.store.payment_days import Uncovered
 from gateway.store.payments import PaymentRow
 
 # Money that came and is no sale's yet.
 UNOWNED = (Tender.OPEN, Tender.REVIEW, Tender.REFUND_DUE)
+# Payments of a pair lie at most this far apart in most cases; a day is looked at with its edges. Microseconds.
+AROUND_US = 3_600_000_000
+OTHER_ROWS_MAX = 500
 
 
 @dataclass(slots=True)
@@ -71,6 +75,8 @@ class Figures:
     # Of the asked: money came on another day, or is counted as the customer's own C2B payment.
     paid_later: Sum = field(default_factory=Sum)
     counted_as_c2b: Sum = field(default_factory=Sum)
+    # Left out of the paid: may be the same money as another payment that is counted.
+    may_be_same: Sum = field(default_factory=Sum)
     not_paid: Sum = field(default_factory=Sum)
     not_paid_by: dict[str, Sum] = field(default_factory=dict)
     unknown: Sum = field(default_factory=Sum)
@@ -81,8 +87,9 @@ class Figures:
     refund_due: Sum = field(default_factory=Sum)
     receipts_without_money: Sum = field(default_factory=Sum)
 
-    def add(self, row: PaymentRow, day: Day) -> None:
-        """One payment that was asked for, or whose money came, on `day`."""
+    def add(self, row: PaymentRow, day: Day, *, elsewhere: bool = False) -> None:
+        """One payment that was asked for, or whose money came, on `day`. `elsewhere`: its money may be that of
+        another payment, which is counted."""
         asked = row.kind == "STK" and day.has(row.created_at)
         if asked:
             self.asked.add(row.amount_cents)
@@ -90,6 +97,10 @@ class Figures:
             # The same shilling is its twin's.
             if asked:
                 self.counted_as_c2b.add(row.amount_cents)
+            return
+        if elsewhere:
+            if day.has(row.paid_at):
+                self.may_be_same.add(row.state.came_cents)
             return
         if row.money in (Money.PAID, Money.REFUNDED):
             self._add_paid(row, day, asked=asked)
@@ -133,6 +144,7 @@ class Figures:
             "askedEarlier": self.asked_earlier.as_json(),
             "paidLater": self.paid_later.as_json(),
             "countedAsC2b": self.counted_as_c2b.as_json(),
+            "mayBeSame": self.may_be_same.as_json(),
             "notPaid": self.not_paid.as_json(),
             "notPaidBy": _each(self.not_paid_by),
             "waiting": self.waiting.as_json(),
@@ -155,6 +167,7 @@ def totals(
     refunded: Iterable[PaymentRow],
     uncovered: Iterable[Uncovered],
     day: Day,
+    elsewhere: Collection[str] = (),
 ) -> tuple[Figures, dict[str, Figures]]:
     """(the shop, by till). Money that no till has claimed is under the name ''."""
     shop = Figures()
@@ -165,7 +178,7 @@ def totals(
 
     for row in rows:
         for figures in both(row.till_id):
-            figures.add(row, day)
+            figures.add(row, day, elsewhere=row.id in elsewhere)
     for row in refunded:
         for figures in both(row.till_id):
             figures.refunded.add(row.state.came_cents)
@@ -179,6 +192,7 @@ def make(
     conn: sqlite3.Connection, header: Mapping[str, Any], day: Day, now: datetime
 ) -> dict[str, Any]:
     """The report's JSON: `header` is the shop's (tradeName, pin, branchId)."""
+    rows = payment_days.of_day(conn, day.start, day.end)
     return {
         **header,
         "type": "MPESA",
@@ -186,12 +200,24 @@ def make(
         "from": iso(from_micros(day.start)),
         "to": iso(min(now, from_micros(day.end))),
         **day_json(
-            payment_days.of_day(conn, day.start, day.end),
+            rows,
             payment_days.refunded(conn, day.start, day.end),
             payment_days.uncovered(conn, day.start, day.end),
             day,
+            elsewhere(conn, day),
         ),
+        "otherRows": [
+            {"receipt": row.receipt, "kind": row.kind, "amount": text(from_cents(row.cents))}
+            for row in payments_shown.other_rows(conn, day.start, day.end, OTHER_ROWS_MAX)
+        ],
     }
+
+
+def elsewhere(conn: sqlite3.Connection, day: Day) -> frozenset[str]:
+    """Return the payments that are left out of sums about `day`; of a pair around midnight it is the same one on
+    both days."""
+    rows = payment_days.of_day(conn, day.start - AROUND_US, day.end + AROUND_US)
+    return twins.counted_elsewhere(rows, twins.pairs(conn, rows))
 
 
 def day_json(
@@ -199,9 +225,10 @@ def day_json(
     refunded: Sequence[PaymentRow],
     uncovered: Sequence[Uncovered],
     day: Day,
+    elsewhere: Collection[str] = (),
 ) -> dict[str, Any]:
-    """The figures and what a person has to look at. Pure."""
-    shop, tills = totals(rows, refunded, uncovered, day)
+    """The figures and what a person has to look at. Pure. `elsewhere`: what is not counted (`elsewhere`)."""
+    shop, tills = totals(rows, refunded, uncovered, day, elsewhere)
     return {
         "day": day.name,
         "shop": shop.as_json(),
@@ -240,14 +267,21 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def table(rows: Sequence[PaymentRow], uncovered: Sequence[Uncovered]) -> list[tuple[str, ...]]:
-    """A line for each payment of the day and for each receipt without money; phones masked."""
+def table(
+    rows: Sequence[PaymentRow],
+    uncovered: Sequence[Uncovered],
+    elsewhere: Collection[str] = (),
+) -> list[tuple[str, ...]]:
+    """A line for each payment of the day and for each receipt without money; phones masked. What is not counted
+    has MAY_BE_SAME as its reason, and no amount in the column of what was paid."""
     lines: list[tuple[str, ...]] = [COLUMNS]
     for row in rows:
         shown = payment_json(row)
+        if row.id in elsewhere:
+            shown |= {"paid": None, "reason": "MAY_BE_SAME"}
         values = (
             iso(from_micros(row.created_at)), row.till_id, row.sale_ref or row.account_ref, row.kind,
-            shown["amount"], row.money, row.reason, row.tender, shown["paid"], shown["paidAt"],
+            shown["amount"], row.money, shown["reason"], row.tender, shown["paid"], shown["paidAt"],
             row.paid_by, row.receipt, shown["phone"], row.invoice_id, row.id,
         )  # fmt: skip
         lines.append(tuple("" if value is None else str(value) for value in values))

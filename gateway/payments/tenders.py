@@ -17,13 +17,21 @@ from gateway.clock import Clock, micros
 from gateway.domain import invoice_json
 from gateway.domain.invoice import Invoice, ReceiptType, SalesType
 from gateway.domain.payment import OPEN_PUSH, UNSETTLED, Act, Money, Tender
-from gateway.errors import FieldError, GatewayError, PaymentInvalid, PaymentOpen, PaymentSettled
+from gateway.errors import (
+    FieldError,
+    GatewayError,
+    PaymentInvalid,
+    PaymentOpen,
+    PaymentReversed,
+    PaymentSettled,
+)
 from gateway.money import cents, from_cents, text
+from gateway.payments import twins
 from gateway.payments.checkout_view import checkout_json, real
 from gateway.payments.ledger import Heard, Ledger
 from gateway.payments.view import payment_json
 from gateway.payments.wording import sentence
-from gateway.store import checkouts, events, invoices, payments
+from gateway.store import checkouts, events, invoices, payments, payments_shown
 from gateway.store.checkouts import OPEN_CHECKOUTS, CheckoutState, UnpaidTender
 from gateway.store.invoices import InvoiceRow
 from gateway.store.payments import PaymentRow
@@ -116,10 +124,15 @@ def wrong_with(
 ) -> str | None:
     """Why this payment cannot pay so much of a sale of this till, in a sentence; None: it can.
     `may_come`: one that is still waited for will do."""
+    if row.tender is Tender.COMPLETED_BY_MPESA and row.till_id not in (None, till_id):
+        return (
+            f"This M-Pesa payment ({row.receipt or row.id}) has paid for sale {row.sale_ref} at "
+            f"{row.till_id} already."
+        )
     if row.till_id not in (None, till_id):
         return "This M-Pesa payment belongs to another till."
     if row.tender is Tender.COMPLETED_BY_MPESA:
-        return "This M-Pesa payment has paid for a sale already."
+        return f"This M-Pesa payment ({row.receipt or row.id}) has paid for sale {row.sale_ref} already."
     waits = may_come and (row.tender is Tender.REVIEW or row.money in UNSETTLED)
     if row.money is not Money.PAID and not waits:
         return f"This M-Pesa payment is not paid. {sentence(row.state).en}"
@@ -188,6 +201,9 @@ class Tenders:
                 return PaymentInvalid(
                     f"{wrong} Nothing was signed.", errors=[where], extra=NOT_SIGNED
                 )
+            unclear = None if link.payment is None else unclear_money(conn, link.payment)
+            if unclear is not None:
+                return unclear
             if link.payment is not None:
                 other = checkouts.open_with(conn, link.payment.id)
                 if other is not None and other.idem_key != row.idem_key:
@@ -302,7 +318,7 @@ class Tenders:
         row = real(conn, payment_id)
         if row is None or row.money is not Money.PAID or row.tender is not Tender.OPEN:
             return None
-        if checkouts.open_with(conn, row.id) is not None:
+        if checkouts.open_with(conn, row.id) is not None or unclear_money(conn, row) is not None:
             return None
         amounts = sorted({row.amount_cents, row.state.came_cents})
         tender = checkouts.unpaid_for(
@@ -319,17 +335,35 @@ class Tenders:
         """Why a person or a till may not settle this payment now: a sale with it is at the unit, or is
         about to be."""
         ready = checkouts.open_with(conn, payment_id)
-        open_sale = invoices.open_row(conn)
         busy = ready is not None and ready.state is CheckoutState.READY
-        if open_sale is not None and not busy:
-            invoice = invoice_json.from_json(open_sale.document)
-            busy = any(
-                link.payment is not None and link.payment.id == payment_id
-                for link in links(conn, open_sale.till_id, invoice)
-            )
-        if not busy:
+        if not busy and not self.at_unit(conn, payment_id):
             return None
         return PaymentSettled("The sale with this payment is being signed. Wait for its end.")
+
+    def at_unit(self, conn: sqlite3.Connection, payment_id: str) -> bool:
+        """Return whether the open sale, which may be signed at any moment, names this payment."""
+        open_sale = invoices.open_row(conn)
+        if open_sale is None:
+            return False
+        invoice = invoice_json.from_json(open_sale.document)
+        return any(
+            link.payment is not None and link.payment.id == payment_id
+            for link in links(conn, open_sale.till_id, invoice)
+        )
+
+
+def unclear_money(conn: sqlite3.Connection, row: PaymentRow) -> GatewayError | None:
+    """Return why money that has come cannot be used yet: it may be another payment's, or taken back."""
+    other = twins.in_the_way(conn, row)
+    if other is not None:
+        return twins.refusal(row, other)
+    if payments_shown.reversal_of(conn, row.id) is None:
+        return None
+    return PaymentReversed(
+        f"M-Pesa reports that this payment ({row.receipt}) was taken back. A manager must look. Nothing "
+        "was signed.",
+        extra={**NOT_SIGNED, "paymentId": row.id, "payment": payment_json(row)},
+    )
 
 
 def open_payment(row: PaymentRow, why: str) -> PaymentOpen:

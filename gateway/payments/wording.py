@@ -104,16 +104,32 @@ _BACK = Sentence("The money went back to the customer.", "Pesa imerudishwa kwa m
 STILL_AFTER_S = 45
 
 
+def spoken(cents: int) -> str:
+    """Return shillings as they are read aloud: 1,450, and 450.50 where there are cents."""
+    return f"{cents // 100:,}" if cents % 100 == 0 else f"{cents // 100:,}.{cents % 100:02d}"
+
+
 def sentence(now: PaymentState, waited_s: float = 0.0) -> Sentence:
     """What is said to the cashier. `waited_s`: seconds since the request was sent."""
-    receipt, came = now.receipt or "", f"{now.came_cents / 100:,.0f}"
+    receipt, came = now.receipt or "", spoken(now.came_cents)
     if now.money is Money.REFUNDED or now.tender is Tender.REFUNDED:
         return _BACK
     if now.tender is Tender.REVIEW:
-        asked = f"{now.amount_cents / 100:,.0f}"
+        asked = spoken(now.amount_cents)
         return Sentence(
             f"The customer paid {came}, not {asked}. Call the manager.",
             f"Mteja amelipa {came}, si {asked}. Mwite meneja.",
+        )
+    if now.tender is Tender.MERGED and now.used_for is not None:
+        return Sentence(
+            f"The money of this request ({receipt or came}) was used for sale {now.used_for}. "
+            "Call the manager.",
+            f"Pesa ya ombi hili ({receipt or came}) imetumika kwa mauzo {now.used_for}. Mwite meneja.",
+        )
+    if now.tender is Tender.REFUND_DUE and now.reason is Reason.REFUND_ORDERED:
+        return Sentence(
+            f"The money ({receipt or came}) is to go back to the customer. Refund due.",
+            f"Pesa ({receipt or came}) inarudishwa kwa mteja.",
         )
     if now.tender is Tender.REFUND_DUE:
         return Sentence(

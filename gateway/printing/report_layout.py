@@ -53,6 +53,8 @@ MPESA_APART = (
     ("MONEY, NO RECEIPT", "moneyWithoutReceipt"),
     ("  REFUND DUE", "refundDue"),
     ("RECEIPT, NO MONEY", "receiptsWithoutMoney"),
+    # Not in PAID: it may be the money of another payment there.
+    ("MAY BE SAME MONEY", "mayBeSame"),
 )
 MPESA_OPEN = {
     "OPEN": "NO RECEIPT",
@@ -194,7 +196,8 @@ class _Report(Typesetter):
             yield self.tally("GIVEN BACK", f["refunded"], minus=True)
         yield self.money("KEPT", f["kept"], bold=True)
         for name, key in MPESA_APART:
-            if f[key]["number"]:
+            # A report that was stored by an earlier version has fewer figures.
+            if key in f and f[key]["number"]:
                 yield self.tally(name, f[key])
 
     def interval(self) -> Iterator[Text]:

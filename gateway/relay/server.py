@@ -26,7 +26,17 @@ from aiohttp import web
 
 from gateway.clock import Clock, SystemClock, from_micros, micros, wake_or_sleep
 from gateway.connection_guard import ConnectionGuard, authenticated
-from gateway.door import Door, NotKept, Posted, bodies, listen, not_read, peer_of, said
+from gateway.door import (
+    Door,
+    NotKept,
+    Posted,
+    bodies,
+    listen,
+    message_path,
+    not_read,
+    peer_of,
+    said,
+)
 from gateway.errors import ConfigError, GatewayError
 from gateway.ops.systemd import Notifier
 from gateway.relay.auth import Keys, Refusal
@@ -83,7 +93,7 @@ class Relay:
         app.router.add_get("/v1/messages", self._signed(self._messages))
         app.router.add_post("/v1/ack", self._signed(self._ack))
         app.router.add_get("/v1/state", self._signed(self._state))
-        app.router.add_post("/{gateway}/{kind}/{token}", self._take)
+        app.router.add_post(message_path("{gateway:[^/]+}"), self._take)
         try:
             guard = ConnectionGuard("relay", part.limits)
             self._runner = await listen(app, part.host, part.port, guard)

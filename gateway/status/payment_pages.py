@@ -23,7 +23,10 @@ from gateway.status.html import form, page, person
 from gateway.store import payment_days, payments
 
 # What only a technician or a manager may say: money is given up or given back on his word.
-DECISIONS = ("accept", "not-paid", "reversal", "by-hand", "went-back", "did-not", "details")
+DECISIONS = (
+    "accept", "not-paid", "reversal", "by-hand", "went-back", "did-not", "details", "same", "two",
+    "taken-back", "not-taken-back",
+)  # fmt: skip
 
 
 def register(app: web.Application) -> None:
@@ -164,6 +167,12 @@ async def _do(
         case "went-back" | "did-not":
             done = doing == "went-back"
             await desk.settle_refund(str(value.get("refund", "")), done, who, needed(reason))
+        case "same" | "two":
+            other = str(value.get("other", ""))
+            await desk.same_money(payment_id, other, who, needed(reason), same=doing == "same")
+        case "taken-back" | "not-taken-back":
+            gone = doing == "taken-back"
+            await desk.reversal(payment_id, who, needed(reason), went_back=gone)
         case _:
             raise _invalid("/do", "Say what is to be done.")
 

@@ -11,11 +11,14 @@ from gateway.clock import EAT, from_micros, micros
 from gateway.domain.payment import OPEN_PUSH, Act, Alarm, Money, Reason, Tender, may
 from gateway.money import from_cents
 from gateway.ops.logging import masked
+from gateway.payments import twins
+from gateway.payments.desk import same_money_groups
 from gateway.payments.view import payment_json
 from gateway.payments.webhooks import GIVEN_UP
-from gateway.store import checkouts, events, payment_days, payments, refunds
+from gateway.store import checkouts, events, payment_days, payments, payments_shown, refunds
 from gateway.store.checkouts import CheckoutState
 from gateway.store.payments import PaymentRow, Word
+from gateway.store.payments_shown import Reversal
 from gateway.store.refunds import Refund, RefundState
 
 # A page of more is scrolled by nobody.
@@ -27,6 +30,8 @@ ALARMS: dict[str, str] = {
     Alarm.FAILURE_AFTER_PAID: "M-Pesa says now that it was not paid. The money counts as paid; compare with M-Pesa's statement.",
     Alarm.OTHER_AMOUNT: "Another amount came than was asked for.",
     Alarm.OTHER_RECEIPT: "Two M-Pesa receipt numbers for one payment.",
+    Alarm.OTHER_SALE: "The money of this payment is used for another sale. Its own sale is not paid by it.",
+    Alarm.REVERSED: "M-Pesa reports that the customer's payment was taken back. Look at M-Pesa's statement.",
     Alarm.LATE: "Money came for a sale that was settled without it.",
     Alarm.REFUND_OPEN: "A refund was not done, or nobody knows whether it was. Look at M-Pesa's statement.",
     Alarm.UNRESOLVED: "Nobody has said in 48 hours whether it was paid. A person must close it.",
@@ -70,6 +75,9 @@ SAYS = {
     "REFUND_ORDERED": "It is to be given back",
     "REFUNDED_BY_HAND": "It was given back by hand",
     "MERGED": "The same money as another payment",
+    "TWO_PAYMENTS": "A person has decided: two payments, not the same money",
+    "REVERSAL_REPORTED": "M-Pesa reports that it was taken back",
+    "NOT_REVERSED": "A person has decided about the reported reversal",
 }
 REFUNDS = {
     RefundState.ASKED: "ordered",
@@ -158,6 +166,22 @@ def lists(conn: sqlite3.Connection, now: datetime) -> dict[str, Any]:
             at,
         ),
         "nobodys": _shown(nobodys, at),
+        "same": [
+            {**_one(row, at), "others": [_one(other, at) for other in others]}
+            for row, others in same_money_groups(conn)[:ROWS_MAX]
+        ],
+        "reversed": [
+            _reversal(conn, each, at) for each in payments_shown.reversals(conn, ROWS_MAX)
+        ],
+        "others": [
+            {
+                "kind": row.kind or "-",
+                "amount": _kes(row.cents),
+                "receipt": row.receipt,
+                "at": _when(row.paid_at),
+            }
+            for row in payments_shown.other_rows(conn, at - ALARMS_US, at + ALARMS_US, ROWS_MAX)
+        ],
         "refunds": _shown((row for row in unowned if row.tender is Tender.REFUND_DUE), at),
         "receipts": [
             {
@@ -177,6 +201,25 @@ def lists(conn: sqlite3.Connection, now: datetime) -> dict[str, Any]:
         "untold": _untold(conn, at - ALARMS_US),
         "unmatched": payment_days.unmatched_count(conn),
         "last": _shown(payments.where(conn, "1 ORDER BY seq DESC LIMIT 10"), at),
+    }
+
+
+def _kes(cents: int) -> str:
+    return f"{from_cents(cents):,.2f}"
+
+
+def _reversal(conn: sqlite3.Connection, found: Reversal, at: int) -> dict[str, Any]:
+    """A payment that M-Pesa reports as taken back; without a payment of ours only its receipt."""
+    row = payments.by_id(conn, found.payment_id) if found.payment_id else None
+    view = (
+        {"id": None, "amount": "", "saleRef": None, "till": None} if row is None else _one(row, at)
+    )
+    return {
+        **view,
+        "receipt": found.receipt,
+        "by": SOURCES.get(found.source, found.source),
+        "at": _when(found.at),
+        "signed": row is not None and row.invoice_id is not None,
     }
 
 
@@ -237,6 +280,8 @@ def story(
         "refunds": [_refund(each, details=details) for each in ordered],
         "invoiceId": row.invoice_id,
         "mergedInto": row.merged_into,
+        "same": [_one(other, micros(now)) for other in twins.of(conn, row)],
+        "takenBack": payments_shown.reversal_of(conn, row.id) is not None,
     }
 
 
@@ -298,7 +343,7 @@ def actions(row: PaymentRow, *, refund: bool) -> dict[str, bool]:
     unsettled = row.money in OPEN_PUSH or row.money is Money.UNKNOWN
     without_money = unsettled or row.money is Money.NOT_PAID
     return {
-        "check": unsettled or (row.money is Money.PAID and row.receipt is None),
+        "check": unsettled or row.money is Money.PAID,
         "code": row.kind == "STK" and (without_money or row.receipt is None) and row.sent_at is not None,
         "other": row.tender is Tender.OPEN and without_money,
         "claim": row.money is Money.PAID and row.tender is Tender.OPEN and row.sale_ref is None,

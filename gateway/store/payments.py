@@ -14,7 +14,9 @@ _COLUMNS = (
     "id, kind, till_id, idem_key, body_digest, checkout_id, sale_ref, amount_cents, phone, account_ref, "
     "token_hash, money, reason, tender, merchant_request_id, checkout_request_id, receipt, paid_cents, "
     "paid_by, paid_at, payer, merged_into, invoice_id, sent_at, next_check_at, checks, soft_code, soft_at, "
-    "created_at, updated_at, version"
+    "created_at, updated_at, version, "
+    "(SELECT o.sale_ref FROM payment o WHERE o.id = payment.merged_into), "
+    "(SELECT o.till_id FROM payment o WHERE o.id = payment.merged_into)"
 )
 _SELECT = f"SELECT {_COLUMNS} FROM payment"
 _CHANGEABLE = frozenset(
@@ -61,6 +63,9 @@ class PaymentRow:
     created_at: int
     updated_at: int
     version: int
+    # Of the payment that this one was merged into.
+    merged_sale: str | None = None
+    merged_till: str | None = None
 
     @property
     def state(self) -> PaymentState:
@@ -73,7 +78,15 @@ class PaymentRow:
             self.paid_cents,
             self.receipt,
             self.paid_by,
+            self._other_sale(),
         )
+
+    def _other_sale(self) -> str | None:
+        """Return the sale that this payment's money was used for, when that is another one."""
+        other = (self.merged_till, self.merged_sale)
+        if self.merged_sale is None or other == (self.till_id, self.sale_ref):
+            return None
+        return f"{self.merged_sale} at {self.merged_till}"
 
 
 @dataclass(frozen=True, slots=True)

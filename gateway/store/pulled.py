@@ -32,8 +32,9 @@ def last(conn: sqlite3.Connection) -> Reading | None:
 
 
 def covered_until(conn: sqlite3.Connection, now_us: int) -> int | None:
-    """The end of the newest time that was read, of readings whose clock was not ahead of now."""
+    """Return the end of the newest time that was read, of readings with rows whose clock was not ahead of now."""
     found = conn.execute(
-        "SELECT MAX(until_us) FROM pulled WHERE until_us <= ? AND read_at <= ?", (now_us, now_us)
+        "SELECT MAX(until_us) FROM pulled WHERE rows > 0 AND until_us <= ? AND read_at <= ?",
+        (now_us, now_us),
     ).fetchone()[0]
     return None if found is None else int(found)

@@ -113,6 +113,18 @@ def by_token(conn: sqlite3.Connection, token_hash: str) -> Refund | None:
     return _refund(conn.execute(f"{_SELECT} WHERE token_hash = ?", (token_hash,)).fetchone())
 
 
+def has_conversation(conn: sqlite3.Connection, conversation_id: str) -> bool:
+    """Return whether an order has this id of M-Pesa's already."""
+    sql = "SELECT 1 FROM refund WHERE conversation_id = ?"
+    return conn.execute(sql, (conversation_id,)).fetchone() is not None
+
+
+def is_ours(conn: sqlite3.Connection, payment_id: str) -> bool:
+    """Return whether the gateway has ordered this payment's reversal, so that M-Pesa may report it."""
+    sql = "SELECT 1 FROM refund WHERE payment_id = ? AND how = 'REVERSAL' AND state <> 'REFUSED'"
+    return conn.execute(sql, (payment_id,)).fetchone() is not None
+
+
 def of_payment(conn: sqlite3.Connection, payment_id: str) -> list[Refund]:
     """All orders for one payment, oldest first."""
     rows = conn.execute(f"{_SELECT} WHERE payment_id = ? ORDER BY id", (payment_id,))
@@ -156,6 +168,12 @@ def question(conn: sqlite3.Connection, token_hash: str) -> Question | None:
 
 def answered(conn: sqlite3.Connection, token_hash: str, *, at: int) -> None:
     conn.execute("UPDATE mpesa_question SET answered_at = ? WHERE token_hash = ?", (at, token_hash))
+
+
+def asked_since(conn: sqlite3.Connection, payment_id: str, since: int) -> bool:
+    """Return whether M-Pesa was asked about this payment at `since` or later."""
+    sql = "SELECT 1 FROM mpesa_question WHERE payment_id = ? AND asked_at >= ? LIMIT 1"
+    return conn.execute(sql, (payment_id, since)).fetchone() is not None
 
 
 def typed(conn: sqlite3.Connection, receipt: str) -> str | None:

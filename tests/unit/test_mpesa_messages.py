@@ -152,8 +152,11 @@ def test_confirmations_of_paybill_and_till() -> None:
     assert parse_c2b(raw(numbers)) == till
 
 
-def test_a_hashed_number_is_no_number() -> None:
-    notice = parse_c2b(raw({"TransID": "UKN0TEST02", "TransAmount": "1.00", "MSISDN": "ab" * 32}))
+def test_a_hashed_number_is_kept_to_be_compared() -> None:
+    notice = parse_c2b(raw({"TransID": "UKN0TEST02", "TransAmount": "1.00", "MSISDN": "AB" * 32}))
+    assert notice is not None
+    assert notice.phone == "ab" * 32
+    notice = parse_c2b(raw({"TransID": "UKN0TEST02", "TransAmount": "1.00", "MSISDN": "ab" * 31}))
     assert notice is not None
     assert notice.phone is None
 
@@ -239,6 +242,12 @@ def test_a_pulled_row_that_cannot_be_read_hides_no_other_and_proves_no_absence()
     rows = parse_pull(raw(answer))
     assert rows is not None
     assert len(rows) == 1
+    # What is no payment is shown, never counted.
+    found = read_pull(raw(answer))
+    assert found is not None
+    assert [(row.amount_cents, row.is_payment) for row in found.others] == [
+        (-500, False), (0, False), (0, False), (-300, False),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -17,3 +17,64 @@ BEGIN SELECT RAISE(ABORT, 'another sale has this receipt number'); END;
 CREATE TRIGGER receipt_signature_is_new BEFORE INSERT ON receipt
 WHEN EXISTS (SELECT 1 FROM receipt WHERE rcpt_sign = NEW.rcpt_sign)
 BEGIN SELECT RAISE(ABORT, 'another sale has this signature'); END;
+
+
+-- What M-Pesa showed of a payment that it announced (C2B, Pull): the payer's number whole, masked or as a SHA-256,
+-- the kind of payment, and M-Pesa's own time (NULL: it gave none). Tells a push and an announcement apart.
+CREATE TABLE payment_shown (
+    payment_id TEXT    PRIMARY KEY REFERENCES payment (id),
+    payer      TEXT,
+    kind       TEXT    NOT NULL DEFAULT '',
+    paid_at    INTEGER
+) STRICT, WITHOUT ROWID;
+-- A person has decided that a paid push and an announced payment are two payments.
+CREATE TABLE payment_apart (
+    push_id TEXT    NOT NULL REFERENCES payment (id),
+    c2b_id  TEXT    NOT NULL REFERENCES payment (id),
+    who     TEXT    NOT NULL,
+    reason  TEXT    NOT NULL,
+    at      INTEGER NOT NULL,
+    PRIMARY KEY (push_id, c2b_id)
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER payment_apart_stays BEFORE DELETE ON payment_apart
+BEGIN SELECT RAISE(ABORT, 'a decision is never deleted'); END;
+CREATE INDEX payment_receipt_to_follow ON payment (sent_at)
+    WHERE kind = 'STK' AND receipt IS NULL AND merged_into IS NULL AND money IN ('PAID', 'REFUNDED');
+CREATE INDEX payment_c2b_by_time ON payment (paid_at) WHERE kind = 'C2B' AND merged_into IS NULL;
+-- Rows of M-Pesa's list that are no customer's payment (settlements, payouts, reversals): shown, never counted.
+CREATE TABLE pulled_row (
+    receipt TEXT    NOT NULL,
+    kind    TEXT    NOT NULL,
+    cents   INTEGER NOT NULL,
+    paid_at INTEGER NOT NULL,
+    seen_at INTEGER NOT NULL,
+    PRIMARY KEY (receipt, kind)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX pulled_row_by_time ON pulled_row (paid_at);
+-- M-Pesa reports that a customer's payment was taken back. Open until a person has decided. `payment_id` NULL: of
+-- no payment that is known here.
+CREATE TABLE payment_reversal (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    receipt    TEXT    NOT NULL UNIQUE,
+    payment_id TEXT    REFERENCES payment (id),
+    source     TEXT    NOT NULL,
+    at         INTEGER NOT NULL,
+    settled_at INTEGER,
+    went_back  INTEGER CHECK (went_back IN (0, 1)),
+    who        TEXT,
+    reason     TEXT,
+    CHECK (settled_at IS NULL OR who IS NOT NULL)
+) STRICT;
+CREATE INDEX payment_reversal_open ON payment_reversal (payment_id) WHERE settled_at IS NULL;
+CREATE TRIGGER payment_reversal_stays BEFORE DELETE ON payment_reversal
+BEGIN SELECT RAISE(ABORT, 'a reversal is never deleted'); END;
+-- QR codes that were shown to customers: what a payment names as its reference, and the sale it is for.
+CREATE TABLE payment_qr (
+    id           INTEGER PRIMARY KEY AUTOINCREMENT,
+    reference    TEXT    NOT NULL,
+    till_id      TEXT    NOT NULL,
+    sale_ref     TEXT    NOT NULL,
+    amount_cents INTEGER NOT NULL,
+    at           INTEGER NOT NULL
+) STRICT;
+CREATE INDEX payment_qr_by_reference ON payment_qr (reference, at);
