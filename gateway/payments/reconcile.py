@@ -21,7 +21,7 @@ from gateway.errors import StoreError
 from gateway.payments import twins
 from gateway.payments.decisions import report_reversal
 from gateway.payments.ledger import Heard, Ledger
-from gateway.payments.matching import APART_US, REFERENCE_US, match
+from gateway.payments.matching import APART_US, REFERENCE_US, match, same_reference
 from gateway.payments.schedule import Ages
 from gateway.store import meta, payments, payments_shown, pulled, refunds, reports
 from gateway.store.database import Database
@@ -274,8 +274,15 @@ class Reconciler:
         since = sent - BEFORE_US // 2
         others = payments_shown.other_rows(conn, since, until, 10_000)
         unclear = any(row.cents == fresh.amount_cents for row in others)
+        named = payments_shown.announced_between(conn, since, until)
+        # Also what another sale was signed with: this customer may have paid it.
+        unclear = unclear or any(
+            same_reference(row.account_ref, fresh.account_ref)
+            or twins.could_be(fresh, row, payments_shown.shown(conn, row.id))
+            for row in named
+        )
         if unclear or payments.loose(conn, fresh.amount_cents, since, until):
-            note = "money of this amount came at the time and waits for its owner: a person decides"
+            note = "money that may be this payment's came at the time: a person decides"
             word = Evidence(Source.PULL, Verdict.NO_INFO, note=note)
         else:
             word = Evidence(Source.PULL, Verdict.NOT_FOUND, note="not on M-Pesa's list of the time")

@@ -31,10 +31,15 @@ _CAME = (Money.PAID, Money.REFUNDED)
 
 
 def may_be_same(push: PaymentRow, other: PaymentRow, shown: Shown | None) -> bool:
-    """Return whether nothing that is known tells the money of `push` from that of `other`. Pure."""
+    """Return whether the push was paid and nothing that is known tells its money from that of `other`. Pure."""
+    return push.money in _CAME and could_be(push, other, shown)
+
+
+def could_be(push: PaymentRow, other: PaymentRow, shown: Shown | None) -> bool:
+    """Return whether `other` could be the money of a push without a receipt, paid or not. Pure."""
     if push.kind != "STK" or other.kind != "C2B" or push.receipt is not None:
         return False
-    if push.money not in _CAME or {push.merged_into, other.merged_into} != {None}:
+    if {push.merged_into, other.merged_into} != {None}:
         return False
     if push.state.came_cents != other.state.came_cents or push.phone is None:
         return False

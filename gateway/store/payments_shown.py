@@ -85,6 +85,15 @@ def announced(
     )
 
 
+def announced_between(conn: sqlite3.Connection, since: int, until: int) -> list[PaymentRow]:
+    """Return unasked payments of any amount that came in [since, until)."""
+    return where(
+        conn,
+        "kind = 'C2B' AND merged_into IS NULL AND paid_at >= ? AND paid_at < ? ORDER BY seq",
+        (since, until),
+    )
+
+
 def set_apart(
     conn: sqlite3.Connection, push_id: str, c2b_id: str, who: str, reason: str, *, at: int
 ) -> None:

@@ -15,6 +15,8 @@ from typing import Any
 from tests.sim.daraja_words import (
     C2B_TOKEN,
     EAT,
+    NO_LIST,
+    PAYERS,
     SHORTCODE,
     SPIKE,
     Answer,
@@ -23,6 +25,7 @@ from tests.sim.daraja_words import (
     callback,
     error,
     forged,
+    payer_of,
     told,
 )
 from tests.sim.relay import Relay
@@ -42,7 +45,14 @@ class SimDaraja:
         self.journal: list[Moved] = []
         self.prompts: list[Prompt] = []
         self.trouble = chance.choice((0.0, 0.1, 0.25, 0.5))
-        self.c2b = chance.random() < 0.6
+        self.c2b = chance.random() < 0.7
+        # An address for callbacks that leads nowhere: what is paid is learnt by asking.
+        self.mute = chance.random() < 0.3
+        # A till (Buy Goods) has no references; how its confirmations show who has paid (daraja.md 12).
+        self.till = chance.random() < 0.5
+        self.payer = chance.choice(PAYERS)
+        # Until then Pull answers as for a short code that was never registered. Virtual seconds.
+        self.listed_from_s = chance.choice((0.0, 0.0, 0.0, 1500.0, 4000.0))
         self.row_of: Callable[[str], tuple[str, tuple[str, str], str] | None] = lambda _: None
         self._token = 0
         self._number = 0
@@ -202,7 +212,8 @@ class SimDaraja:
         return moved
 
     def pay_directly(self, shillings: int, phone: str, reference: str) -> Moved:
-        """A customer pays without being asked, by typing the shop's number."""
+        """A customer pays without being asked, by typing the shop's number; at a till no reference."""
+        reference = "" if self.till else reference
         self.world.trace(f"customer pays {shillings} directly")
         return self._move(shillings, phone, reference, None)
 
@@ -214,20 +225,28 @@ class SimDaraja:
             return
         at = world.true_time().astimezone(EAT)
         notice = {
-            "TransactionType": "Pay Bill", "TransID": moved.receipt, "TransTime": f"{at:%Y%m%d%H%M%S}",
-            "TransAmount": f"{moved.shillings}.00", "BusinessShortCode": SHORTCODE,
-            "BillRefNumber": moved.reference, "InvoiceNumber": "", "OrgAccountBalance": "1.00",
-            "ThirdPartyTransID": "", "MSISDN": f"{moved.phone[:4]} ***** {moved.phone[-3:]}",
+            "TransactionType": "Buy Goods" if self.till else "Pay Bill", "TransID": moved.receipt,
+            "TransTime": f"{at:%Y%m%d%H%M%S}", "TransAmount": f"{moved.shillings}.00",
+            "BusinessShortCode": SHORTCODE, "BillRefNumber": self._reference(moved), "InvoiceNumber": "",
+            "OrgAccountBalance": "1.00", "ThirdPartyTransID": "", "MSISDN": payer_of(moved.phone, self.payer),
             "FirstName": "JANE", "MiddleName": "", "LastName": "",
         }  # fmt: skip
         for _ in range(1 + world.happens(self.trouble / 2)):
             self.relay.post("c", C2B_TOKEN, json.dumps(notice).encode())
+
+    def _reference(self, moved: Moved) -> str:
+        """What its announcements name: at a till nothing, or what M-Pesa fills in."""
+        return (
+            self.world.chance.choice(("", "", "Merchant Payment")) if self.till else moved.reference
+        )
 
     async def _callbacks(self, prompt: Prompt) -> None:
         """What Daraja says of it by itself: mostly the truth, once; in bad weather anything."""
         world, chance = self.world, self.world.chance
         await asyncio.sleep(chance.uniform(0.05, 2))
         assert prompt.code is not None
+        if self.mute:
+            return
         code = prompt.code
         raw = json.dumps(callback(prompt, code, chance)).encode()
         fault = None
@@ -304,10 +323,16 @@ class SimDaraja:
 
     def _pull(self, body: dict[str, Any]) -> Answer | None:
         world = self.world
+        if world.loop.time() < self.listed_from_s:
+            return 200, NO_LIST
         if world.happens(self.trouble):
             return world.chance.choice(
-                (None, (503, b"<html>"), (200, b'{"ResponseCode":"1000","Response":[[{'))
-            )
+                (
+                    None, (503, b"<html>"), (200, b'{"ResponseCode":"1000","Response":[[{'), (200, NO_LIST),
+                    (200, b'{"ResponseCode":"1001","ResponseMessage":"No transactions","Response":[[]]}'),
+                    (200, b'{"ResponseCode":"1000","ResponseMessage":"Success","Response":[]}'),
+                )
+            )  # fmt: skip
         rows = []
         for moved in self.journal:
             at = (world.true_time() + timedelta(seconds=moved.at_s - world.loop.time())).astimezone(
@@ -318,11 +343,16 @@ class SimDaraja:
             rows.append(
                 {
                     "transactionId": moved.receipt, "trxDate": f"{at:%Y-%m-%dT%H:%M:%S}+03:00",
-                    "msisdn": int(moved.phone), "sender": "MPESA", "transactiontype": "c2b-pay-bill-debit",
-                    "billreference": moved.reference, "amount": f"{moved.shillings}.00",
+                    "msisdn": int(moved.phone), "sender": "MPESA",
+                    "transactiontype": "c2b-buy-goods-debit" if self.till else "c2b-pay-bill-debit",
+                    "billreference": "" if self.till else moved.reference, "amount": f"{moved.shillings}.00",
                     "organizationname": "TEST TRADERS LTD",
                 }
             )  # fmt: skip
+        if rows and world.happens(0.3):
+            # The sweep to the bank, of what has come.
+            rows.append(rows[-1] | {"transactionId": f"UKS{len(rows):07d}", "msisdn": 254700000000,
+                                    "transactiontype": "merchant-to-organization-settlement"})  # fmt: skip
         page = rows[int(body.get("OffSetValue") or 0) :][:1000]
         said = {
             "ResponseRefID": "1-1-1", "ResponseCode": "1000" if page else "1001",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from datetime import timedelta, timezone
@@ -45,6 +46,22 @@ class Prompt:
     code: str | None = None
     moved: Moved | None = None
     lies: str | None = None
+
+
+# How C2B shows the payer: masked, or by its SHA-256 in either case, or not at all.
+PAYERS = ("masked", "masked", "hashed", "HASHED", "null", "null", "salted", "salted")
+# What Pull answers for a read that failed, or a short code that was never registered.
+NO_LIST = (
+    b'{"ResponseRefID":"r1","ResponseCode":"1001","ResponseMessage":"No records found or Organization Name '
+    b'not available","Response":[[]]}'
+)
+
+
+def payer_of(phone: str, how: str) -> str | None:
+    """The MSISDN of a confirmation."""
+    digest = hashlib.sha256((f"salt{phone}" if how == "salted" else phone).encode()).hexdigest()
+    shown = {"null": None, "hashed": digest, "HASHED": digest.upper(), "salted": digest}
+    return shown.get(how, f"{phone[:4]} ***** {phone[-3:]}")
 
 
 def callback(prompt: Prompt, code: str, chance: Random) -> dict[str, Any]:

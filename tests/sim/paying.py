@@ -153,7 +153,12 @@ class Counter(Day):
             self.world.trace(f"{basket.ref} hears {code}")
             if not isinstance(said, GatewayError):
                 return True
-            if code in ("PAYMENT_INVALID", "PAYMENT_OPEN", "PAYMENT_SETTLED"):
+            if code in (
+                "PAYMENT_INVALID",
+                "PAYMENT_OPEN",
+                "PAYMENT_SETTLED",
+                "PAYMENT_MAY_BE_SAME",
+            ):
                 return False
             if code in ("KEY_REUSED", "LIKELY_REPEAT"):
                 self.world.problems.append(f"{basket.ref} is called another sale")
@@ -185,6 +190,30 @@ class Counter(Day):
                 reference = chance.choice(("", "SHOP", *(b.ref for b in self.baskets)))
                 self.daraja.pay_directly(TOTAL, chance.choice(self.phones), reference)
 
+    async def claimers(self) -> None:
+        """Cashiers who give money that came by itself to the customer before them: rightly or not."""
+        world, chance = self.world, self.world.chance
+        for number in range(1, 40):
+            await asyncio.sleep(chance.uniform(10, 150))
+            found = await self.until(lambda system: system.loose())
+            rows = (
+                [r for r in found if r.state.came_cents == TOTAL * 100]
+                if isinstance(found, list)
+                else []
+            )
+            if not rows:
+                continue
+            row, till, ref = chance.choice(rows), f"till-{number % 3}", f"claimed-{number}"
+            paid = Payment("06", Decimal(TOTAL), reference=row.receipt)
+            if chance.random() < 0.7:
+                claimed = await self.until(lambda system: system.claim(row.id, till, ref))
+                world.trace(f"{ref} claims {row.receipt}: {getattr(claimed, 'code', 'yes')}")
+                if isinstance(claimed, GatewayError):
+                    continue
+                paid = Payment("06", Decimal(TOTAL), payment_id=row.id)
+            basket = Basket(till, ref, "", "claim", 0)
+            await self.signed(basket, lambda system: system.sell(till, f"{ref}/1", ref, [paid]))
+
     async def run(self) -> None:
         world, chance = self.world, self.world.chance
         self.daraja.row_of = self.row_of
@@ -201,7 +230,7 @@ class Counter(Day):
             ]  # fmt: skip
             self.baskets += mine
             tills.append(asyncio.ensure_future(self.till(mine)))
-        if await self.storm(tills, [self.strangers], STORM_S, TILL_S):
+        if await self.storm(tills, [self.strangers, self.claimers], STORM_S, TILL_S):
             world.problems.append(f"no end for {[b.ref for b in self.baskets if not b.done]}")
         await asyncio.sleep(QUIET_S / 2)
         # The close of the day, at which M-Pesa's own list is read.

@@ -21,7 +21,7 @@ from gateway.mpesa.relay_client import Away, RelayClient
 from gateway.mpesa.wire import Answer, DarajaWire
 from gateway.payment_line import PaymentLine
 from gateway.payments.checkout_moves import PaidSale
-from gateway.payments.desk import Ask
+from gateway.payments.desk import Ask, same_money_groups
 from gateway.payments.inbox import Inbox
 from gateway.payments.push import recover_pushes
 from gateway.settings import Settings
@@ -171,6 +171,21 @@ class PayingGateway(RealGateway):
                     self.line.desk.settle_refund(refund.id, done, "manager", "M-Pesa's books")
                 )
 
+        await self._decides()
+
+    async def _decides(self) -> None:
+        """Payments that may be the same money: the manager has M-Pesa's statement, and not always time."""
+        groups = await _said(self.db.read(same_money_groups))
+        for c2b, pushes in [] if groups is True or isinstance(groups, GatewayError) else groups:
+            for push in pushes:
+                if self.life.world.happens(0.3):
+                    moved = next(m for m in self.daraja.journal if m.receipt == c2b.receipt)
+                    found = None if moved.token is None else self.daraja.row_of(moved.token)
+                    same = found is not None and found[0] == push.id
+                    await _said(
+                        self.line.desk.same_money(c2b.id, push.id, "manager", "looked", same=same)
+                    )
+
     # --- what tills do: each what a route of the API does, and then the error instead of an answer ----
 
     async def push(self, till: str, key: str, ref: str, shillings: int, phone: str) -> Said:
@@ -204,6 +219,14 @@ class PayingGateway(RealGateway):
             parts=tuple(NewPart(s * 100, phone=phone) for phone, s in phones),
         )  # fmt: skip
         return await _said(self.line.checkouts.sell(sale))
+
+    async def loose(self) -> Said:
+        """Payments that came by themselves and are no sale's."""
+        rows = await _said(self.db.read(payments.unowned))
+        return [] if rows is True else [r for r in rows if r.kind == "C2B" and r.sale_ref is None]
+
+    async def claim(self, payment_id: str, till: str, ref: str) -> Said:
+        return await _said(self.line.desk.claim(payment_id, till, ref, "till"))
 
     async def close(self, checkout_id: str, act: Act) -> Said:
         return await _said(self.line.checkouts.close(checkout_id, act, "till", "sim", person=False))

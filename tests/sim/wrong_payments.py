@@ -3,6 +3,7 @@ the simulation can show that it finds them. Never used for anything else."""
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,8 +13,8 @@ import pytest
 
 from gateway.domain.payment import Change, Evidence, Money, PaymentState, Verdict, after
 from gateway.domain.payment_wire import Lost
-from gateway.mpesa import codes
-from gateway.payments import announced, ledger
+from gateway.mpesa import codes, messages
+from gateway.payments import announced, ledger, reconcile, twins
 from gateway.store.payments import PaymentRow
 from tests.sim.paying_gateway import PayingGateway, SimWire
 
@@ -112,7 +113,28 @@ def any_query_counts(patch: pytest.MonkeyPatch) -> type[PayingGateway]:
     return PayingGateway
 
 
+def uses_both(patch: pytest.MonkeyPatch) -> type[PayingGateway]:
+    """A till's confirmation that shows no payer is money of its own, beside the push that it announces."""
+    patch.setattr(twins, "in_the_way", lambda conn, row: None)
+    return PayingGateway
+
+
+def empty_list_proves(patch: pytest.MonkeyPatch) -> type[PayingGateway]:
+    """Whatever Pull does not show was not paid, also when it shows nothing at all."""
+
+    class Nothing(set[str]):
+        def __bool__(self) -> bool:
+            return True
+
+        def __sub__(self, other: Any) -> Any:
+            return set()
+
+    patch.setattr(reconcile, "_known_in", lambda conn, reading: Nothing())
+    patch.setattr(messages, "_NO_TRANSACTIONS", re.compile(".*"))
+    return PayingGateway
+
+
 WRONG: list[Patch] = [
     first_end_wins, not_paid_overrides_paid, pushes_again, twin_counts_twice, any_of_the_amount,
-    any_query_counts,
+    any_query_counts, uses_both, empty_list_proves,
 ]  # fmt: skip
