@@ -59,11 +59,15 @@ async def _amounts(parts: Services, till_id: str, body: InvoiceIn) -> Mapping[st
     named = [tender.paymentId for tender in body.tenders or () if tender.paymentId]
     if not named:
         return {}
-    rows = await parts.db.read(lambda conn: [real(conn, name) for name in named])
+    rows = await parts.db.read(
+        lambda conn: [(payments.by_id(conn, name), real(conn, name)) for name in named]
+    )
+    # A request of this till whose money another till's sale has used is refused with its reason later.
     return {
         name: min(row.amount_cents, row.state.came_cents)
-        for name, row in zip(named, rows, strict=True)
-        if row is not None and row.till_id in (None, till_id)
+        for name, (asked, row) in zip(named, rows, strict=True)
+        if row is not None and asked is not None
+        if {asked.till_id, row.till_id} & {None, till_id}
     }
 
 
