@@ -92,8 +92,8 @@ class RelayClient:
                 self._wake.clear()
                 try:
                     await self._round(session)
-                except (Away, StoreError) as error:
-                    reason = f"the store: {error}" if isinstance(error, StoreError) else str(error)
+                except Exception as error:  # whatever the relay sends, the next round is tried
+                    reason = _why(error)
                     if reason != self.problem:
                         log.warning("relay.away reason=%s", reason)
                     self.problem = reason
@@ -191,6 +191,16 @@ class RelayClient:
 
     def _seconds(self) -> int:
         return micros(self._clock.now()) // 1_000_000
+
+
+def _why(error: Exception) -> str:
+    """Return why a round failed; what the store cannot hold (half a character in a name) is the relay's fault."""
+    if isinstance(error, Away):
+        return str(error)
+    if isinstance(error, StoreError):
+        return f"the store: {error}"
+    log.error("relay.fault", exc_info=error)
+    return f"what the relay sent cannot be taken: {type(error).__name__}"
 
 
 def _json(raw: bytes | None) -> Any:

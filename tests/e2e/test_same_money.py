@@ -3,6 +3,7 @@ Daraja, a real control unit, and the page in a browser."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from datetime import datetime
@@ -14,6 +15,7 @@ from playwright.async_api import Browser
 
 from gateway.clock import EAT
 from gateway.mpesa.c2b_token import c2b_token
+from gateway.store import invoices
 from hw_fakes.daraja import PASSKEY
 from hw_fakes.vscu.unit import UnitControl
 from tests.support.browser import PHONE
@@ -43,6 +45,18 @@ async def post(shop: PaidShop, path: str, body: Any) -> None:
     url = f"http://127.0.0.1:{direct.port}/in/{path}"
     async with aiohttp.ClientSession() as session, session.post(url, json=body) as answer:
         assert answer.status == 200
+
+
+async def call_back(shop: PaidShop, phone: str, receipt: str) -> None:
+    """The push's own callback says under which receipt it was paid."""
+    (sent,) = [p for p in shop.fake.pushes if p.phone == phone]
+    token = str(sent.callback_url).rsplit("/", 1)[1]
+    items = {"Amount": 297.0, "MpesaReceiptNumber": receipt, "PhoneNumber": int(phone)}
+    callback = {
+        "ResultCode": 0, "ResultDesc": "ok",
+        "CallbackMetadata": {"Item": [{"Name": n, "Value": v} for n, v in items.items()]},
+    }  # fmt: skip
+    await post(shop, f"s/{token}", {"Body": {"stkCallback": callback}})
 
 
 async def paid_without_receipt(shop: PaidShop, sale_ref: str) -> tuple[str, str]:
@@ -160,14 +174,7 @@ async def test_money_that_another_sale_used_is_named_and_pays_no_second_one(
         tenders = a_sale(tillReceiptNo="SALE-A", tenders=[{"method": "MPESA", "paymentId": push}])
         assert problem(await shop.till().sell("a2", tenders)) == (409, "PAYMENT_MAY_BE_SAME")
         # The callback says whose money it was after all.
-        (sent,) = [p for p in shop.fake.pushes if p.phone == phone]
-        token = str(sent.callback_url).rsplit("/", 1)[1]
-        items = {"Amount": 297.0, "MpesaReceiptNumber": "UKU0000002", "PhoneNumber": int(phone)}
-        callback = {
-            "ResultCode": 0, "ResultDesc": "ok",
-            "CallbackMetadata": {"Item": [{"Name": n, "Value": v} for n, v in items.items()]},
-        }  # fmt: skip
-        await post(shop, f"s/{token}", {"Body": {"stkCallback": callback}})
+        await call_back(shop, phone, "UKU0000002")
         await shop.until_payment(push, tender="MERGED")
         shown = (await shop.till().request("GET", f"/v1/payments/{push}")).json
         assert "SALE-B at till-2" in shown["sentence"]["en"]
@@ -177,4 +184,46 @@ async def test_money_that_another_sale_used_is_named_and_pays_no_second_one(
             reply = await shop.till().sell(f"late{n}", sale)
             assert reply.status in (409, 422), reply.json
             assert "SALE-B" in reply.json["detail"], json.dumps(reply.json)
+    assert len(await unit.journal()) == 1
+
+
+async def test_a_callback_while_the_other_sale_is_at_the_unit_takes_no_money_from_it(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    async with paid_shop(
+        unit, shop_dir, mpesa=TILL, knobs={"default": "lost_callback_paid"}
+    ) as shop:
+        phone = a_phone()
+        body = {"saleRef": "SALE-A", "amount": "297.00", "phone": phone}
+        asked = await shop.till().request("POST", "/v1/payments/mpesa", key="a", json=body)
+        push = asked.json["paymentId"]
+        await shop.until_payment(push, money="WAITING")
+        await announce(shop, "UKU0000003")
+        twin, other = await loose(shop, "UKU0000003"), shop.till("till-2")
+        claim = {"saleRef": "SALE-B"}
+        assert (await other.request("POST", f"/v1/payments/{twin}/claim", json=claim)).status == 200
+        await unit.knobs(latencyMs=3_000)
+        sale_b = a_sale(tillReceiptNo="SALE-B", payments=mobile_money(paymentId=twin))
+        selling = asyncio.ensure_future(other.sell("b", sale_b))
+
+        async def at_unit() -> bool:
+            db = shop.shop.gateway.db
+            return await db.read(invoices.open_row) is not None
+
+        await shop.until(at_unit)
+        await call_back(shop, phone, "UKU0000003")
+        merged = await shop.until_payment(push, tender="MERGED")
+        assert merged.merged_into == twin
+        await unit.knobs(latencyMs=0)
+        reply = await selling
+        if reply.status == 202:
+            reply = await shop.sell("b", sale_b, "till-2")
+        assert reply.status == 201, reply.json
+        assert (await shop.payment(twin)).tender == "COMPLETED_BY_MPESA"
+        alarms = [each.data["alarm"] for each in await shop.events("payment.alarm")]
+        assert alarms == ["OTHER_SALE"]
+        own = a_sale(tillReceiptNo="SALE-A", payments=mobile_money(paymentId=push))
+        refused = await shop.till().sell("a1", own)
+        assert problem(refused) == (422, "PAYMENT_INVALID")
+        assert "SALE-B" in refused.json["detail"]
     assert len(await unit.journal()) == 1

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp import web
 
 from gateway import ids
@@ -148,6 +149,42 @@ async def test_a_page_that_was_cut_short_is_not_acknowledged_and_comes_again(
                 relay.cut = False
                 while not relay.acks:
                     await asyncio.sleep(0.01)
+            assert len(await desk.messages()) == 1
+        finally:
+            running.cancel()
+            await asyncio.wait({running})
+
+
+@pytest.mark.parametrize("where", ["epoch", "token", "peer"])
+async def test_a_page_that_the_store_cannot_hold_ends_no_loop(where: str, tmp_path: Path) -> None:
+    """Half a character is valid JSON and no text that can be stored."""
+    sent: list[bytes] = []
+
+    class Poisoned(CutShort):
+        async def messages(self, request: web.Request) -> web.Response:
+            reply = await super().messages(request)
+            assert isinstance(reply.body, bytes)
+            sent.append(reply.body)
+            if len(sent) > 2:
+                return reply
+            page = json.loads(reply.body)
+            holder = page if where == "epoch" else page["messages"][0]
+            holder[where] = "\ud800"
+            return web.Response(body=json.dumps(page).encode(), content_type="application/json")
+
+    relay = Poisoned()
+    relay.cut = False
+    async with serving(relay) as url, open_desk(tmp_path) as desk:
+        client = RelayClient(
+            url=url, gateway="shop-1", secret="s" * 32, clock=SystemClock(), mailbox=desk.inbox
+        )
+        running = asyncio.ensure_future(client.run())
+        try:
+            async with asyncio.timeout(30):
+                while not relay.acks and not running.done():
+                    await asyncio.sleep(0.01)
+            assert not running.done()
+            assert len(sent) > 2
             assert len(await desk.messages()) == 1
         finally:
             running.cancel()
