@@ -18,7 +18,6 @@ CREATE TRIGGER receipt_signature_is_new BEFORE INSERT ON receipt
 WHEN EXISTS (SELECT 1 FROM receipt WHERE rcpt_sign = NEW.rcpt_sign)
 BEGIN SELECT RAISE(ABORT, 'another sale has this signature'); END;
 
-
 -- What M-Pesa showed of a payment that it announced (C2B, Pull): the payer's number whole, masked or as a SHA-256,
 -- the kind of payment, and M-Pesa's own time (NULL: it gave none). Tells a push and an announcement apart.
 CREATE TABLE payment_shown (
