@@ -149,6 +149,7 @@ class _Parts:
                 readers=settings.store.readers,
                 busy_timeout_ms=settings.store.busy_timeout_ms,
                 ballast_bytes=settings.store.ballast_mb * 1024 * 1024,
+                witness_directory=settings.store.witness_directory or settings.unit.directory,
             )
         )
         first = settings.unit.first_invoice_no

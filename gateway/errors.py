@@ -439,6 +439,16 @@ class SchemaNewer(StoreError):
     retryable = False
 
 
+class StoreReadOnly(StoreError):
+    code = "STORE_READ_ONLY"
+    title = "The disk of the gateway's store is read-only"
+
+
+class StoreBusy(StoreError):
+    code = "STORE_BUSY"
+    title = "Another program has locked the gateway's store"
+
+
 class DiskFull(StoreError):
     code = "DISK_FULL"
     title = "The disk is full"

@@ -84,6 +84,7 @@ class SalesLine:
             readers=witnesses.readers,
             counter=witnesses.counter,
             unit_folder=settings.unit.directory,
+            noticed=db.noticed,
         )
         committer.mismatch = self.ahead
         resolver = Resolver(

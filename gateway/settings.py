@@ -161,6 +161,8 @@ class StoreSettings(Section):
     busy_timeout_ms: Annotated[int, Field(ge=0)] = 5000
     # Room that is given to the store when the disk is full; 32 MB are some 5,000 sales (measured: 6.5 kB each).
     ballast_mb: Annotated[int, Field(ge=0, le=1024)] = 32
+    # Where the second record of every key lies; another disk is best. Default: the unit's folder, where it is known.
+    witness_directory: Path | None = None
 
 
 class BackupSettings(Section):

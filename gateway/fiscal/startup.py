@@ -15,7 +15,7 @@ from gateway.clock import EAT, from_micros, iso
 from gateway.domain.signing import SigningState
 from gateway.store import continuity, invoices, meta
 
-RUNNING_KEY = "running"
+RUNNING_KEY = meta.RUNNING
 # A till that heard nothing within this time before the end has not been answered. Microseconds.
 UNHEARD_US = 2_000_000
 

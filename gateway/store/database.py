@@ -13,21 +13,24 @@ may be soft; this is what lets a sale under load cost one fsync.
 from __future__ import annotations
 
 import asyncio
-import errno
 import fcntl
 import logging
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
+from urllib.parse import quote
 
 import aiosqlite
 
-from gateway.errors import DiskFull, StoreCorrupt, StoreError
-from gateway.store import migrate
+from gateway.errors import DiskFull, StoreBusy, StoreCorrupt, StoreError
+from gateway.store import causes, damage, meta, migrate, verify, witness, witness_start
 from gateway.store.ballast import Ballast
+from gateway.store.causes import FULL
+from gateway.store.witness import LostKey, StoreConnection, Witness
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -49,12 +52,26 @@ class Database:
         writer: aiosqlite.Connection,
         readers: asyncio.Queue[aiosqlite.Connection],
         ballast: Ballast | None = None,
+        *,
+        was_running: bool = False,
+        noticed: str | None = None,
+        beside: Witness | None = None,
     ) -> None:
         self.path = path
         self._writer = writer
         self._readers = readers
         self.ballast = ballast
+        # Whether the process before this one ended without a stop.
+        self.was_running = was_running
+        # How it was noticed at this start that the newest transactions are lost.
+        self.noticed = noticed
+        # Its state is only looked at here; it belongs to the writer's thread.
+        self.witness = beside
         self._soft = False
+        # The commit count after the last durable transaction.
+        self._count: int | None = None
+        # Why the store cannot be written just now, while another program has locked it.
+        self.locked: str | None = None
         # Commits that waited for an fsync of the WAL; `make bench` divides it by sales.
         self.durable_commits = 0
         # Set when an fsync failed. What SQLite believes is then not what the disk holds, and a
@@ -89,9 +106,15 @@ class Database:
         """Run `fn` on a read-only connection; sees everything committed before the call."""
         reader = await self._readers.get()
         try:
-            return await run_on(reader, lambda conn: _read(conn, fn))
+            try:
+                return await run_on(reader, lambda conn: _read(conn, fn))
+            except LostKey:
+                # The witness may have been newer than this snapshot; it is not newer than the next one.
+                return await run_on(reader, lambda conn: _read(conn, fn))
+        except StoreCorrupt as error:
+            raise self.report_damage(error.detail) from error
         except sqlite3.DatabaseError as error:
-            if _name(error).startswith(_DAMAGED):
+            if _is_damage(error):
                 raise self._translated(error) from error
             raise
         finally:
@@ -110,6 +133,19 @@ class Database:
         self._changed = asyncio.Event()
         return result
 
+    def report_damage(self, reason: str) -> StoreCorrupt:
+        """Stop everything because the store is damaged, and leave a note for the next start; return the error to
+        raise. Called on the store's threads and on the loop."""
+        if self.broken is None:
+            self.broken = reason
+            log.critical("store.damaged reason=%s", reason)
+            damage.note(self.path.parent, reason)
+        return _corrupt(reason)
+
+    def fail(self) -> None:
+        """End the process because of what `report_damage` has recorded. Called on the loop."""
+        self._tell()
+
     def _tell(self) -> None:
         if self.broken is not None:
             self._failed.set()
@@ -121,52 +157,128 @@ class Database:
             conn.execute(f"PRAGMA synchronous = {'NORMAL' if soft else 'FULL'}")
             self._soft = soft
         try:
-            result = self._in_transaction(conn, fn)
+            result = self._in_transaction(conn, fn, soft)
+        except StoreCorrupt as error:
+            raise self.report_damage(error.detail) from error
         except sqlite3.Error as error:
             raise self._translated(error) from error
+        self.locked = None
         if not soft:
             self.durable_commits += 1
         return result
 
-    def _in_transaction(self, conn: sqlite3.Connection, fn: Callable[[sqlite3.Connection], T]) -> T:
+    def _in_transaction(
+        self, conn: sqlite3.Connection, fn: Callable[[sqlite3.Connection], T], soft: bool
+    ) -> T:
         try:
-            with transaction(conn):
-                return fn(conn)
+            return self._once(conn, fn, soft)
         except sqlite3.Error as error:
-            if not _is_full(error) or self.ballast is None or not self.ballast.release():
+            if not _is_full(error, self.path) or self.ballast is None:
+                raise
+            if not self.ballast.release():
                 raise
         # The disk was full and is not any more: the ballast's room is for exactly this.
+        return self._once(conn, fn, soft)
+
+    def _once(
+        self, conn: sqlite3.Connection, fn: Callable[[sqlite3.Connection], T], soft: bool
+    ) -> T:
+        """One transaction. Once a durable one is on the disk, its witness records it."""
+        beside = witness.of(conn)
+        if beside is not None:
+            beside.begin()
         with transaction(conn):
-            return fn(conn)
+            result = fn(conn)
+            count = None if soft else self._counted(conn)
+        if count is not None:
+            self._count = count[0]
+        if beside is not None:
+            beside.committed(count)
+            if beside.new_store_id is not None and isinstance(conn, StoreConnection):
+                self._adopted(conn, beside)
+        return result
+
+    def _counted(self, conn: sqlite3.Connection) -> tuple[int, int] | None:
+        """Count this transaction; return (the count, the next invoice number). None before the first start's end.
+        StoreCorrupt when the store went back in between."""
+        row = conn.execute(
+            "UPDATE unit SET commits = commits + 1 WHERE id = 1 RETURNING commits, next_invc_no"
+        ).fetchall()
+        if not row:
+            return None
+        if self._count is not None and row[0][0] != self._count + 1:
+            raise StoreCorrupt(
+                f"The store's commit count was {self._count} and is {row[0][0] - 1} now."
+            )
+        return row[0][0], row[0][1]
+
+    def _adopted(self, conn: StoreConnection, beside: Witness) -> None:
+        self.noticed = None
+        try:
+            witness_start.adopt(conn, beside)
+        except witness.WitnessFailed as error:
+            beside.fails(error)
 
     def _translated(self, error: sqlite3.Error) -> Exception:
         name = _name(error)
-        if _is_full(error):
+        if _is_full(error, self.path):
             return DiskFull(FULL)
+        if _is_damage(error):
+            return self.report_damage(f"{name or type(error).__name__}: {error}")
         if name.startswith("SQLITE_IOERR"):
             self.broken = f"{name}: {error}"
             log.critical("store.failed error=%s", self.broken)
             return StoreError("The disk failed while writing. Call the technician.")
-        if name.startswith(_DAMAGED):
-            self.broken = f"{name}: {error}"
-            log.critical("store.corrupt error=%s", self.broken)
-            return StoreCorrupt("The store is damaged. Restore a backup; see the status page.")
+        if name.startswith(_LOCKED):
+            self.locked = "another program has locked the store"
+            return StoreBusy(
+                "Another program has locked the gateway's store. Close it (a sqlite3 shell?); selling goes on by "
+                "itself then.",
+                retry_after_s=5,
+            )
         if isinstance(error, sqlite3.IntegrityError):
             return error
+        if name.startswith("SQLITE_READONLY"):
+            cause = causes.probe(self.path.parent)
+            if cause is not None:
+                return causes.explain(cause, self.path.parent)
         return StoreError(f"The store refused: {name or type(error).__name__}.")
 
 
-FULL = "The disk is full. Free some space; selling goes on by itself then."
 _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+_LOCKED = ("SQLITE_BUSY", "SQLITE_LOCKED")
+# A disk without room may answer these instead of SQLITE_FULL (a quota, no inodes, the WAL's index). What a failed
+# fsync answers is not among them: after it nothing may be tried again.
+_PERHAPS_FULL = (
+    "SQLITE_IOERR_WRITE",
+    "SQLITE_IOERR_SHM",
+    "SQLITE_IOERR_TRUNCATE",
+    "SQLITE_CANTOPEN",
+)
+
+
+def _corrupt(reason: str) -> StoreCorrupt:
+    return StoreCorrupt(
+        f"The store is damaged. Restore a backup; see the status page. ({reason})",
+        extra={"signed": "unknown"},
+    )
 
 
 def _name(error: sqlite3.Error) -> str:
     return getattr(error, "sqlite_errorname", "") or ""
 
 
-def _is_full(error: sqlite3.Error) -> bool:
+def _is_damage(error: sqlite3.Error) -> bool:
+    # Text that is not UTF-8 was never written by us.
+    return _name(error).startswith(_DAMAGED) or str(error).startswith("Could not decode to UTF-8")
+
+
+def _is_full(error: sqlite3.Error, path: Path) -> bool:
+    name = _name(error)
     # The WAL's index cannot grow either, and says so in its own words.
-    return _name(error) in ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")
+    if name in ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"):
+        return True
+    return name.startswith(_PERHAPS_FULL) and causes.is_full(path.parent)
 
 
 async def run_on(connection: aiosqlite.Connection, fn: Callable[[sqlite3.Connection], T]) -> T:
@@ -210,45 +322,154 @@ def _read(conn: sqlite3.Connection, fn: Callable[[sqlite3.Connection], T]) -> T:
 
 @asynccontextmanager
 async def open_database(
-    directory: Path, *, readers: int = 2, busy_timeout_ms: int = 5000, ballast_bytes: int = 0
+    directory: Path,
+    *,
+    readers: int = 2,
+    busy_timeout_ms: int = 5000,
+    ballast_bytes: int = 0,
+    witness_directory: Path | None = None,
 ) -> AsyncIterator[Database]:
-    """Open (and where needed create and migrate) the store in `directory`.
+    """Open (and where needed create and migrate) the store in `directory`, with its witness in
+    `witness_directory` where that can be written, else beside it.
 
-    StoreError when another process holds it or its files are somebody else's, DiskFull, SchemaNewer or
+    StoreError when another process holds it or the system refuses its files, DiskFull, StoreReadOnly, SchemaNewer or
     StoreCorrupt when it must not be used.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / FILE_NAME
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise causes.explain(error, directory) from error
     with only_instance(directory):
         if (directory / UNFINISHED).exists():
             raise StoreCorrupt(
                 "Putting a backup back was cut short. Run it once more: pos-gateway restore, with the same file."
             )
-        writer = await aiosqlite.connect(path, isolation_level=None)
-        pool: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
-        opened = [writer]
+        opened: list[aiosqlite.Connection] = []
         try:
             ballast = Ballast(directory, ballast_bytes)
+            place = _place(witness_directory, directory)
             try:
-                await run_on(writer, lambda conn: _prepare_writer(conn, path, busy_timeout_ms))
-            except DiskFull:
-                # It filled up while nothing ran: opening needs room, too.
-                if not ballast.release():
-                    raise
-                await run_on(writer, lambda conn: _prepare_writer(conn, path, busy_timeout_ms))
-            for _ in range(readers):
-                reader = await aiosqlite.connect(
-                    f"file:{path}?mode=ro", uri=True, isolation_level=None
-                )
-                opened.append(reader)
-                await run_on(reader, lambda conn: _prepare_reader(conn, busy_timeout_ms))
-                pool.put_nowait(reader)
-            ballast.lay()
-            yield Database(path, writer, pool, ballast)
+                db = await _open(directory, readers, busy_timeout_ms, ballast, place, opened)
+            except OSError as error:
+                raise causes.explain(error, directory) from error
+            yield db
         finally:
             # An aiosqlite connection left open keeps its thread, and the process with it.
             for connection in reversed(opened):
+                await run_on(connection, _close_witness)
                 await connection.close()
+
+
+async def _open(
+    directory: Path,
+    readers: int,
+    busy_timeout_ms: int,
+    ballast: Ballast,
+    place: Path,
+    opened: list[aiosqlite.Connection],
+) -> Database:
+    path = directory / FILE_NAME
+    checked = _noted(directory)
+    writer = await _connected(path, opened)
+
+    def prepare(conn: sqlite3.Connection) -> None:
+        _prepare_writer(conn, path, busy_timeout_ms)
+
+    try:
+        await run_on(writer, prepare)
+    except DiskFull:
+        # It filled up while nothing ran: opening needs room, too.
+        if not ballast.release():
+            raise
+        await run_on(writer, prepare)
+    started = await run_on(writer, lambda conn: _at_first(conn, path, place, checked=checked))
+    pool: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
+    for _ in range(readers):
+        reader = await _connected(path, opened, reads=True)
+        await run_on(reader, lambda conn: _prepare_reader(conn, busy_timeout_ms))
+        await run_on(reader, lambda conn: _witnessed(conn, started.beside))
+        pool.put_nowait(reader)
+    ballast.lay()
+    if checked:
+        damage.clear(directory)
+    return Database(
+        path,
+        writer,
+        pool,
+        ballast,
+        was_running=started.was_running,
+        noticed=started.noticed,
+        beside=started.beside,
+    )
+
+
+def _noted(directory: Path) -> bool:
+    """Raise StoreCorrupt when a note says that the store was found damaged; return whether it was checked since."""
+    try:
+        reason = damage.read(directory)
+    except OSError as error:
+        raise causes.explain(error, directory) from error
+    if reason is not None and not reason.startswith(damage.CHECKED):
+        raise _corrupt(reason)
+    return reason is not None
+
+
+async def _connected(
+    path: Path, opened: list[aiosqlite.Connection], *, reads: bool = False
+) -> aiosqlite.Connection:
+    place = f"file:{quote(str(path))}?mode=ro" if reads else str(path)
+    connecting = aiosqlite.connect(place, uri=reads, isolation_level=None, factory=StoreConnection)
+    try:
+        connection = await connecting
+    except sqlite3.Error as error:
+        raise _at_start(error, path) from error
+    opened.append(connection)
+    return connection
+
+
+def _place(wanted: Path | None, directory: Path) -> Path:
+    """Return where the witness lies: on another disk, in the unit's folder, or else beside the store."""
+    if wanted is None or wanted == directory:
+        return directory
+    with suppress(OSError):
+        if wanted.is_dir() and os.access(wanted, os.W_OK | os.X_OK):
+            return wanted
+    log.warning("store.witness_beside wanted=%s reason=it cannot be written", wanted)
+    return directory
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    was_running: bool
+    noticed: str | None
+    beside: Witness | None
+
+
+def _at_first(conn: sqlite3.Connection, path: Path, place: Path, *, checked: bool) -> _Started:
+    """Check what the next sales depend on, and compare the store with its witness. The work does not grow with the
+    store."""
+    assert isinstance(conn, StoreConnection)
+    try:
+        problem = verify.at_start(conn)
+        if problem is not None:
+            raise _corrupt(problem)
+        beside = witness_start.attach(conn, place, checked=checked)
+        was_running = bool(meta.get(conn, meta.RUNNING))
+        return _Started(was_running, meta.get(conn, meta.NOTICED), beside)
+    except sqlite3.Error as error:
+        raise _at_start(error, path) from error
+
+
+def _witnessed(conn: sqlite3.Connection, beside: Witness | None) -> None:
+    if isinstance(conn, StoreConnection) and beside is not None:
+        with suppress(witness.WitnessFailed):
+            conn.witness = beside.for_reader()
+
+
+def _close_witness(conn: sqlite3.Connection) -> None:
+    beside = witness.of(conn)
+    if beside is not None:
+        beside.close()
 
 
 def _prepare_writer(conn: sqlite3.Connection, path: Path, busy_timeout_ms: int) -> None:
@@ -263,17 +484,27 @@ def _prepare_writer(conn: sqlite3.Connection, path: Path, busy_timeout_ms: int) 
             "synchronous": conn.execute("PRAGMA synchronous").fetchone()[0],
             "foreign_keys": conn.execute("PRAGMA foreign_keys").fetchone()[0],
         }
-    except sqlite3.DatabaseError as error:
+    except sqlite3.Error as error:
         raise _at_start(error, path) from error
     if held != {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}:
         raise StoreError(f"SQLite did not take the settings it needs: {held}")
 
 
-def _at_start(error: sqlite3.DatabaseError, path: Path) -> StoreError:
+def _at_start(error: sqlite3.Error, path: Path) -> StoreError:
     """A full disk and a file of another user are not a damaged store: no backup helps there."""
-    if _is_full(error):
+    name = _name(error)
+    if _is_full(error, path):
         return DiskFull(FULL)
-    if _name(error).startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+    if name.startswith(_LOCKED):
+        return StoreBusy(f"Another program has locked {path}. Close it; the gateway tries again.")
+    if name.startswith(
+        ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_IOERR", "SQLITE_NOMEM")
+    ) or not isinstance(error, sqlite3.DatabaseError):
+        cause = causes.probe(path.parent)
+        if cause is not None:
+            return causes.explain(cause, path.parent)
+        if name.startswith(("SQLITE_IOERR", "SQLITE_NOMEM")):
+            return StoreError(f"{path} cannot be read: {error}. Look at the disk and at dmesg.")
         return StoreError(
             f"{path} cannot be opened for writing ({error}). Its files must belong to the gateway's user."
         )
@@ -291,11 +522,7 @@ def only_instance(directory: Path):  # type: ignore[no-untyped-def]
     try:
         handle: IO[str] = (directory / "gateway.lock").open("a+")
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise DiskFull(FULL) from error
-        raise StoreError(
-            f"{directory} cannot be written ({error.strerror}). It must belong to the gateway's user."
-        ) from error
+        raise causes.explain(error, directory) from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

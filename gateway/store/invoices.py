@@ -7,42 +7,56 @@ they record. Called by `fiscal/` only.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.domain.signing import SigningEvent, SigningState, transition
+from gateway.domain.signing import OPEN_STATES, SigningEvent, SigningState, transition
+from gateway.errors import StoreCorrupt
+from gateway.ids import lasting_names
+from gateway.store import digests, witness
+from gateway.store.witness import LostKey
 
 _COLUMNS = """
     seq, id, till_id, idem_key, body_digest, label, original_id, till_receipt_no, total_cents,
     document, printer, state, invc_no, unit_request, attempts, answer_status, answer,
     created_at, updated_at, unit_life, last_sent_boot_id, last_sent_boot_ns, duplicate_seen,
     link_trouble"""
+# A row as `_one` takes it: the columns, and the digests that they are compared with.
+_ROW = f"{_COLUMNS}, claim_digest, outcome_digest"
 _INSERT = """
     INSERT INTO invoice (id, till_id, idem_key, body_digest, label, original_id, till_receipt_no,
-                         total_cents, request, document, printer, created_at, updated_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                         total_cents, request, document, printer, created_at, updated_at,
+                         claim_digest, outcome_digest)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (till_id, idem_key) DO NOTHING"""
-_BY_KEY = f"SELECT {_COLUMNS} FROM invoice WHERE till_id = ? AND idem_key = ?"
+_BY_KEY = f"SELECT {_ROW} FROM invoice WHERE till_id = ? AND idem_key = ?"
 _BY_FINGERPRINT = f"""
-    SELECT {_COLUMNS} FROM invoice WHERE id =
+    SELECT {_ROW} FROM invoice WHERE id =
         (SELECT invoice_id FROM keyless WHERE till_id = ? AND fingerprint = ? AND at >= ?)"""
-_BY_ID = f"SELECT {_COLUMNS} FROM invoice WHERE id = ?"
+_BY_ID = f"SELECT {_ROW} FROM invoice WHERE id = ?"
 _CREDIT = f"""
-    SELECT {_COLUMNS} FROM invoice
+    SELECT {_ROW} FROM invoice
     WHERE original_id = ? AND state IN ('SIGNING', 'IN_DOUBT', 'SIGNED')"""
-_OPEN = f"SELECT {_COLUMNS} FROM invoice WHERE state IN ('SIGNING', 'IN_DOUBT')"
+_OPEN = f"SELECT {_ROW} FROM invoice WHERE state IN ('SIGNING', 'IN_DOUBT')"
 _WRITE_AHEAD = """
     UPDATE invoice SET state = ?, invc_no = ?, unit_request = ?, attempts = 1, duplicate_seen = 0,
                        link_trouble = 0,
                        unit_life = ?, last_sent_boot_id = ?, last_sent_boot_ns = ?,
-                       updated_at = ? WHERE id = ?"""
+                       updated_at = ?, outcome_digest = ? WHERE id = ?"""
 _SETTLE = """
     UPDATE invoice SET state = ?, invc_no = ?, unit_answer = ?, answer_status = ?, answer = ?,
-                       updated_at = ? WHERE id = ?"""
+                       updated_at = ?, outcome_digest = ? WHERE id = ?"""
 _DOUBT = """
-    UPDATE invoice SET state = ?, unit_answer = ?, link_trouble = ?, updated_at = ? WHERE id = ?"""
-_UNSIGNED = """
-    UPDATE invoice SET state = ?, invc_no = NULL, unit_request = NULL, updated_at = ?
+    UPDATE invoice SET state = ?, unit_answer = ?, link_trouble = ?, updated_at = ?, outcome_digest = ?
     WHERE id = ?"""
+_UNSIGNED = """
+    UPDATE invoice SET state = ?, invc_no = NULL, unit_request = NULL, updated_at = ?,
+                       outcome_digest = ? WHERE id = ?"""
+# Not by its index, which may be what is damaged.
+_BY_SEQ = f"SELECT {_ROW} FROM invoice NOT INDEXED WHERE seq = ?"
+_KEYS_AFTER = """
+    SELECT seq, till_id, idem_key FROM invoice NOT INDEXED WHERE seq > ? ORDER BY seq LIMIT ?"""
+_KEYS_BACK = "SELECT seq, till_id, idem_key FROM invoice NOT INDEXED ORDER BY seq DESC LIMIT ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,28 +132,46 @@ class Claim:
 
 
 def claim(conn: sqlite3.Connection, new: NewInvoice) -> Claim:
-    """Insert the sale, or find the row that has its key: the INSERT decides, nothing is asked first."""
-    inserted = conn.execute(
-        _INSERT,
-        (
-            new.id,
-            new.till_id,
-            new.idem_key,
-            new.body_digest,
-            new.label,
-            new.original_id,
-            new.till_receipt_no,
-            new.total_cents,
-            new.request,
-            new.document,
-            new.printer,
-            new.at,
-            new.at,
-        ),
-    ).rowcount
-    row = by_key(conn, new.till_id, new.idem_key)
-    assert row is not None
+    """Insert the sale, or find the row that has its key: the INSERT decides, nothing is asked first.
+
+    The INSERT sees the key by an index. StoreCorrupt when the witness knows the key all the same: the index
+    or the row is damaged.
+    """
+    inserted = conn.execute(_INSERT, (*_claimed(new), *_digests(new))).rowcount
+    row = _one(conn.execute(_BY_KEY, (new.till_id, new.idem_key)).fetchone())
+    if row is None or (row.till_id, row.idem_key) != (new.till_id, new.idem_key):
+        raise StoreCorrupt("A key that was just claimed is not found by its index.")
+    beside = witness.of(conn)
+    if inserted == 1 and beside is not None:
+        if beside.seq_of(digests.key(new.till_id, new.idem_key)) is not None:
+            raise StoreCorrupt(f"The store has lost the key {new.idem_key} of {new.till_id}.")
+        beside.claims(row.seq, row.till_id, row.idem_key)
     return Claim(inserted == 1, row)
+
+
+def _claimed(new: NewInvoice) -> tuple[object, ...]:
+    sent = (new.id, new.till_id, new.idem_key, new.body_digest, new.label, new.original_id)
+    what = (new.till_receipt_no, new.total_cents, new.request, new.document, new.printer)
+    return (*sent, *what, new.at, new.at)
+
+
+def _digests(new: NewInvoice) -> tuple[bytes, bytes]:
+    sent = (new.id, new.till_id, new.idem_key, new.body_digest, new.label, new.original_id)
+    what = (new.till_receipt_no, new.total_cents, new.document, new.printer, new.at)
+    state = _outcome(new.id, SigningState.RECEIVED)
+    return digests.claim((*sent, *what), new.request), state
+
+
+def _outcome(
+    invoice_id: str,
+    state: SigningState,
+    invc_no: int | None = None,
+    unit_request: bytes | None = None,
+    answer_status: int | None = None,
+    answer: bytes | None = None,
+) -> bytes:
+    fields = (invoice_id, str(state.value), invc_no, unit_request, answer_status, answer)
+    return digests.outcome(fields)
 
 
 _KEYLESS = """
@@ -161,6 +193,7 @@ def claim_keyless(
     """
     values = (new.till_id, fingerprint, new.id, new.at, window_us)
     if conn.execute(_KEYLESS, values).rowcount == 1:
+        _no_earlier(conn, new, window_us)
         conn.execute("DELETE FROM keyless WHERE at < ?", (new.at - 2 * window_us,))
         return None
     row = conn.execute(
@@ -168,6 +201,17 @@ def claim_keyless(
         (new.till_id, fingerprint),
     ).fetchone()
     return str(row[0])
+
+
+def _no_earlier(conn: sqlite3.Connection, new: NewInvoice, window_us: int) -> None:
+    """Raise StoreCorrupt when the witness knows a sale of this fingerprint that is still within the window."""
+    beside = witness.of(conn)
+    seq = None if beside is None else beside.newest_of(new.till_id, lasting_names(new.idem_key)[-1])
+    row = None if seq is None else by_seq(conn, seq)
+    if row is None:
+        return
+    if new.at - row.created_at <= window_us or row.state in OPEN_STATES:
+        raise StoreCorrupt(f"The store has lost the repeat of the sale {row.id}.")
 
 
 def by_fingerprint(
@@ -179,7 +223,29 @@ def by_fingerprint(
 
 
 def by_key(conn: sqlite3.Connection, till_id: str, idem_key: str) -> InvoiceRow | None:
-    return _one(conn.execute(_BY_KEY, (till_id, idem_key)).fetchone())
+    """Return the sale that has this key. LostKey when there is none and the witness knows the key."""
+    beside = witness.of(conn)
+    # Looked up first: what the witness knows was committed before, so that the row must be visible.
+    known = None if beside is None else beside.seq_of(digests.key(till_id, idem_key))
+    row = _one(conn.execute(_BY_KEY, (till_id, idem_key)).fetchone())
+    if row is None and known is not None:
+        raise LostKey(f"The store has lost the key {idem_key} of {till_id}.")
+    return row
+
+
+def by_seq(conn: sqlite3.Connection, seq: int) -> InvoiceRow | None:
+    """Return the row in this place of the table, without any index."""
+    return _one(conn.execute(_BY_SEQ, (seq,)).fetchone())
+
+
+def keys_after(conn: sqlite3.Connection, seq: int, limit: int) -> list[tuple[int, str, str]]:
+    """Return (seq, till, key) of the next rows of the table, without any index."""
+    return conn.execute(_KEYS_AFTER, (seq, limit)).fetchall()
+
+
+def newest_keys(conn: sqlite3.Connection, limit: int) -> list[tuple[int, str, str]]:
+    """Return (seq, till, key) of the newest rows of the table, newest first, without any index."""
+    return conn.execute(_KEYS_BACK, (limit,)).fetchall()
 
 
 def by_id(conn: sqlite3.Connection, invoice_id: str) -> InvoiceRow | None:
@@ -231,7 +297,9 @@ def write_ahead(
     """Record number, exact bytes and the sending, before the first byte leaves (etims.md 8.3)."""
     state = transition(row.state, SigningEvent.WRITTEN_AHEAD)
     sent = (sending.unit_life, sending.boot_id, sending.boot_ns)
-    _changed(conn.execute(_WRITE_AHEAD, (state, invc_no, unit_request, *sent, at, row.id)))
+    digest = _outcome(row.id, state, invc_no, unit_request, row.answer_status, row.answer)
+    values = (state, invc_no, unit_request, *sent, at, digest, row.id)
+    _changed(conn.execute(_WRITE_AHEAD, values))
 
 
 def count_attempt(conn: sqlite3.Connection, row: InvoiceRow, sending: Sending, *, at: int) -> None:
@@ -276,7 +344,8 @@ def settle_signed(
     """The unit's answer and what the till is told, for ever."""
     state = transition(row.state, event)
     assert state is SigningState.SIGNED
-    values = (state, row.invc_no, unit_answer, answer_status, answer, at, row.id)
+    digest = _outcome(row.id, state, row.invc_no, row.unit_request, answer_status, answer)
+    values = (state, row.invc_no, unit_answer, answer_status, answer, at, digest, row.id)
     _changed(conn.execute(_SETTLE, values))
 
 
@@ -291,7 +360,9 @@ def settle_rejected(
 ) -> None:
     """The unit certainly did not take it; its number is free again."""
     state = transition(row.state, SigningEvent.REFUSED)
-    _changed(conn.execute(_SETTLE, (state, None, unit_answer, answer_status, answer, at, row.id)))
+    digest = _outcome(row.id, state, None, row.unit_request, answer_status, answer)
+    values = (state, None, unit_answer, answer_status, answer, at, digest, row.id)
+    _changed(conn.execute(_SETTLE, values))
 
 
 def fall_into_doubt(
@@ -304,7 +375,7 @@ def fall_into_doubt(
 ) -> None:
     """The bytes may have been taken; what came back, if anything, is kept as evidence."""
     state = transition(row.state, SigningEvent.OUTCOME_LOST)
-    _changed(conn.execute(_DOUBT, (state, unit_answer, link_trouble, at, row.id)))
+    _doubt(conn, row, state, unit_answer, link_trouble, at)
 
 
 def found_unsigned(conn: sqlite3.Connection, row: InvoiceRow, *, at: int) -> None:
@@ -315,9 +386,22 @@ def found_unsigned(conn: sqlite3.Connection, row: InvoiceRow, *, at: int) -> Non
     state = row.state
     if state is SigningState.SIGNING:
         state = transition(state, SigningEvent.OUTCOME_LOST)
-        _changed(conn.execute(_DOUBT, (state, None, False, at, row.id)))
+        _doubt(conn, row, state, None, False, at)
     state = transition(state, SigningEvent.FOUND_UNSIGNED)
-    _changed(conn.execute(_UNSIGNED, (state, at, row.id)))
+    digest = _outcome(row.id, state, None, None, row.answer_status, row.answer)
+    _changed(conn.execute(_UNSIGNED, (state, at, digest, row.id)))
+
+
+def _doubt(
+    conn: sqlite3.Connection,
+    row: InvoiceRow,
+    state: SigningState,
+    unit_answer: bytes | None,
+    link_trouble: bool,
+    at: int,
+) -> None:
+    digest = _outcome(row.id, state, row.invc_no, row.unit_request, row.answer_status, row.answer)
+    _changed(conn.execute(_DOUBT, (state, unit_answer, link_trouble, at, digest, row.id)))
 
 
 def _changed(cursor: sqlite3.Cursor) -> None:
@@ -326,9 +410,53 @@ def _changed(cursor: sqlite3.Cursor) -> None:
 
 
 def _one(row: tuple[object, ...] | None) -> InvoiceRow | None:
+    """Return the row. StoreCorrupt when it is not what was stored: nothing of it may be believed."""
     if row is None:
         return None
-    values = list(row)
-    values[11] = SigningState(str(row[11]))
-    values[-2:] = [bool(row[-2]), bool(row[-1])]
+    *values, claimed, outcome = row
+    problem = mismatch(values, claimed, outcome)
+    if problem is not None:
+        raise StoreCorrupt(problem)
+    values[11] = SigningState(str(values[11]))
+    values[-2:] = [bool(values[-2]), bool(values[-1])]
     return InvoiceRow(*values)  # type: ignore[arg-type]
+
+
+def mismatch(values: Sequence[object], claimed: object, outcome: object) -> str | None:
+    """Return what is wrong with a stored row, by its own digests; None when it is whole. Rows of an older
+    version have none."""
+    sent, state = (*values[1:11], values[17]), (values[1], *values[11:14], *values[15:17])
+    if claimed is not None and (
+        not isinstance(claimed, bytes)
+        or claimed[: digests.SIZE] != digests.claim(sent, b"")[: digests.SIZE]
+    ):
+        return f"The stored sale in row {values[0]} is damaged."
+    if outcome is not None and outcome != digests.outcome(state):
+        return f"The stored outcome in row {values[0]} is damaged."
+    if values[11] not in _STATES:
+        return f"The stored state in row {values[0]} is damaged."
+    return None
+
+
+_STATES = frozenset(state.value for state in SigningState)
+_CHECKED = f"""
+    SELECT {_ROW}, request FROM invoice NOT INDEXED WHERE seq > ? ORDER BY seq LIMIT ?"""
+
+
+def damaged_after(
+    conn: sqlite3.Connection, seq: int, limit: int, *, digests_after: int
+) -> tuple[int | None, str | None]:
+    """Compare the next rows of the table with their digests; return the last row's seq (None: the end) and
+    the first problem. Rows above `digests_after` must have digests."""
+    last = None
+    for *values, claimed, outcome, request in conn.execute(_CHECKED, (seq, limit)):
+        last = values[0]
+        problem = mismatch(values, claimed, outcome)
+        if problem is None and last > digests_after and (claimed is None or outcome is None):
+            problem = f"Row {last} has lost its digests."
+        body = digests.core(b"request", (request,))
+        if problem is None and claimed is not None and claimed[digests.SIZE :] != body:
+            problem = f"The till's own body in row {last} is damaged."
+        if problem is not None:
+            return last, problem
+    return last, None

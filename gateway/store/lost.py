@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.ids import lasting_names
-from gateway.store import meta, unclear_keys
+from gateway.store import meta, unclear_keys, witness
 from gateway.store.unclear_keys import SaleName
 
 _META_KEY = "store.lost"
@@ -76,8 +76,25 @@ def signed(conn: sqlite3.Connection) -> Signed | None:
 
 
 def settle(conn: sqlite3.Connection) -> None:
-    """It is known what is missing here."""
+    """Clear the salvage notes: it is known what is missing here."""
     meta.remove(conn, _META_KEY)
+    meta.remove(conn, meta.NOTICED)
+    witness.settled(conn)
+
+
+def notice(
+    conn: sqlite3.Connection, reason: str | None, *, receipts: int, last_invc_no: int
+) -> None:
+    """Record at the start that the newest transactions are lost, as the witness shows. Idempotent. `reason`: None
+    where it is known already that this store is a copy."""
+    if reason is not None:
+        meta.put(conn, meta.NOTICED, reason)
+    known = signed(conn)
+    if known is not None:
+        receipts = max(receipts, known.receipts)
+        last_invc_no = max(last_invc_no, known.last_invc_no or 0)
+    if receipts:
+        meta.put(conn, _META_KEY, json.dumps(asdict(Signed(receipts, last_invc_no))))
 
 
 def _carry(copy: sqlite3.Connection, old: sqlite3.Connection, at: int) -> Carried:
@@ -165,7 +182,7 @@ def _name(old: sqlite3.Connection, till_id: str, idem_key: str, at: int) -> tupl
 
 def _last_number(old: sqlite3.Connection) -> int | None:
     try:
-        if old.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+        if old.execute("PRAGMA integrity_check(1)").fetchone()[0] != "ok":
             return None
         return max(int(old.execute(query).fetchone()[0] or 0) for query in _NUMBERS)
     except (sqlite3.Error, TypeError, ValueError):

@@ -23,6 +23,15 @@ RATE_CHANGES = "unit.rate_changes"
 # The unit's ids by the settings, used while the unit itself gives none.
 SDC_ID_SET = "unit.sdc_id_set"
 MRC_NO_SET = "unit.mrc_no_set"
+# How this store is known to its witness (witness.py), and the state of another witness that is settled.
+WITNESS_ID = "store.witness"
+WITNESS_TAKEN = "store.witness_taken"
+# How it was noticed at the start that the newest transactions are lost; until an operator has decided.
+NOTICED = "store.noticed"
+# Rows of `invoice` above this one carry digests.
+DIGESTS_AFTER = "store.digests_after"
+# Not empty while a gateway runs, and after an unclean stop (fiscal/startup.py).
+RUNNING = "running"
 
 
 def get(conn: sqlite3.Connection, key: str) -> str | None:

@@ -151,6 +151,12 @@ def after(conn: sqlite3.Connection, seq: int, limit: int) -> list[ReceiptRow]:
     return [ReceiptRow(*row) for row in rows]
 
 
+def hash_at(conn: sqlite3.Connection, seq: int) -> str | None:
+    """Return the hash of the receipt in this row; None where there is none."""
+    row = conn.execute("SELECT hash FROM receipt NOT INDEXED WHERE seq = ?", (seq,)).fetchone()
+    return None if row is None else str(row[0])
+
+
 def by_counter(conn: sqlite3.Connection, sdc_id: str, tot_rcpt_no: int) -> ReceiptRow | None:
     """The receipt that has this total counter of this unit."""
     row = conn.execute(

@@ -184,6 +184,8 @@ def _prepare(
             meta.put(conn, meta.RESTORED, str(manifest["createdMicros"]))
             # Another store from now on: the one that it was may be put back by hand one day.
             meta.remove(conn, meta.STORE_ID)
+            meta.remove(conn, meta.WITNESS_ID)
+            meta.remove(conn, meta.NOTICED)
             if unit_too:
                 meta.put(conn, meta.UNIT_RESTORED, "1")
             carried = Carried() if lost is None else carry(conn, lost, at=micros(at))

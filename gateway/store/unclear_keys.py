@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.ids import lasting_names
+from gateway.store import lost_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +84,13 @@ def settle(conn: sqlite3.Connection) -> int:
     for till_id, idem_key, till_receipt_no, total_cents, created_at in claimed:
         for key in lasting_names(idem_key):
             note(conn, SaleName(till_id, key, till_receipt_no, total_cents), at=created_at)
+    lost_keys.settle(conn)
     return conn.execute("UPDATE unclear_key SET settled = 1 WHERE settled = 0").rowcount
 
 
 def forget(conn: sqlite3.Connection) -> None:
     """No sale is missing here: what was sent meanwhile is new."""
+    lost_keys.forget(conn)
     conn.execute("DELETE FROM unclear_key WHERE settled = 0")
 
 
@@ -95,7 +98,9 @@ def is_settled(conn: sqlite3.Connection, till_id: str, idem_key: str) -> bool:
     row = conn.execute(
         "SELECT settled FROM unclear_key WHERE till_id = ? AND idem_key = ?", (till_id, idem_key)
     ).fetchone()
-    return row is not None and row[0] == 1
+    if row is not None and row[0] == 1:
+        return True
+    return lost_keys.is_settled(conn, till_id, idem_key)
 
 
 def may_be_signed(conn: sqlite3.Connection, sale: KeyedSale) -> bool:
@@ -104,9 +109,8 @@ def may_be_signed(conn: sqlite3.Connection, sale: KeyedSale) -> bool:
 
 
 def any_settled(conn: sqlite3.Connection) -> bool:
-    return (
-        conn.execute("SELECT 1 FROM unclear_key WHERE settled = 1 LIMIT 1").fetchone() is not None
-    )
+    query = "SELECT 1 FROM unclear_key WHERE settled = 1 LIMIT 1"
+    return conn.execute(query).fetchone() is not None or lost_keys.any_settled(conn)
 
 
 def count(conn: sqlite3.Connection) -> int:

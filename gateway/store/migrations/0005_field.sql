@@ -77,3 +77,21 @@ CREATE TABLE payment_qr (
     at           INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX payment_qr_by_reference ON payment_qr (reference, at);
+
+-- Digests of what a row claims and of its present state (gateway/store/digests.py). NULL in rows of an
+-- older version.
+ALTER TABLE invoice ADD COLUMN claim_digest BLOB;
+ALTER TABLE invoice ADD COLUMN outcome_digest BLOB;
+INSERT INTO meta (key, value) SELECT 'store.digests_after', COALESCE(MAX(seq), 0) FROM invoice;
+
+-- How many transactions of this store were made durable; the witness knows it, too.
+ALTER TABLE unit ADD COLUMN commits INTEGER NOT NULL DEFAULT 0;
+
+-- Keys that were claimed and are lost, as the witness knows them: by digest only.
+CREATE TABLE lost_key (
+    digest  BLOB    PRIMARY KEY,
+    settled INTEGER NOT NULL DEFAULT 0 CHECK (settled IN (0, 1))
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER invoice_claim_digest_stays BEFORE UPDATE OF claim_digest ON invoice
+BEGIN SELECT RAISE(ABORT, 'what a till sent is never changed'); END;
