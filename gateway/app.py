@@ -20,6 +20,7 @@ from gateway.clock import Clock, SystemClock, micros
 from gateway.continuity.backups import Backups
 from gateway.continuity.monitor import CeilingMonitor
 from gateway.continuity.outbox import OutboxSender
+from gateway.continuity.store_check import StoreCheck
 from gateway.counter_line import CounterLine
 from gateway.domain.ceiling import HOUR_US, CeilingState, CeilingView, Limits
 from gateway.domain.invoice import Cashier
@@ -374,6 +375,7 @@ class _Parts:
         figures: Callable[[], Awaitable[None]],
     ) -> None:
         supervisor.start("store", db.failed)
+        supervisor.start("store check", StoreCheck(db, self.clock).run, Restart.BACKOFF)
         supervisor.start("marker", self.line.ahead.keep_marked, Restart.BACKOFF)
         if backups is not None:
             supervisor.start("backup", backups.run, Restart.BACKOFF)

@@ -1,7 +1,7 @@
-"""Serves what to do when the store must not be used: a till and a phone get an answer, not silence.
+"""Serves what to do when the gateway cannot start: a till and a phone get an answer, not silence.
 
-Nothing is signed, read or written. The process stays until it is stopped, because a restart would
-only find the same; on a full disk until there is room again.
+Nothing is signed, read or written. With a damaged store the process stays until it is stopped, because a restart would
+only find the same; otherwise until the cause is gone, or a minute has passed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from aiohttp import web
 
 from gateway.api import problem
 from gateway.connection_guard import ConnectionGuard
-from gateway.errors import StoreError
+from gateway.errors import GatewayError
 from gateway.listen import listen_at
 from gateway.settings import Settings
 
@@ -45,22 +45,37 @@ UPGRADE = STEPS.format(
 ROOM = """<li>Free 16 MB or more: <code>journalctl --vacuum-size=50M</code>, <code>apt clean</code>, old
 backups in <code>{backups}</code>.</li>
 <li>The gateway goes on by itself within seconds.</li>"""
-ADVICE = {"STORE_NEWER": UPGRADE, "DISK_FULL": ROOM}
+READ_ONLY = """<li>Look at the kernel's messages: <code>dmesg | tail -50</code>. A disk that fails is mounted read-only
+by the kernel.</li>
+<li>Check the disk (<code>fsck</code>), replace it if it is worn out, and mount it for writing.</li>
+<li>The gateway goes on by itself within seconds.</li>"""
+BUSY = """<li>Close the program that has the store open: <code>fuser -v {store}/gateway.db</code></li>
+<li>The gateway goes on by itself within seconds.</li>"""
+CAUSE = """<li>Mend what the sentence above names; the log has more: <code>journalctl -u pos-gateway -n 50</code></li>
+<li>The gateway tries again by itself every minute.</li>"""
+ADVICE = {
+    "STORE_CORRUPT": RESTORE,
+    "STORE_NEWER": UPGRADE,
+    "DISK_FULL": ROOM,
+    "STORE_READ_ONLY": READ_ONLY,
+    "STORE_BUSY": BUSY,
+}
 
 
 async def serve(
-    settings: Settings, error: StoreError, stop: asyncio.Event, listening: Callable[[], None]
+    settings: Settings, error: GatewayError, stop: asyncio.Event, listening: Callable[[], None]
 ) -> None:
     """Answer everything with the problem until `stop`; calls `listening` once it does. OSError when
     the port is taken."""
     # Whether a sale that is sent again was signed before stands in the store that cannot be read.
     error.extra.setdefault("signed", "unknown")
-    advice = ADVICE.get(error.code, RESTORE)
+    advice = ADVICE.get(error.code, CAUSE)
+    store = html.escape(str(settings.store.directory))
     page = PAGE.format(
         detail=html.escape(error.detail),
         code=error.code,
-        store=html.escape(str(settings.store.directory)),
-        advice=advice.format(backups=html.escape(str(settings.backup_directory))),
+        store=store,
+        advice=advice.format(backups=html.escape(str(settings.backup_directory)), store=store),
     )
 
     async def answer(request: web.Request) -> web.Response:

@@ -454,6 +454,15 @@ class DiskFull(StoreError):
     title = "The disk is full"
 
 
+class StartFailed(GatewayError):
+    """Anything else that ends a start: shown with its cause, and tried again."""
+
+    code = "START_FAILED"
+    title = "The gateway could not start"
+    status = 503
+    retryable = True
+
+
 class ConfigError(GatewayError):
     """Ends the process with exit code 78 (EX_CONFIG), so that systemd does not loop on it."""
 

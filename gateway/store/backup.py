@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from gateway.clock import micros
-from gateway.errors import StoreError
-from gateway.store import folders
+from gateway.errors import StoreCorrupt, StoreError
+from gateway.store import folders, verify, witness
 from gateway.store.database import FILE_NAME
 
 log = logging.getLogger(__name__)
@@ -145,8 +145,11 @@ def _copy_store(source: Path, copy: Path) -> int:
         conn.close()
     check = sqlite3.connect(copy)
     try:
-        if check.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            raise StoreError("The backup is damaged, so the store is. Call the technician.")
+        problem = verify.whole(check)
+        if problem is not None:
+            raise StoreCorrupt(
+                f"The backup is damaged, so the store is: {problem} Call the technician."
+            )
         return int(check.execute("SELECT COUNT(*) FROM receipt").fetchone()[0])
     finally:
         check.close()
@@ -156,7 +159,11 @@ def _write(part: Path, copy: Path, unit: Path | None, at: datetime, receipts: in
     files = [(FILE_NAME, copy)]
     if unit is not None and unit.is_dir():
         for file in sorted(unit.rglob("*")):
-            if file.is_file() and file.suffix != ".jar" and file.stat().st_size < UNIT_FILE_MAX:
+            # The witness is of the store's own time; beside a copy that is put back it must show what came later.
+            ours = file.name.startswith(witness.FILE_NAME)
+            if ours or file.suffix == ".jar" or not file.is_file():
+                continue
+            if file.stat().st_size < UNIT_FILE_MAX:
                 files.append((UNIT + file.relative_to(unit).as_posix(), file))
     digests = {}
     # Keys of a fiscal device are in it: nobody but the gateway's user reads it.

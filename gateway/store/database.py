@@ -114,7 +114,7 @@ class Database:
         except StoreCorrupt as error:
             raise self.report_damage(error.detail) from error
         except sqlite3.DatabaseError as error:
-            if _is_damage(error):
+            if is_damage(error):
                 raise self._translated(error) from error
             raise
         finally:
@@ -223,7 +223,7 @@ class Database:
         name = _name(error)
         if _is_full(error, self.path):
             return DiskFull(FULL)
-        if _is_damage(error):
+        if is_damage(error):
             return self.report_damage(f"{name or type(error).__name__}: {error}")
         if name.startswith("SQLITE_IOERR"):
             self.broken = f"{name}: {error}"
@@ -268,7 +268,7 @@ def _name(error: sqlite3.Error) -> str:
     return getattr(error, "sqlite_errorname", "") or ""
 
 
-def _is_damage(error: sqlite3.Error) -> bool:
+def is_damage(error: sqlite3.Error) -> bool:
     # Text that is not UTF-8 was never written by us.
     return _name(error).startswith(_DAMAGED) or str(error).startswith("Could not decode to UTF-8")
 
@@ -401,6 +401,13 @@ async def _open(
         noticed=started.noticed,
         beside=started.beside,
     )
+
+
+async def open_reader(path: Path) -> aiosqlite.Connection:
+    """Open one more connection that only reads, for what reads long and seldom. sqlite3.Error, StoreError."""
+    reader = await _connected(path, [], reads=True)
+    await run_on(reader, lambda conn: _prepare_reader(conn, 5000))
+    return reader
 
 
 def _noted(directory: Path) -> bool:

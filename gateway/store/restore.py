@@ -23,7 +23,7 @@ from typing import Any
 
 from gateway.clock import micros
 from gateway.errors import StoreCorrupt, StoreError
-from gateway.store import folders, meta, migrate
+from gateway.store import damage, folders, meta, migrate, verify
 from gateway.store.backup import MANIFEST, give
 from gateway.store.database import FILE_NAME, UNFINISHED, only_instance
 from gateway.store.lost import Carried, carry
@@ -103,6 +103,8 @@ def _restore(
         places.append(unit)
     for place in places:
         give(place, owner)
+    # What was noted was damage of the store that is replaced.
+    (store / damage.FILE_NAME).unlink(missing_ok=True)
     (store / UNFINISHED).unlink()
     folders.sync(store)
     return {**manifest, "carried": carried, "replaced": str(replaced) if replaced else None}
@@ -180,6 +182,9 @@ def _prepare(
     try:
         # A backup of an older version lacks tables that are written here.
         migrate.migrate(conn, path)
+        problem = verify.whole(conn)
+        if problem is not None:
+            raise StoreCorrupt(f"The store in this backup is damaged: {problem} Take an older one.")
         with conn:
             meta.put(conn, meta.RESTORED, str(manifest["createdMicros"]))
             # Another store from now on: the one that it was may be put back by hand one day.

@@ -7,10 +7,12 @@ answer has changed. Everything here reads slices, so that it can run beside sell
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sqlite3
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 from gateway.store import invoices, meta, receipts
 
@@ -65,9 +67,12 @@ def chain(conn: sqlite3.Connection, after: int, limit: int) -> tuple[int | None,
     last = None
     for row in receipts.after(conn, after, limit):
         last = row.seq
-        fields = receipts.chained_fields(
-            row.invoice_id, row.receipt, row.total_cents, row.how, row.signed_at
-        )
+        try:
+            fields = receipts.chained_fields(
+                row.invoice_id, row.receipt, row.total_cents, row.how, row.signed_at
+            )
+        except (ValueError, TypeError) as error:
+            return last, f"Receipt {row.seq} cannot be read: {error}"
         if previous is not None and row.previous != previous:
             return last, f"Receipt {row.seq} does not follow the one before it."
         if receipts.chain(row.previous, fields) != row.hash:
@@ -93,6 +98,15 @@ def in_indexes(conn: sqlite3.Connection, table: str, after: int, until: int) -> 
         if found is not None:
             return f"Row {found[0]} of {table} is missing from the index {index.name}."
     return None
+
+
+def row_after(conn: sqlite3.Connection, table: str, row: int, limit: int) -> int | None:
+    """Return the number of the row that ends the next slice; None at the end of the table."""
+    found = conn.execute(
+        f'SELECT MAX(n) FROM (SELECT rowid AS n FROM "{table}" NOT INDEXED WHERE rowid > ? ORDER BY rowid LIMIT ?)',
+        (row, limit),
+    ).fetchone()
+    return None if found[0] is None else int(found[0])
 
 
 def of_index(
@@ -162,6 +176,16 @@ def whole(conn: sqlite3.Connection) -> str | None:
         while problem is None and after is not None:
             after, problem = check(conn, after, 1000)
     return problem
+
+
+def whole_file(path: Path) -> str | None:
+    """Return the first problem of a store that no gateway has open; what SQLite cannot read is one, too."""
+    try:
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as conn:
+            conn.execute("PRAGMA query_only = 1")
+            return whole(conn)
+    except (sqlite3.Error, ValueError, TypeError) as error:
+        return f"{path.name} cannot be read: {error}"
 
 
 def _last(conn: sqlite3.Connection, table: str) -> int:

@@ -136,6 +136,12 @@ class Witness:
         """Open it once more, for a connection that reads. WitnessFailed."""
         return _opened(self.path, reads=True, shared=self._shared)
 
+    def once_more(self) -> Witness:
+        """Open it once more for the background check, which writes on a thread of its own. WitnessFailed."""
+        again = _opened(self.path, shared=self._shared)
+        again.state()
+        return again
+
     # --- on the path of a sale ------------------------------------------------------------------------
 
     def seq_of(self, digest: bytes) -> int | None:

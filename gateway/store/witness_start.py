@@ -81,6 +81,7 @@ def adopt(conn: StoreConnection, beside: Witness) -> None:
         store_id = witness.new_id()
         with _transaction(conn):
             meta.put(conn, meta.WITNESS_ID, store_id)
+    _sync(conn)
     newest = [witness.claimed(*row) for row in invoices.newest_keys(conn, NEWEST)]
     oldest = min((row.seq for row in newest), default=1)
     commits, next_invc_no = _counted(conn)
@@ -90,6 +91,12 @@ def adopt(conn: StoreConnection, beside: Witness) -> None:
     log.info("store.witness_filled file=%s rows=%d older=%d", beside.path, len(newest), oldest - 1)
 
 
+def _sync(conn: sqlite3.Connection) -> None:
+    """Make everything in the store durable: the witness records only what a power cut cannot take back."""
+    with _transaction(conn):
+        conn.execute("UPDATE unit SET updated_at = updated_at WHERE id = 1")
+
+
 def _counted(conn: sqlite3.Connection) -> tuple[int, int]:
     row = conn.execute("SELECT commits, next_invc_no FROM unit WHERE id = 1").fetchone()
     return (0, 0) if row is None else (row[0], row[1])
@@ -97,6 +104,7 @@ def _counted(conn: sqlite3.Connection) -> tuple[int, int]:
 
 def _catch_up(conn: StoreConnection, beside: Witness, state: State) -> None:
     """Add what was claimed between the witness's last row and the end of the process."""
+    _sync(conn)
     last = beside.last_seq()
     newest = [witness.claimed(*row) for row in invoices.newest_keys(conn, NEWEST) if row[0] > last]
     oldest = min((row.seq for row in newest), default=last + 1)

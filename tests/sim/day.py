@@ -103,7 +103,7 @@ class Day:
             finally:
                 self.system = None
             self.disk.crash(power=world.chance.random() < 0.5)
-            if self.disk.puts_back():
+            if self.disk.lost_something() or self.disk.puts_back():
                 self.put_back()
             await asyncio.sleep(world.chance.choice((0.5, 5, 60)))
 

@@ -93,7 +93,7 @@ class RealGateway:
         unit_life = f"in-process:{life.number}" if sim_unit.hosted else None
         self.unit_life = unit_life
         rest = UnitRest(clock, UnitWork(AT_WORK_S, True, True, unit_life), self.monitor)
-        self.ahead = AheadWatch(db=db, clock=clock, rest=rest, readers=readers)
+        self.ahead = AheadWatch(db=db, clock=clock, rest=rest, readers=readers, noticed=db.noticed)
         committer.mismatch = self.ahead
         self.resolver = Resolver(
             db=db,

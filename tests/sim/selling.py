@@ -127,7 +127,9 @@ class Shop(Day):
             await asyncio.sleep(chance.choice((0.5, 5, 30, 90)))
             for sale in [each for each in self.sales if each.forgotten and each.tries]:
                 held = self.system is not None and self.system.held
-                if sale.final or not (held or sale.noted) or chance.random() < 0.5:
+                # What a lying disk lost is known to the witness, whenever it comes.
+                known = held or sale.noted or self.disk.lied
+                if sale.final or not known or chance.random() < 0.5:
                     continue
                 said = await self.sell(sale)
                 if said is not None and said[0] in ENDS:
@@ -162,6 +164,7 @@ class Shop(Day):
         world, chance = self.world, self.world.chance
         self.disk.copies = chance.random() < 0.3
         self.disk.always_marked = not self.unit.read_back
+        self.disk.lies = not self.disk.copies and chance.getstate()[1][1] % 4 == 0
         works = []
         for number in range(chance.randint(1, 2 if self.returns else 4)):
             name = f"till-{number}"

@@ -18,8 +18,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from gateway.store import meta
+from gateway.store import damage, meta, verify, witness, witness_start
 from gateway.store.database import FILE_NAME, Database, _prepare_reader, _prepare_writer
+from gateway.store.witness import StoreConnection
 
 # Some days begin a minute before Nairobi's midnight, so that a close is written in the storm.
 START = datetime(2026, 11, 23, 5, 0, tzinfo=UTC)
@@ -155,7 +156,9 @@ class InlineConnection:
 
     def __init__(self, life: Life, path: Path, disk: Disk, *, reads: bool = False) -> None:
         place = f"file:{path}?mode=ro" if reads else path
-        self._conn = sqlite3.connect(place, isolation_level=None, uri=reads)
+        self._conn = sqlite3.connect(
+            place, isolation_level=None, uri=reads, factory=StoreConnection
+        )
         self._life = life
         self._disk = disk
         self._reads = reads
@@ -211,6 +214,13 @@ class Disk:
         # Where the unit cannot be asked only `restore` tells the gateway that its store is old.
         self.always_marked = True
         self._copy: Path | None = None
+        # Whether this disk reports a sync before the data are durable, and whether that has cost it something.
+        self.lies = False
+        self.lied = self._has_lied = False
+
+    @property
+    def _witness(self) -> Path:
+        return self.directory / witness.FILE_NAME
 
     @property
     def _wal(self) -> Path:
@@ -224,13 +234,20 @@ class Disk:
         # Everything stays in the WAL, so that what was synced is a length.
         self._writer._conn.execute("PRAGMA wal_autocheckpoint = 0")
         self._synced = self._size()
+        found = verify.at_start(self._writer._conn)
+        if found is not None:
+            self.world.problems.append(f"a whole store is taken for damaged: {found}")
+        beside = witness_start.attach(self._writer._conn, self.directory)
+        self._synced = self._size()
+        noticed = meta.get(self._writer._conn, meta.NOTICED)
         queue: asyncio.Queue[Any] = asyncio.Queue()
         for _ in range(2):
             reader = InlineConnection(life, path, self, reads=True)
             _prepare_reader(reader._conn, 1000)
+            reader._conn.witness = None if beside is None else beside.for_reader()
             self._readers.append(reader)
             queue.put_nowait(reader)
-        return Database(path, self._writer, queue)  # type: ignore[arg-type]
+        return Database(path, self._writer, queue, noticed=noticed, beside=beside)  # type: ignore[arg-type]
 
     def before_write(self, writer: InlineConnection) -> None:
         conn = writer._conn
@@ -264,6 +281,7 @@ class Disk:
             # The last write's fsync may itself have been cut short.
             low = self._before if self.world.chance.random() < 0.3 else self._synced
             kept = self.world.chance.randint(min(low, size), size)
+            kept = self._after_lies(kept)
             self.world.power_cut()
         self._generation += 1
         target = self.world.directory / f"store-{self._generation}"
@@ -271,10 +289,39 @@ class Disk:
         shutil.copyfile(self.directory / FILE_NAME, target / FILE_NAME)
         if self._wal.exists():
             (target / f"{FILE_NAME}-wal").write_bytes(self._wal.read_bytes()[:kept])
+        self._keep_witness(target, power=power)
+        if (self.directory / damage.FILE_NAME).exists():
+            self.world.problems.append(f"damage is seen: {damage.read(self.directory)}")
         self.world.trace(f"crash power={power} wal {size} synced {self._synced} kept {kept}")
         self.close()
         shutil.rmtree(self.directory)
         self.directory = target
+
+    def _after_lies(self, kept: int) -> int:
+        """What is left of a log whose newest part, synced as it was, never reached the disk."""
+        # Dice of their own: days on honest disks stay the days that they were.
+        chance = random.Random(f"{kept} {self._generation}")
+        if not self.lies or self.world.quiet or chance.random() < 0.5:
+            return kept
+        less = chance.randint(kept * 6 // 10, kept)
+        self.lied = self._has_lied = less < self._before
+        return less
+
+    def _keep_witness(self, target: Path, *, power: bool) -> None:
+        """The witness is never synced: a power cut may take its newest part, or all of it. It outlives a lie."""
+        chance = random.Random(f"{self._generation} {self._witness.stat().st_size}")
+        shutil.copyfile(self._witness, target / witness.FILE_NAME)
+        log = Path(f"{self._witness}-wal").read_bytes()
+        if power and not self._has_lied and chance.random() < 0.5:
+            log = log[: chance.randint(0, len(log))]
+        Path(f"{target / witness.FILE_NAME}-wal").write_bytes(log)
+
+    def lost_something(self) -> bool:
+        """After a crash: whether the disk has lied about what it had synced."""
+        lost, self._has_lied = self._has_lied, False
+        if lost:
+            self.world.trace("the newest transactions are lost, synced as they were")
+        return lost
 
     def puts_back(self) -> bool:
         """After a crash: whether somebody has put an older copy of the store in its place. Taken at one
@@ -312,6 +359,8 @@ class Disk:
     def close(self) -> None:
         for connection in (*self._readers, self._writer):
             if connection is not None:
+                if connection._conn.witness is not None:
+                    connection._conn.witness.close()
                 connection._conn.close()
         self._readers.clear()
         self._writer = None
