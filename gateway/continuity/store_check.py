@@ -18,7 +18,8 @@ from gateway.clock import Clock
 from gateway.errors import StoreCorrupt
 from gateway.store import check_pass, verify, witness
 from gateway.store.check_pass import Position
-from gateway.store.database import Database, is_damage, open_reader, run_on
+from gateway.store.database import Database, open_reader, run_on
+from gateway.store.sqlite_errors import is_damage
 from gateway.store.witness import Witness, WitnessFailed
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,6 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
 from urllib.parse import quote
@@ -27,9 +26,17 @@ from urllib.parse import quote
 import aiosqlite
 
 from gateway.errors import DiskFull, StoreBusy, StoreCorrupt, StoreError
-from gateway.store import causes, damage, meta, migrate, verify, witness, witness_start
+from gateway.store import causes, damage, migrate, start, witness, witness_start
 from gateway.store.ballast import Ballast
 from gateway.store.causes import FULL
+from gateway.store.sqlite_errors import (
+    LOCKED,
+    at_start,
+    corrupt,
+    is_damage,
+    is_full,
+    name_of,
+)
 from gateway.store.witness import LostKey, StoreConnection, Witness
 
 log = logging.getLogger(__name__)
@@ -140,7 +147,7 @@ class Database:
             self.broken = reason
             log.critical("store.damaged reason=%s", reason)
             damage.note(self.path.parent, reason)
-        return _corrupt(reason)
+        return corrupt(reason)
 
     def fail(self) -> None:
         """End the process because of what `report_damage` has recorded. Called on the loop."""
@@ -173,7 +180,7 @@ class Database:
         try:
             return self._once(conn, fn, soft)
         except sqlite3.Error as error:
-            if not _is_full(error, self.path) or self.ballast is None:
+            if not is_full(error, self.path) or self.ballast is None:
                 raise
             if not self.ballast.release():
                 raise
@@ -220,8 +227,8 @@ class Database:
             beside.fails(error)
 
     def _translated(self, error: sqlite3.Error) -> Exception:
-        name = _name(error)
-        if _is_full(error, self.path):
+        name = name_of(error)
+        if is_full(error, self.path):
             return DiskFull(FULL)
         if is_damage(error):
             return self.report_damage(f"{name or type(error).__name__}: {error}")
@@ -229,7 +236,7 @@ class Database:
             self.broken = f"{name}: {error}"
             log.critical("store.failed error=%s", self.broken)
             return StoreError("The disk failed while writing. Call the technician.")
-        if name.startswith(_LOCKED):
+        if name.startswith(LOCKED):
             self.locked = "another program has locked the store"
             return StoreBusy(
                 "Another program has locked the gateway's store. Close it (a sqlite3 shell?); selling goes on by "
@@ -243,42 +250,6 @@ class Database:
             if cause is not None:
                 return causes.explain(cause, self.path.parent)
         return StoreError(f"The store refused: {name or type(error).__name__}.")
-
-
-_DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
-_LOCKED = ("SQLITE_BUSY", "SQLITE_LOCKED")
-# A disk without room may answer these instead of SQLITE_FULL (a quota, no inodes, the WAL's index). What a failed
-# fsync answers is not among them: after it nothing may be tried again.
-_PERHAPS_FULL = (
-    "SQLITE_IOERR_WRITE",
-    "SQLITE_IOERR_SHM",
-    "SQLITE_IOERR_TRUNCATE",
-    "SQLITE_CANTOPEN",
-)
-
-
-def _corrupt(reason: str) -> StoreCorrupt:
-    return StoreCorrupt(
-        f"The store is damaged. Restore a backup; see the status page. ({reason})",
-        extra={"signed": "unknown"},
-    )
-
-
-def _name(error: sqlite3.Error) -> str:
-    return getattr(error, "sqlite_errorname", "") or ""
-
-
-def is_damage(error: sqlite3.Error) -> bool:
-    # Text that is not UTF-8 was never written by us.
-    return _name(error).startswith(_DAMAGED) or str(error).startswith("Could not decode to UTF-8")
-
-
-def _is_full(error: sqlite3.Error, path: Path) -> bool:
-    name = _name(error)
-    # The WAL's index cannot grow either, and says so in its own words.
-    if name in ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"):
-        return True
-    return name.startswith(_PERHAPS_FULL) and causes.is_full(path.parent)
 
 
 async def run_on(connection: aiosqlite.Connection, fn: Callable[[sqlite3.Connection], T]) -> T:
@@ -347,7 +318,7 @@ async def open_database(
         opened: list[aiosqlite.Connection] = []
         try:
             ballast = Ballast(directory, ballast_bytes)
-            place = _place(witness_directory, directory)
+            place = start.place(witness_directory, directory)
             try:
                 db = await _open(directory, readers, busy_timeout_ms, ballast, place, opened)
             except OSError as error:
@@ -356,7 +327,7 @@ async def open_database(
         finally:
             # An aiosqlite connection left open keeps its thread, and the process with it.
             for connection in reversed(opened):
-                await run_on(connection, _close_witness)
+                await run_on(connection, start.close_witness)
                 await connection.close()
 
 
@@ -369,7 +340,7 @@ async def _open(
     opened: list[aiosqlite.Connection],
 ) -> Database:
     path = directory / FILE_NAME
-    checked = _noted(directory)
+    checked = start.noted(directory)
     writer = await _connected(path, opened)
 
     def prepare(conn: sqlite3.Connection) -> None:
@@ -382,12 +353,12 @@ async def _open(
         if not ballast.release():
             raise
         await run_on(writer, prepare)
-    started = await run_on(writer, lambda conn: _at_first(conn, path, place, checked=checked))
+    started = await run_on(writer, lambda conn: start.at_first(conn, path, place, checked=checked))
     pool: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
     for _ in range(readers):
         reader = await _connected(path, opened, reads=True)
         await run_on(reader, lambda conn: _prepare_reader(conn, busy_timeout_ms))
-        await run_on(reader, lambda conn: _witnessed(conn, started.beside))
+        await run_on(reader, lambda conn: start.witnessed(conn, started.beside))
         pool.put_nowait(reader)
     ballast.lay()
     if checked:
@@ -410,17 +381,6 @@ async def open_reader(path: Path) -> aiosqlite.Connection:
     return reader
 
 
-def _noted(directory: Path) -> bool:
-    """Raise StoreCorrupt when a note says that the store was found damaged; return whether it was checked since."""
-    try:
-        reason = damage.read(directory)
-    except OSError as error:
-        raise causes.explain(error, directory) from error
-    if reason is not None and not reason.startswith(damage.CHECKED):
-        raise _corrupt(reason)
-    return reason is not None
-
-
 async def _connected(
     path: Path, opened: list[aiosqlite.Connection], *, reads: bool = False
 ) -> aiosqlite.Connection:
@@ -429,54 +389,9 @@ async def _connected(
     try:
         connection = await connecting
     except sqlite3.Error as error:
-        raise _at_start(error, path) from error
+        raise at_start(error, path) from error
     opened.append(connection)
     return connection
-
-
-def _place(wanted: Path | None, directory: Path) -> Path:
-    """Return where the witness lies: on another disk, in the unit's folder, or else beside the store."""
-    if wanted is None or wanted == directory:
-        return directory
-    with suppress(OSError):
-        if wanted.is_dir() and os.access(wanted, os.W_OK | os.X_OK):
-            return wanted
-    log.warning("store.witness_beside wanted=%s reason=it cannot be written", wanted)
-    return directory
-
-
-@dataclass(frozen=True, slots=True)
-class _Started:
-    was_running: bool
-    noticed: str | None
-    beside: Witness | None
-
-
-def _at_first(conn: sqlite3.Connection, path: Path, place: Path, *, checked: bool) -> _Started:
-    """Check what the next sales depend on, and compare the store with its witness. The work does not grow with the
-    store."""
-    assert isinstance(conn, StoreConnection)
-    try:
-        problem = verify.at_start(conn)
-        if problem is not None:
-            raise _corrupt(problem)
-        beside = witness_start.attach(conn, place, checked=checked)
-        was_running = bool(meta.get(conn, meta.RUNNING))
-        return _Started(was_running, meta.get(conn, meta.NOTICED), beside)
-    except sqlite3.Error as error:
-        raise _at_start(error, path) from error
-
-
-def _witnessed(conn: sqlite3.Connection, beside: Witness | None) -> None:
-    if isinstance(conn, StoreConnection) and beside is not None:
-        with suppress(witness.WitnessFailed):
-            conn.witness = beside.for_reader()
-
-
-def _close_witness(conn: sqlite3.Connection) -> None:
-    beside = witness.of(conn)
-    if beside is not None:
-        beside.close()
 
 
 def _prepare_writer(conn: sqlite3.Connection, path: Path, busy_timeout_ms: int) -> None:
@@ -492,30 +407,9 @@ def _prepare_writer(conn: sqlite3.Connection, path: Path, busy_timeout_ms: int) 
             "foreign_keys": conn.execute("PRAGMA foreign_keys").fetchone()[0],
         }
     except sqlite3.Error as error:
-        raise _at_start(error, path) from error
+        raise at_start(error, path) from error
     if held != {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}:
         raise StoreError(f"SQLite did not take the settings it needs: {held}")
-
-
-def _at_start(error: sqlite3.Error, path: Path) -> StoreError:
-    """A full disk and a file of another user are not a damaged store: no backup helps there."""
-    name = _name(error)
-    if _is_full(error, path):
-        return DiskFull(FULL)
-    if name.startswith(_LOCKED):
-        return StoreBusy(f"Another program has locked {path}. Close it; the gateway tries again.")
-    if name.startswith(
-        ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_IOERR", "SQLITE_NOMEM")
-    ) or not isinstance(error, sqlite3.DatabaseError):
-        cause = causes.probe(path.parent)
-        if cause is not None:
-            return causes.explain(cause, path.parent)
-        if name.startswith(("SQLITE_IOERR", "SQLITE_NOMEM")):
-            return StoreError(f"{path} cannot be read: {error}. Look at the disk and at dmesg.")
-        return StoreError(
-            f"{path} cannot be opened for writing ({error}). Its files must belong to the gateway's user."
-        )
-    return StoreCorrupt(f"{path.name} cannot be read as a database: {error}")
 
 
 def _prepare_reader(conn: sqlite3.Connection, busy_timeout_ms: int) -> None:
