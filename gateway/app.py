@@ -205,7 +205,7 @@ class _Parts:
         supervisor.start("ceiling", monitor.run)
         await monitor.first_answer(FIRST_WORD_S if monitor.view().blocks else FIRST_CONTACT_S)
         await ahead.check()
-        supervisor.start("signer", signer.run)
+        supervisor.start("signer", signer.run, waits=False)
         supervisor.start("unit", watch.run)
         self._housekeeping(supervisor, db, backups, lambda: self._figures(hosted, health))
         counter.start(supervisor)

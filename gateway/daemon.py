@@ -152,7 +152,7 @@ async def _serve(settings: Settings, notifier: Notifier, ready: asyncio.Event) -
         # After the JVM's start, which would take them otherwise.
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, stop.set)
-        gateway.supervisor.start("watchdog", lambda: _watchdog(gateway, notifier))
+        gateway.supervisor.start("watchdog", lambda: _watchdog(gateway, notifier), waits=False)
         log.info("memory.settled objects=%d", memory.settle())
         ready.set()
         notifier.ready()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
 
 from gateway.clock import Clock
+from gateway.errors import DiskFull, StoreBusy
+from gateway.store.database import waits_out
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +44,24 @@ class Supervisor:
         self._failed = asyncio.Event()
 
     def start(
-        self, name: str, run: Callable[[], Awaitable[None]], restart: Restart = Restart.NEVER
+        self,
+        name: str,
+        run: Callable[[], Awaitable[None]],
+        restart: Restart = Restart.NEVER,
+        *,
+        waits: bool = True,
     ) -> None:
-        """Run a loop under this name until it returns, or the daemon drains."""
-        task = asyncio.create_task(self._watch(name, run, restart), name=name)
+        """Run a loop under this name until it returns, or the daemon drains.
+
+        `waits`: its transactions wait while another program has locked the store, and where its death would end the
+        daemon also while the disk is full. Without, it gets the error.
+        """
+        patience = (StoreBusy,) if restart is Restart.BACKOFF else (StoreBusy, DiskFull)
+        context = contextvars.copy_context()
+        context.run(waits_out.set, patience if waits else ())
+        task = asyncio.get_running_loop().create_task(
+            self._watch(name, run, restart), name=name, context=context
+        )
         self._loops.append(_Loop(name, task))
 
     async def failed(self) -> str:

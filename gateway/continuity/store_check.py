@@ -28,7 +28,7 @@ T = TypeVar("T")
 # After the start, between two slices, and between two passes. Seconds.
 FIRST_S = 2.0
 PAUSE_S = 0.5
-PASS_S = 600.0
+PASS_S = 3600.0
 # The position is stored, and the witness's log moved into its file, so often. Slices.
 KEEP_EVERY = 100
 

@@ -101,6 +101,11 @@ class StatusSource:
             cause=self.health.cause,
         )
 
+    def _witness_problem(self) -> str | None:
+        """Return why the second record of the keys is not kept just now."""
+        beside = self.db.witness
+        return "it cannot be opened; see the log" if beside is None else beside.problem
+
     async def collect(self) -> dict[str, Any]:
         """The whole status as JSON-ready values; one read transaction."""
         now = self.clock.now()
@@ -162,6 +167,8 @@ class StatusSource:
                 "durableCommits": self.db.durable_commits,
                 "problem": self.db.broken,
                 "diskFull": self.db.ballast is not None and self.db.ballast.released,
+                "locked": self.db.locked is not None,
+                "witness": self._witness_problem(),
             },
             "backup": {
                 "configured": self.backups is not None,

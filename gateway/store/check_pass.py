@@ -15,6 +15,8 @@ from gateway.store.witness import Claimed, Witness
 
 # Rows or entries of one slice: some 5 ms.
 SLICE = 50
+# Tables with few rows are checked together in one slice. Steps.
+STEPS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +43,34 @@ def parse(text: str) -> Position:
 def advance(
     conn: sqlite3.Connection, beside: Witness | None, at: Position
 ) -> tuple[Position, str | None]:
-    """Check one slice; return where the next one begins (step 0: the pass is over) and the problem that was found.
-    sqlite3.Error, also for damage that SQLite itself finds; witness.WitnessFailed."""
-    # The witness first: what it knows was committed before this snapshot begins.
+    """Check one slice; return where the next one begins (the beginning: the pass is over) and the problem that was
+    found. sqlite3.Error, also for damage that SQLite itself finds; witness.WitnessFailed."""
     steps = _steps(conn)
-    kind, table, name = steps[at.step] if at.step < len(steps) else steps[0]
-    at = at if at.step < len(steps) else Position()
-    known = []
+    for _ in range(STEPS):
+        if at.step >= len(steps):
+            at = Position()
+        after, problem = _one_step(conn, beside, steps[at.step], at)
+        if after:
+            return Position(at.step, after), problem
+        at = Position((at.step + 1) % len(steps))
+        if problem is not None or at == Position():
+            return at, problem
+    return at, None
+
+
+def _one_step(
+    conn: sqlite3.Connection, beside: Witness | None, step: tuple[str, str, str], at: Position
+) -> tuple[tuple[object, ...], str | None]:
+    kind, table, name = step
+    known: list[Claimed] = []
+    # The witness first: what it knows was committed before this snapshot begins.
     if kind == "witness" and beside is not None and not beside.is_foreign:
         known = beside.after(_row(at), SLICE)
     conn.execute("BEGIN")
     try:
-        after, problem = _slice(conn, kind, table, name, at, known)
+        return _slice(conn, kind, table, name, at, known)
     finally:
         conn.execute("ROLLBACK")
-    if after:
-        return Position(at.step, after), problem
-    return Position((at.step + 1) % len(steps)), problem
 
 
 def fill(conn: sqlite3.Connection, beside: Witness) -> bool:

@@ -19,6 +19,7 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import IO, Any, TypeVar
 from urllib.parse import quote
@@ -48,6 +49,10 @@ UNFINISHED = "restore.unfinished"
 # Readers give up after this many SQLite VM instructions x1000: a page must never hold a snapshot
 # for long, or the WAL could not be checkpointed.
 READ_PROGRESS_LIMIT = 20_000
+# What a transaction waits out instead of raising it. A loop of the daemon has nobody to tell; a till has, and is told.
+waits_out: ContextVar[tuple[type[StoreError], ...]] = ContextVar("waits_out", default=())
+# Then it is tried again after this long. Seconds.
+WAIT_S = 1.0
 
 
 class Database:
@@ -129,12 +134,18 @@ class Database:
             self._tell()
 
     async def _transact(self, fn: Callable[[sqlite3.Connection], T], *, soft: bool) -> T:
-        if self.broken is not None:
-            raise StoreError(f"The store failed and needs a restart: {self.broken}")
-        try:
-            result = await run_on(self._writer, lambda conn: self._run(conn, fn, soft))
-        finally:
-            self._tell()
+        while True:
+            if self.broken is not None:
+                raise StoreError(f"The store failed and needs a restart: {self.broken}")
+            try:
+                result = await run_on(self._writer, lambda conn: self._run(conn, fn, soft))
+                break
+            except waits_out.get() as error:
+                log.warning("store.waits reason=%s", error.detail)
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._failed.wait(), WAIT_S)
+            finally:
+                self._tell()
         # Everybody waiting now is woken; who comes later waits for the next one.
         self._changed.set()
         self._changed = asyncio.Event()

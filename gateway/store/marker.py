@@ -18,7 +18,7 @@ from gateway.store import folders
 log = logging.getLogger(__name__)
 
 FILE = "pos-gateway.store"
-_FORM = re.compile(r"([0-9A-Z]{26}) ([0-9]{1,10})\n")
+_FORM = re.compile(r"([0-9A-Z]{26}) ([0-9]{1,19})\n")
 # Of who finds the file. Characters.
 _LENGTH_MAX = 1000
 _WORDS = "The POS gateway's store that sells with this unit, and its last invoice number. Leave it here.\n"
