@@ -83,6 +83,8 @@ class StoreCheck:
     async def _on(self, conn: aiosqlite.Connection, fn: Callable[[sqlite3.Connection], T]) -> T:
         try:
             return await run_on(conn, fn)
+        except UnicodeDecodeError as error:
+            raise self._db.report_damage(str(error)) from error
         except sqlite3.Error as error:
             if is_damage(error):
                 raise self._db.report_damage(str(error)) from error

@@ -125,6 +125,8 @@ class Database:
                 return await run_on(reader, lambda conn: _read(conn, fn))
         except StoreCorrupt as error:
             raise self.report_damage(error.detail) from error
+        except UnicodeDecodeError as error:
+            raise self.report_damage(str(error)) from error
         except sqlite3.DatabaseError as error:
             if is_damage(error):
                 raise self._translated(error) from error
@@ -178,6 +180,9 @@ class Database:
             result = self._in_transaction(conn, fn, soft)
         except StoreCorrupt as error:
             raise self.report_damage(error.detail) from error
+        except UnicodeDecodeError as error:
+            # SQLite's own message names what it cannot read, in bytes that are no text.
+            raise self.report_damage(str(error)) from error
         except sqlite3.Error as error:
             raise self._translated(error) from error
         self.locked = None
@@ -417,7 +422,7 @@ def _prepare_writer(conn: sqlite3.Connection, path: Path, busy_timeout_ms: int) 
             "synchronous": conn.execute("PRAGMA synchronous").fetchone()[0],
             "foreign_keys": conn.execute("PRAGMA foreign_keys").fetchone()[0],
         }
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise at_start(error, path) from error
     if held != {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}:
         raise StoreError(f"SQLite did not take the settings it needs: {held}")

@@ -45,8 +45,11 @@ def is_full(error: sqlite3.Error, path: Path) -> bool:
     return name.startswith(_PERHAPS_FULL) and causes.is_full(path.parent)
 
 
-def at_start(error: sqlite3.Error, path: Path) -> StoreError:
-    """A full disk and a file of another user are not a damaged store: no backup helps there."""
+def at_start(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> StoreError:
+    """Return the error for a start that failed. A full disk and a file of another user are not a damaged store: no
+    backup helps there."""
+    if isinstance(error, UnicodeDecodeError):
+        return StoreCorrupt(f"{path.name} cannot be read as a database: {error}")
     name = name_of(error)
     if is_full(error, path):
         return DiskFull(causes.FULL)

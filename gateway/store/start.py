@@ -57,7 +57,7 @@ def at_first(conn: sqlite3.Connection, path: Path, place: Path, *, checked: bool
         beside = witness_start.attach(conn, place, checked=checked)
         was_running = bool(meta.get(conn, meta.RUNNING))
         return Started(was_running, meta.get(conn, meta.NOTICED), beside)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise at_start(error, path) from error
 
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sqlite3
+import subprocess
 import threading
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 from gateway import daemon as process
-from gateway.app import open_gateway
+from gateway.app import Gateway, open_gateway
 from gateway.errors import StoreError
-from gateway.store import database, invoices
+from gateway.settings import Settings
+from gateway.store import causes, database, invoices, marker
 from hw_fakes.ports import free_port
 from hw_fakes.vscu.unit import UnitControl
 from tests.conftest import need_tool
@@ -293,3 +298,170 @@ async def test_the_watchdog_hears_of_a_writer_that_hangs(
         await writing
         assert (await selling).status == 201
         assert await process.signing_problem(shop.gateway) is None
+
+
+# --- other errors of the system -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "words"),
+    [
+        (errno.ENOSPC, "DISK_FULL", "full"),
+        (errno.EDQUOT, "DISK_FULL", "full"),
+        (errno.EROFS, "STORE_READ_ONLY", "dmesg"),
+        (errno.EMFILE, "STORE_UNAVAILABLE", "file descriptor"),
+        (errno.ENFILE, "STORE_UNAVAILABLE", "file descriptor"),
+        (errno.EACCES, "STORE_UNAVAILABLE", "gateway's user"),
+        (errno.EPERM, "STORE_UNAVAILABLE", "gateway's user"),
+        (errno.ENOENT, "STORE_UNAVAILABLE", "mounted"),
+        (errno.ENOTDIR, "STORE_UNAVAILABLE", "mounted"),
+        (errno.EIO, "STORE_UNAVAILABLE", "disk"),
+    ],
+)
+def test_an_error_of_the_system_is_named_by_its_own_cause(
+    number: int, code: str, words: str
+) -> None:
+    error = causes.explain(OSError(number, os.strerror(number)), Path("/data/store"))
+    assert (error.code, error.status) == (code, 503)
+    assert words in error.detail
+    if number != errno.EACCES and number != errno.EPERM:
+        assert "user" not in error.detail
+
+
+def remount(disk: Path, how: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{how}", str(disk)], check=True)
+
+
+async def test_a_read_only_disk_is_explained_and_the_gateway_goes_on_when_it_is_mended(
+    unit: UnitControl, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "ROOM_S", 0.1)
+    port = free_port()
+    settings = make_settings(
+        small_disk, unit.url, store={"directory": small_disk / "store"}, api={"port": port}
+    )
+    async with open_shop(settings) as shop:
+        assert (await shop.till().sell("before", a_sale())).status == 201
+    remount(small_disk, "ro")
+    try:
+        running = asyncio.ensure_future(process.run(settings))
+        async with aiohttp.ClientSession() as session:
+            till = TillClient(session, f"http://127.0.0.1:{port}")
+            reply = await _answer(till, running)
+            assert (reply.status, reply.json["code"]) == (503, "STORE_READ_ONLY")
+            assert reply.json["signed"] == "unknown"
+            async with session.get(till.url + "/") as page:
+                text = await page.text()
+            assert "read-only" in text
+            assert "dmesg" in text
+            assert "pos-gateway restore" not in text
+    finally:
+        remount(small_disk, "rw")
+    # Not 0: systemd starts it again.
+    assert await asyncio.wait_for(running, 30) == 1
+    async with open_shop(settings) as shop:
+        assert (await shop.till().sell("after", a_sale())).status == 201
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), "START_FAILED", "Too many open files"),
+        (ValueError("no such date"), "START_FAILED", "no such date"),
+        (StoreError("The unit's lock is held."), "STORE_UNAVAILABLE", "lock"),
+        (sqlite3.OperationalError("no such table: meta"), "START_FAILED", "no such table"),
+    ],
+)
+async def test_every_failed_start_is_explained_and_tried_again(
+    unit: UnitControl,
+    shop_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    code: str,
+    words: str,
+) -> None:
+    """Without a page the tills get "connection refused", and nobody knows why."""
+
+    @asynccontextmanager
+    async def fails(settings: Settings) -> AsyncIterator[Gateway]:
+        raise error
+        yield
+
+    monkeypatch.setattr(process, "ROOM_S", 0.1)
+    monkeypatch.setattr(process, "RETRY_S", 1.0)
+    monkeypatch.setattr(process, "open_gateway", fails)
+    port = free_port()
+    running = asyncio.ensure_future(
+        process.run(make_settings(shop_dir, unit.url, api={"port": port}))
+    )
+    async with aiohttp.ClientSession() as session:
+        till = TillClient(session, f"http://127.0.0.1:{port}")
+        reply = await _answer(till, running)
+        assert (reply.status, reply.json["code"], reply.json["signed"]) == (503, code, "unknown")
+        assert words in reply.json["detail"]
+    assert await asyncio.wait_for(running, 30) == 1
+
+
+async def test_a_store_that_cannot_be_made_is_explained(unit: UnitControl, shop_dir: Path) -> None:
+    (shop_dir / "file").write_text("not a directory")
+    settings = make_settings(shop_dir, unit.url, store={"directory": shop_dir / "file" / "store"})
+    with pytest.raises(StoreError, match="mounted"):
+        async with open_gateway(settings):
+            pass
+
+
+async def test_no_loop_dies_of_a_lock_and_selling_goes_on_after_it(
+    unit: UnitControl, shop_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A technician's sqlite3 with BEGIN IMMEDIATE."""
+    settings = make_settings(
+        shop_dir,
+        unit.url,
+        store={"directory": shop_dir / "store", "busy_timeout_ms": 50},
+        reference={"every_hours": 1},
+    )
+    async with open_shop(settings) as shop:
+        assert (await shop.till().sell("before", a_sale())).status == 201
+        other = sqlite3.connect(settings.store.directory / "gateway.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        sale = a_sale()
+        reply = await shop.till().sell("locked", sale)
+        assert (reply.status, reply.json["code"], reply.json["signed"]) == (503, "STORE_BUSY", "no")
+        # Loops that write: KRA's lists and the ceiling, each asked for now.
+        shop.gateway.lists.link_is_back()
+        shop.gateway.monitor.contact_soon()
+        async with asyncio.timeout(30):
+            while sum("store.waits" in record.message for record in caplog.records) < 4:
+                await asyncio.sleep(0.01)
+        assert await process.signing_problem(shop.gateway) is None
+        status = (await shop.till().request("GET", "/v1/status")).json
+        assert status["store"]["locked"] is True
+        assert "The store is locked" in (await shop.till().request("GET", "/")).body.decode()
+        other.execute("ROLLBACK")
+        other.close()
+        assert (await shop.till().sell("locked", sale)).status == 201
+        assert not [record for record in caplog.records if "loop.died" in record.message]
+        assert (await shop.till().request("GET", "/v1/status")).json["store"]["locked"] is False
+
+
+async def test_the_page_at_the_till_shows_that_nothing_can_be_sold(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    """Whoever keeps /counter open there sees no other page."""
+    settings = make_settings(shop_dir, unit.url)
+    async with open_shop(settings) as shop:
+        page = (await shop.till().request("GET", "/counter")).body.decode()
+        assert "SUSPENDED" not in page
+        shop.gateway.monitor.unit_says_over = True
+        for path in ("/counter", "/counter/fragment"):
+            page = (await shop.till().request("GET", path)).body.decode()
+            assert "SUSPENDED" in page
+            assert "Bring the internet back" in page
+
+
+@pytest.mark.parametrize("number", [1, 2**31 - 1, 2**31, 2**53 - 1, 2**53, 2**63 - 1])
+def test_the_marker_reads_every_number_that_it_writes(tmp_path: Path, number: int) -> None:
+    mark = marker.Mark("0" * 26, number)
+    assert marker.put(tmp_path, mark)
+    assert marker.read(tmp_path) == mark
+    assert marker.put(tmp_path, marker.Mark("0" * 26, 5))
