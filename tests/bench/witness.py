@@ -1,6 +1,6 @@
 """What the witness adds to a sale: claim, write-ahead and commit with it and without, by turns.
 
-    python -m tests.bench.witness [sales]
+python -m tests.bench.witness [sales]
 """
 
 from __future__ import annotations
