@@ -61,7 +61,7 @@ def _compare(conn: StoreConnection, beside: Witness, *, checked: bool) -> None:
     store_id = meta.get(conn, meta.WITNESS_ID)
     state = beside.state()
     commits, next_invc_no = _counted(conn)
-    if state is None or meta.get(conn, meta.WITNESS_TAKEN) == f"{state.store_id}:{state.commits}":
+    if state is None or _is_taken(conn, state):
         adopt(conn, beside)
     elif state.store_id != store_id:
         _another(conn, beside, state)
@@ -72,6 +72,13 @@ def _compare(conn: StoreConnection, beside: Witness, *, checked: bool) -> None:
     else:
         _whole(conn, beside)
         _catch_up(conn, beside, state)
+
+
+def _is_taken(conn: sqlite3.Connection, state: State) -> bool:
+    """Return whether an operator has decided about this state of the witness, or about a later one that a power cut took
+    back before it was synced."""
+    store_id, _, commits = (meta.get(conn, meta.WITNESS_TAKEN) or "").partition(":")
+    return store_id == state.store_id and state.commits <= int(commits)
 
 
 def adopt(conn: StoreConnection, beside: Witness) -> None:

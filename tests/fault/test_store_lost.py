@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from gateway import tools
 from gateway.errors import StoreError
 from gateway.store.database import FILE_NAME, open_database, run_on
 from gateway.store.witness import FILE_NAME as WITNESS
@@ -240,3 +242,39 @@ async def test_the_witness_lies_where_the_settings_say(unit: UnitControl, shop_d
     shutil.rmtree(other)
     async with open_shop(settings):
         assert (settings.store.directory / WITNESS).exists()
+
+
+@pytest.mark.parametrize("key", ["till1-000002", None], ids=["key", "no key"])
+async def test_after_a_restore_the_witness_knows_the_keys_of_a_store_that_is_gone(
+    unit: UnitControl, shop_dir: Path, key: str | None
+) -> None:
+    """A new disk, the last backup, and a till that was off until the operator had decided."""
+    other, sticks = shop_dir / "unit", shop_dir / "stick"
+    other.mkdir()
+    part = {"directory": shop_dir / "store", "witness_directory": other}
+    settings = make_settings(shop_dir, unit.url, store=part)
+    sale = a_sale()
+    async with open_shop(settings) as shop:
+        assert (await shop.till().sell("kept", a_sale())).status == 201
+        made = tools.backup_now(settings, sticks)
+        assert (await shop.till().sell(key, sale)).status == 201
+    shutil.rmtree(settings.store.directory)
+    tools.restore(settings, made.path, unit_keys=False)
+    async with open_shop(settings) as shop:
+        decided = await shop.technician().request(
+            "POST", "/v1/unit/numbering", json={"nextInvcNo": 2, "reason": "the portal"}
+        )
+        # The last number that was used is known, too.
+        assert (decided.status, decided.json["errors"][0]["code"]) == (422, "NUMBER_USED")
+        decided = await shop.technician().request(
+            "POST", "/v1/unit/numbering", json={"nextInvcNo": 3, "reason": "the portal"}
+        )
+        assert decided.status == 200
+        for _ in range(2):
+            reply = await shop.till().sell(key, sale)
+            assert (reply.status, reply.json["code"]) == (409, "MAYBE_SIGNED")
+        assert (await shop.till().sell("new", a_sale())).json["invcNo"] == 3
+    assert len(await unit.journal()) == 3
+    with pytest.raises(sqlite3.IntegrityError, match="stays so"):
+        async with open_database(settings.store.directory, witness_directory=other) as db:
+            await db.write(lambda conn: conn.execute("DELETE FROM lost_key"))

@@ -205,7 +205,7 @@ class Disk:
         (self.directory / FILE_NAME).write_bytes(_new_store())
         self._generation = 0
         self._synced = 0
-        self._before = 0
+        self._before = self._witness_before = 0
         self._writer: InlineConnection | None = None
         self._readers: list[InlineConnection] = []
         self.full_for = 0
@@ -263,7 +263,7 @@ class Disk:
             if self.world.happens(0.003):
                 self.full_for = self.world.chance.randint(1, 15)
                 self.world.trace("disk full")
-        self._before = self._synced
+        self._settle()
 
     def after_write(self, writer: InlineConnection) -> None:
         if writer.full():
@@ -271,7 +271,12 @@ class Disk:
 
     def told(self) -> None:
         """Somebody goes on from the last write: from here on it must survive."""
+        self._settle()
+
+    def _settle(self) -> None:
         self._before = self._synced
+        log = Path(f"{self._witness}-wal")
+        self._witness_before = log.stat().st_size if log.exists() else 0
 
     def crash(self, *, power: bool) -> None:
         """Leave what the next process will find. Power: of what was not synced, any beginning."""
@@ -289,7 +294,7 @@ class Disk:
         shutil.copyfile(self.directory / FILE_NAME, target / FILE_NAME)
         if self._wal.exists():
             (target / f"{FILE_NAME}-wal").write_bytes(self._wal.read_bytes()[:kept])
-        self._keep_witness(target, power=power)
+        self._keep_witness(target, power=power, cut=kept < self._synced)
         if (self.directory / damage.FILE_NAME).exists():
             self.world.problems.append(f"damage is seen: {damage.read(self.directory)}")
         self.world.trace(f"crash power={power} wal {size} synced {self._synced} kept {kept}")
@@ -307,11 +312,14 @@ class Disk:
         self.lied = self._has_lied = less < self._before
         return less
 
-    def _keep_witness(self, target: Path, *, power: bool) -> None:
-        """The witness is never synced: a power cut may take its newest part, or all of it. It outlives a lie."""
+    def _keep_witness(self, target: Path, *, power: bool, cut: bool) -> None:
+        """The witness is never synced: a power cut may take its newest part, or all of it. It outlives a lie. Of a write
+        whose sync was `cut` short it knows nothing yet."""
         chance = random.Random(f"{self._generation} {self._witness.stat().st_size}")
         shutil.copyfile(self._witness, target / witness.FILE_NAME)
         log = Path(f"{self._witness}-wal").read_bytes()
+        if cut and not self._has_lied:
+            log = log[: self._witness_before]
         if power and not self._has_lied and chance.random() < 0.5:
             log = log[: chance.randint(0, len(log))]
         Path(f"{target / witness.FILE_NAME}-wal").write_bytes(log)

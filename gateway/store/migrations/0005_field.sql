@@ -95,3 +95,8 @@ CREATE TABLE lost_key (
 
 CREATE TRIGGER invoice_claim_digest_stays BEFORE UPDATE OF claim_digest ON invoice
 BEGIN SELECT RAISE(ABORT, 'what a till sent is never changed'); END;
+
+CREATE TRIGGER lost_key_stays BEFORE DELETE ON lost_key WHEN OLD.settled = 1
+BEGIN SELECT RAISE(ABORT, 'a key that may have been signed stays so'); END;
+CREATE TRIGGER lost_key_settled_stays BEFORE UPDATE ON lost_key WHEN OLD.settled = 1
+BEGIN SELECT RAISE(ABORT, 'a key that may have been signed stays so'); END;
