@@ -21,7 +21,7 @@ from gateway import daemon as process
 from gateway.app import Gateway, open_gateway
 from gateway.errors import StoreError
 from gateway.settings import Settings
-from gateway.store import causes, database, invoices, marker
+from gateway.store import causes, database, invoices, marker, sqlite_errors
 from hw_fakes.ports import free_port
 from hw_fakes.vscu.unit import UnitControl
 from tests.conftest import need_tool
@@ -468,28 +468,23 @@ def test_the_marker_reads_every_number_that_it_writes(tmp_path: Path, number: in
     assert marker.put(tmp_path, marker.Mark("0" * 26, 5))
 
 
-@pytest.mark.timeout(180)
-async def test_a_full_quota_is_a_full_disk_and_ends_by_itself(tmp_path: Path) -> None:
-    """EDQUOT, injected into the real daemon: SQLite calls it an error of the disk."""
-    strace = need_tool("strace")
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
-        daemon = Daemon(tmp_path, env={"PYTHONUNBUFFERED": "1"})
-        inject = "inject=pwrite64,fallocate:error=EDQUOT:when=600..640"
-        daemon.prefix = [strace, "-f", "-qq", "-o", "/dev/null",
-                         "-e", "trace=pwrite64,fallocate", "-e", inject]  # fmt: skip
-        async with daemon:
-            refused = 0
-            for number in range(120):
-                key, sale = f"key-{number}", a_sale()
-                while (reply := await daemon.till(session).sell(key, sale)).status != 201:
-                    assert reply.status in (202, 503), reply.json
-                    assert reply.json["code"] in (
-                        "DISK_FULL",
-                        "STILL_SIGNING",
-                        "UNIT_UNAVAILABLE",
-                    ), reply.json
-                    refused += reply.json["code"] == "DISK_FULL"
-            journal = await daemon.unit.journal()
-            assert len(journal) == len({entry["trdInvcNo"] for entry in journal}) == 120
-            assert refused or "store.ballast_released" in daemon.log()
-            assert "store.failed" not in daemon.log()
+def test_every_form_of_full_is_full_and_a_failed_fsync_is_not(small_disk: Path) -> None:
+    """A quota and a disk without inodes have other names at SQLite than a full disk."""
+    path = small_disk / "gateway.db"
+
+    def says(name: str) -> bool:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorname = name
+        return sqlite_errors.is_full(error, path)
+
+    perhaps = (
+        "SQLITE_IOERR_WRITE",
+        "SQLITE_IOERR_SHMMAP",
+        "SQLITE_IOERR_TRUNCATE",
+        "SQLITE_CANTOPEN",
+    )
+    certainly = ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")
+    never = ("SQLITE_IOERR_FSYNC", "SQLITE_IOERR_READ", "SQLITE_CORRUPT", "SQLITE_BUSY")
+    assert [name for name in (*perhaps, *certainly, *never) if says(name)] == [*certainly]
+    fill(small_disk)
+    assert [name for name in (*perhaps, *certainly, *never) if says(name)] == [*perhaps, *certainly]
