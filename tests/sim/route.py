@@ -42,6 +42,8 @@ class Request:
 
     method = "POST"
     content_type = "application/json"
+    # There is no connection below it.
+    protocol = None
 
     def __init__(
         self, app: dict[Any, Any], till: str, key: str, invoice_id: str, body: Any
