@@ -42,6 +42,7 @@ def check(
     warnings: list[str] = []
     problems = _machine(settings, notes, warnings) + _ports(settings, notes, warnings, roots)
     _mpesa(settings, notes, warnings)
+    _evidence(settings, notes, warnings)
     values = tuple((key, value, _source(key, loaded.sources)) for key, value in _flat(settings))
     return Report(tuple(problems), tuple(notes), values, tuple(warnings))
 
@@ -79,6 +80,27 @@ def _machine(settings: Settings, notes: list[str], warnings: list[str]) -> list[
     else:
         notes.append("api.host is loopback: only tills on this machine can reach the gateway")
     return problems + _profiles(settings)
+
+
+def _evidence(settings: Settings, notes: list[str], warnings: list[str]) -> None:
+    """Say what a lost answer of the control unit costs with these settings."""
+    unit = settings.unit
+    reads = unit.read_back or unit.database_query is not None
+    counts = unit.database_counter_query is not None
+    if not reads and not unit.resend:
+        warnings.append(
+            "unit.resend and unit.read_back are off: a sale whose answer is lost stops selling until a person "
+            "looks at KRA's portal; see what this build allows with pos-gateway unit-test"
+        )
+    if not reads and not counts:
+        warnings.append(
+            "unit.read_back, unit.database_query and unit.database_counter_query are off: nothing can contradict "
+            "a person who decides by mistake that a sale was not signed"
+        )
+    if unit.read_back and not unit.forgets_on_restart:
+        notes.append(
+            "unit.forgets_on_restart is off: a read-back shows that a sale was signed, never that it was not"
+        )
 
 
 def _mpesa(settings: Settings, notes: list[str], warnings: list[str]) -> None:

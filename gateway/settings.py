@@ -81,6 +81,13 @@ class UnitSettings(Section):
     credit_note_status: Literal["02", "05"] = "02"
     success_codes: tuple[str, ...] = ("000", "0", "00", "0000")
     duplicate_codes: tuple[str, ...] = ("924", "994")
+    # Codes that this build gives before it signs anything (A4; etims.md 3.2): "not as it is" and "not now".
+    # A code stands on a list only with a source; the lists of `vscu/codes.py`.
+    refused_codes: tuple[str, ...] = (
+        *("834", "881", "882", "883", "884", "893", "895", "910", "911", "912", "913"),
+        *("930", "931", "932", "933", "934", "935"),
+    )
+    not_ready_codes: tuple[str, ...] = ("836", "891", "892", "E11", "11")
     package_unit: Annotated[str, Field(pattern=r"^[A-Z0-9]{1,5}$")] = "NT"
     quantity_unit: Annotated[str, Field(pattern=r"^[A-Z0-9]{1,5}$")] = "U"
     item_class: Annotated[str, Field(pattern=r"^[0-9]{1,10}$")] = "42294957"
@@ -90,8 +97,10 @@ class UnitSettings(Section):
     # Local path names differ between builds of the same code base (etims.md 2.1).
     paths: dict[str, str] = Field(default_factory=dict)
     read_back: bool = False
-    # What is assumed of the build (docs/internals/evidence.md, A1 and A3); `pos-gateway unit-test` proves it.
+    # What is assumed of the build (docs/internals/evidence.md); `pos-gateway unit-test` proves it.
+    # A1: it never signs one invoice number twice, and decides that when it signs. False: no resend.
     resend: bool = False
+    # A3: a restarted unit does not sign what it had only accepted. False: a restart proves nothing.
     forgets_on_restart: bool = False
     # Each request carries its sale's id in `remark`, so that a receipt read back is known to be its own.
     mark_sales: bool = True
@@ -327,8 +336,34 @@ def cross_checks(settings: Settings) -> list[Problem]:
     return found
 
 
+# Codes that may follow a sale which the unit has signed (etims.md 3.2, 8.3): 899 answers a duplicate and a full
+# disk alike, 994 and 924 are duplicates, the others are the path to KRA or KRA itself.
+AFTER_SIGNING = frozenset({"838", "894", "896", "899", "924", "990", "994", "996", "999"})
+
+
+def _check_codes(unit: UnitSettings, add: Any) -> None:
+    """One code proves one thing, and none proves more than its source says."""
+    lists = {
+        name: getattr(unit, name)
+        for name in ("success_codes", "duplicate_codes", "refused_codes", "not_ready_codes")
+    }
+    seen: dict[str, str] = {}
+    for name, codes in lists.items():
+        for code in codes:
+            if code in seen and seen[code] != name:
+                add(f"unit.{name}", f"{code} is in unit.{seen[code]} as well; it proves one thing")
+            seen.setdefault(code, name)
+            proves_no = name in ("refused_codes", "not_ready_codes")
+            if proves_no and code in AFTER_SIGNING:
+                add(
+                    f"unit.{name}",
+                    f"{code} may follow a sale that was signed; it cannot mean that none was",
+                )
+
+
 def _check_unit(settings: Settings, add: Any) -> None:
     unit = settings.unit
+    _check_codes(unit, add)
     if unit.database is None and (unit.database_query or unit.database_counter_query):
         add("unit.database", "is required with unit.database_query: the path of the unit's file")
     if unit.database is not None and not (unit.database_query or unit.database_counter_query):

@@ -84,6 +84,8 @@ def make_client(settings: Settings, clock: Clock) -> UnitClient:
         probe_timeout_s=part.probe_timeout_s,
         success_codes=part.success_codes,
         duplicate_codes=part.duplicate_codes,
+        refused_codes=part.refused_codes,
+        not_ready_codes=part.not_ready_codes,
         filled=Filled(
             walk_in_pin=part.walk_in_pin,
             walk_in_name=part.walk_in_name,

@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from gateway.check import check, render
+from gateway.clock import SystemClock
 from gateway.counter_settings import (
     CaptureSettings,
     DisplaySettings,
@@ -17,8 +18,12 @@ from gateway.counter_settings import (
     ScannerSettings,
     SerialTillSettings,
 )
+from gateway.domain.outcome import NotSent, Refused, Unknown
 from gateway.settings import Settings
 from gateway.settings_file import SECRETS, SettingsError, load
+from gateway.vscu.codes import DUPLICATE_CODES, LINK_CODES, NOT_READY_CODES, REFUSED_CODES
+from gateway.vscu.wire import Answer, decode
+from gateway.wiring import make_client
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "a-token-long-enough"
@@ -151,11 +156,71 @@ def test_tokens_are_long_known_and_different(tmp_path: Path) -> None:
         ("[ceiling]\nwarn_percent = [90, 75]", "ceiling.warn_percent"),
         ('[cloud]\nurl = "http://cloud.example"', "cloud.url"),
         ('[cloud]\nurl = "https://cloud.example"', "cloud_token"),
+        ('[unit]\nrefused_codes = ["000"]', "unit.refused_codes"),
+        ('[unit]\nrefused_codes = ["910", "E11"]', "unit.not_ready_codes"),
+        ('[unit]\nduplicate_codes = ["910"]', "unit.refused_codes"),
+        *(
+            (f'[unit]\n{name} = ["{code}"]', f"unit.{name}")
+            for name in ("refused_codes", "not_ready_codes")
+            for code in ("838", "894", "896", "899", "924", "990", "994", "996", "999")
+        ),
     ],
 )
 def test_what_only_shows_together(tmp_path: Path, more: str, key: str) -> None:
     env = {"GATEWAY_TILL_TOKENS": f"till-1={TOKEN}"}
-    assert key in problems(write(tmp_path, GOOD + more), env)
+    text = GOOD.replace("[unit]", more) if more.startswith("[unit]") else GOOD + more
+    assert key in problems(write(tmp_path, text), env)
+
+
+def test_each_code_list_is_the_one_of_the_table_and_reaches_the_client(tmp_path: Path) -> None:
+    env = {"GATEWAY_TILL_TOKENS": f"till-1={TOKEN}"}
+    unit = load(write(tmp_path), env).settings.unit
+    assert unit.refused_codes == REFUSED_CODES
+    assert unit.not_ready_codes == NOT_READY_CODES
+    assert unit.duplicate_codes == DUPLICATE_CODES
+    assert not LINK_CODES & {*unit.refused_codes, *unit.not_ready_codes}
+    lists = 'refused_codes = ["921"]\nnot_ready_codes = ["777"]'
+    settings = load(write(tmp_path, GOOD.replace("[unit]", f"[unit]\n{lists}")), env).settings
+    client = make_client(settings, SystemClock())
+    judged = {code: client.judge(answered(code), b"{}") for code in ("921", "777", "910", "836")}
+    assert {code: type(outcome) for code, outcome in judged.items()} == {
+        "921": Refused, "777": NotSent, "910": Unknown, "836": Unknown,
+    }  # fmt: skip
+
+
+def answered(code: str) -> Answer:
+    raw = (
+        b'{"resultCd":"%s","resultMsg":"","resultDt":"20261201120000","data":null}' % code.encode()
+    )
+    return decode(200, raw)
+
+
+@pytest.mark.parametrize(
+    ("unit", "warned", "noted"),
+    [
+        ("", {"unit.resend and unit.read_back", "unit.read_back, unit.database_query"}, ""),
+        ("resend = true", {"unit.read_back, unit.database_query"}, ""),
+        ("read_back = true", set(), "unit.forgets_on_restart is off"),
+        ("read_back = true\nforgets_on_restart = true", set(), ""),
+    ],
+)
+def test_check_says_what_a_lost_answer_costs(
+    tmp_path: Path, unit: str, warned: set[str], noted: str
+) -> None:
+    env = {"GATEWAY_TILL_TOKENS": f"till-1={TOKEN}"}
+    report = check(write(tmp_path, GOOD.replace("[unit]", f"[unit]\n{unit}")), env)
+    assert report.problems == ()
+    found = [warning for warning in report.warnings if warning.startswith("unit.")]
+    assert len(found) == len(warned)
+    assert all(any(warning.startswith(text) for warning in found) for text in warned)
+    notes = [note for note in report.notes if note.startswith("unit.")]
+    assert [note.startswith(noted) for note in notes] == ([True] if noted else [])
+
+
+def test_nothing_is_assumed_of_a_unit_that_was_not_tested(tmp_path: Path) -> None:
+    env = {"GATEWAY_TILL_TOKENS": f"till-1={TOKEN}"}
+    unit = load(write(tmp_path), env).settings.unit
+    assert (unit.resend, unit.forgets_on_restart, unit.read_back) == (False, False, False)
 
 
 def test_the_sample_file_shows_every_setting_and_its_default() -> None:
