@@ -66,6 +66,7 @@ public final class Application {
             + (System.nanoTime() - started) / 1_000_000 + " ms");
         Thread sender = new Thread(() -> {
             unit.codes.load();
+            unit.signAccepted();
             while (true) {
                 sleep(RETRANSMIT_MS);
                 unit.retransmit();

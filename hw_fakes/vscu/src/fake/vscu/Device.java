@@ -14,6 +14,7 @@ import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
 import javax.crypto.Mac;
 import javax.crypto.spec.SecretKeySpec;
 
@@ -26,7 +27,9 @@ final class Device {
     static final String[] KEY_FILES = {"tin", "bhfId", "dvcSrlNo", "cmcKey", "intrlKey", "signKey"};
     final Path directory;
     final List<Map<String, Object>> journal = new ArrayList<>();
-    final Map<String, Map<String, Object>> byInvcNo = new HashMap<>();
+    final Map<String, Map<String, Object>> byInvcNo = new ConcurrentHashMap<>();
+    /** How many of the journal's entries are from before this process. */
+    private int earlier;
     private final Map<String, Long> counters = new HashMap<>();
     private FileChannel channel;
     private byte[] signKey;
@@ -88,6 +91,7 @@ final class Device {
                 good = i + 1;
             }
         }
+        earlier = journal.size();
         channel = FileChannel.open(file, StandardOpenOption.CREATE, StandardOpenOption.WRITE);
         channel.truncate(good);
         channel.position(good);
@@ -148,6 +152,11 @@ final class Device {
         channel.force(false);
         index(entry);
         return entry;
+    }
+
+    /** Whether it was signed before this process was started. */
+    boolean isEarlier(Map<String, Object> entry) {
+        return journal.indexOf(entry) < earlier;
     }
 
     boolean isUploaded(Map<String, Object> entry) {

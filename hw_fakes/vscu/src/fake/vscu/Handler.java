@@ -107,9 +107,12 @@ final class Handler implements HttpHandler {
     }
 
     private Unit.Reply stored(String name, Map<String, Object> body) {
+        if (unit.knobs.on("readBackWaits")) {
+            unit.awaitSigning();
+        }
         Device device = unit.device(name);
         Map<String, Object> entry = device.byInvcNo.get(String.valueOf(body.get("invcNo")));
-        if (entry == null) {
+        if (entry == null || isHidden(device, entry)) {
             return Unit.fail("001", "There is no search result");
         }
         Map<String, Object> found = unit.receipt(device, entry);
@@ -118,6 +121,13 @@ final class Handler implements HttpHandler {
             found.put(field, entry.get(field));
         }
         return Unit.ok(found);
+    }
+
+    private boolean isHidden(Device device, Map<String, Object> entry) {
+        long age = unit.knobs.now() - ((BigDecimal) entry.get("signedMs")).longValue();
+        long lag = unit.knobs.number("readBackLagMs");
+        return lag > 0 && age < lag
+            || unit.knobs.on("readBackForgets") && device.isEarlier(entry);
     }
 
     private void envelope(HttpExchange exchange, Unit.Reply reply) throws IOException {

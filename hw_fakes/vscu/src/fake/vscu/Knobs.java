@@ -31,6 +31,11 @@ final class Knobs {
         flag("dieAfterCommit");
         flag("dieBeforeCommit");
         text("duplicateAnswer", "899");
+        text("guard", "signing");
+        flag("remembers");
+        number("signThenEvery", 0);
+        text("signThenCode", "836");
+        number("precedingEvery", 0);
         text("keys", "ok");
         flag("diskFull");
         flag("memoryFull");
@@ -56,6 +61,9 @@ final class Knobs {
         flag("initInfoNulls");
         flag("noIds");
         flag("readBack");
+        number("readBackLagMs", 0);
+        flag("readBackWaits");
+        flag("readBackForgets");
         text("successCode", "000");
         flag("separateCounters");
     }

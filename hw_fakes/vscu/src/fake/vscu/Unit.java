@@ -2,12 +2,14 @@ package fake.vscu;
 
 import java.io.IOException;
 import java.math.BigDecimal;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.security.GeneralSecurityException;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.CountDownLatch;
 
 /** The control unit itself: initialisation, signing one at a time, uploading, its own ceiling. */
 final class Unit {
@@ -19,6 +21,8 @@ final class Unit {
     private final Path data;
     private final SaleCheck check;
     private final Object signing = new Object();
+    private final Accepted accepted = new Accepted();
+    private final CountDownLatch acceptedSigned = new CountDownLatch(1);
 
     Unit(Path home, Knobs knobs, Map<String, String> config) throws IOException {
         this.knobs = knobs;
@@ -147,6 +151,59 @@ final class Unit {
 
     Reply sale(String name, Map<String, Object> sale, byte[] request)
             throws IOException, GeneralSecurityException {
+        boolean seen = device(name).byInvcNo.containsKey(String.valueOf(sale.get("invcNo")));
+        try {
+            acceptedSigned.await();
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        }
+        Path kept = knobs.on("remembers") ? accepted.keep(device(name), request) : null;
+        Reply reply = sign(name, sale, request, seen);
+        if (kept != null) {
+            Files.deleteIfExists(kept);
+        }
+        return reply;
+    }
+
+    /** Signs what an earlier process had accepted under the knob `remembers`; new sales wait for that. */
+    void signAccepted() {
+        try {
+            for (Map.Entry<String, Device> each : devices().entrySet()) {
+                for (Path file : Accepted.left(each.getValue())) {
+                    byte[] request = Files.readAllBytes(file);
+                    String text = new String(request, StandardCharsets.UTF_8);
+                    sign(each.getKey(), Json.map(Json.parse(text)), request, false);
+                    Files.deleteIfExists(file);
+                }
+            }
+        } catch (IOException | GeneralSecurityException | RuntimeException e) {
+            System.err.println("an accepted request failed: " + e);
+        } finally {
+            acceptedSigned.countDown();
+        }
+    }
+
+    /** Returns once no sale is being signed. */
+    void awaitSigning() {
+        synchronized (signing) {
+            return;
+        }
+    }
+
+    /** Whether the guard finds the number used; `seen`: it was used when the request was accepted. */
+    private boolean isKnown(Device device, Object invcNo, boolean seen) {
+        switch (knobs.text("guard")) {
+            case "none":
+                return false;
+            case "accept":
+                return seen;
+            default:
+                return device.byInvcNo.containsKey(String.valueOf(invcNo));
+        }
+    }
+
+    private Reply sign(String name, Map<String, Object> sale, byte[] request, boolean seen)
+            throws IOException, GeneralSecurityException {
         synchronized (signing) {
             long jitter = knobs.number("latencyJitterMs");
             Application.sleep(knobs.number("latencyMs") + (long) (Math.random() * jitter));
@@ -160,7 +217,7 @@ final class Unit {
             }
             String when = knobs.text("creditCheck");
             String[] credit = when.equals("off") ? null : CreditCheck.check(device, sale);
-            boolean known = device.byInvcNo.containsKey(sale.get("invcNo").toString());
+            boolean known = isKnown(device, sale.get("invcNo"), seen);
             if (credit != null && (when.equals("before") || !known)) {
                 return fail(credit[0], credit[1]);
             }
@@ -203,9 +260,22 @@ final class Unit {
     }
 
     private Reply signed(Device device, Map<String, Object> entry) {
+        long total = device.counter("total");
+        if (isDue("signThenEvery", total)) {
+            String code = knobs.text("signThenCode");
+            return code.equals("910") ? fail(code, "Request parameter error") : notReady(code);
+        }
+        int before = device.journal.size() - 2;
+        if (isDue("precedingEvery", total) && before >= 0) {
+            entry = device.journal.get(before);
+        }
         String special = knobs.take("loseAnswers") ? "lose" : knobs.take("lateAnswers") ? "late"
             : knobs.take("malformedAnswers") ? "malformed" : null;
         return new Reply(knobs.text("successCode"), "It is succeeded", receipt(device, entry), special);
+    }
+
+    private boolean isDue(String knob, long total) {
+        return knobs.number(knob) > 0 && total % knobs.number(knob) == 0;
     }
 
     Map<String, Object> receipt(Device device, Map<String, Object> entry) {
@@ -250,6 +320,12 @@ final class Unit {
                 return fail("924", "CIS Invoice number already exists.");
             case "994":
                 return fail("994", "There is an overlapped Data");
+            case "910":
+                return fail("910", "Request parameter error");
+            case "replay":
+                Map<String, Object> stored = device.byInvcNo.get(invcNo.toString());
+                return new Reply(knobs.text("successCode"), "It is succeeded",
+                    receipt(device, stored), null);
             case "expected":
                 long most = 0;
                 for (Map<String, Object> entry : device.journal) {
