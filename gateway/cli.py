@@ -90,7 +90,9 @@ def _parser() -> argparse.ArgumentParser:
         help="the unit's folder, too: its counters go back with it; only into an empty folder",
     )
     restore.set_defaults(run=_restore)
+    unit_test = _unit_test_command(commands)
     for command in (
+        unit_test,
         status,
         devices,
         verify,
@@ -114,6 +116,26 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--directory", type=Path, help="keep the demo's data here")
     demo.set_defaults(run=_demo)
     return parser
+
+
+def _unit_test_command(commands: Any) -> argparse.ArgumentParser:
+    found: argparse.ArgumentParser = commands.add_parser(
+        "unit-test", help="what may be assumed of a control unit's build; a sandbox unit only"
+    )
+    found.add_argument("--json", action="store_true", help="the report for scripts")
+    found.add_argument("--write", type=Path, metavar="FILE", help="settings file for the results")
+    found.add_argument("--first-number", type=int, metavar="N", help="an unused invoice number")
+    found.add_argument(
+        "--restart-command", metavar="COMMAND", help="kills and starts an external unit"
+    )
+    found.add_argument(
+        "--watch", type=float, metavar="SECONDS", help="after a restart; default: unit.at_work_s"
+    )
+    found.add_argument(
+        "--initialise", action="store_true", help="initialise the sandbox device, once in its life"
+    )
+    found.set_defaults(run=_unit_test)
+    return found
 
 
 def _mpesa_commands(commands: Any) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
@@ -270,6 +292,36 @@ def _mpesa_register(options: argparse.Namespace) -> int:
         settings, SystemClock(), print, sure=options.yes, pull_number=options.pull
     )
     return 0 if asyncio.run(done) else 1
+
+
+def _unit_test(options: argparse.Namespace) -> int:
+    """Exit code 0 when the test ran to its end, whatever it showed."""
+    from gateway import unit_tool
+    from gateway.clock import SystemClock
+    from gateway.conformance import findings, toml_lines
+
+    settings = unit_tool.read(options.config, CONFIG)
+    wanted = unit_tool.Options(
+        first_number=options.first_number,
+        restart_command=options.restart_command,
+        watch_s=options.watch,
+        initialise=options.initialise,
+    )
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    found = asyncio.run(unit_tool.run(settings, wanted, SystemClock(), say))
+    report = findings.as_json(found, settings.unit)
+    print(dump(report) if options.json else findings.as_text(found, settings.unit))
+    if options.write is not None:
+        try:
+            toml_lines.write(options.write, "unit", findings.settings_of(found, settings.unit))
+        except toml_lines.NotWritten as error:
+            print(f"{error} Write the lines above by hand.", file=sys.stderr)
+            return 1
+        say(f"written to {options.write}")
+    return 0
 
 
 def _backup(options: argparse.Namespace) -> int:
