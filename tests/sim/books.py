@@ -22,6 +22,8 @@ def check_books(
     notes: list[Note],
 ) -> list[str]:
     """Every sentence that is not true. Without `conn` there is no store of ours to look at."""
+    aliens = any("alien" in entry for entry in journal)
+    journal = [entry for entry in journal if "alien" not in entry]
     keys = Counter(entry["trdInvcNo"] for entry in journal)
     problems = [f"{key} has {count} receipts" for key, count in keys.items() if count > 1]
     by_key = {entry["trdInvcNo"]: entry for entry in journal}
@@ -30,7 +32,9 @@ def check_books(
     if conn is not None:
         numbers = [entry["invcNo"] for entry in journal]
         # One counter for sales and credit notes, and nothing that was not signed has used a number up.
-        if numbers != list(range(1, len(journal) + 1)):
+        first = numbers[0] if numbers else 0
+        rises = numbers == sorted(set(numbers))
+        if not rises or (not aliens and numbers != list(range(first, first + len(journal)))):
             problems.append(f"invcNo does not rise one by one: {numbers}")
         forgotten = {item.key for item in (*sales, *notes) if item.forgotten}
         problems += _stored(conn, dict(by_key), forgotten)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 from unittest import mock
 
 from gateway.store import migrate
@@ -29,6 +29,14 @@ class System(Protocol):
 
     async def run(self) -> None: ...
     async def person(self) -> None: ...
+
+
+@runtime_checkable
+class Durable(System, Protocol):
+    """A system whose store has our own tables."""
+
+    db: Any
+    signer: Any
 
 
 @dataclass(slots=True)
@@ -193,8 +201,14 @@ class Day:
             finally:
                 item.under_way -= int(item.asked is life)
 
+        async def answered(system: Any) -> Any:
+            said = await counted(system)
+            # Checked when the answer leaves, whether or not it arrives.
+            self.is_durable(item, said)
+            return said
+
         before = self.unit.has(item.key)
-        said = await self.exchange(counted)
+        said = await self.exchange(answered)
         if said is None:
             return None
         status, body = said
@@ -208,6 +222,14 @@ class Day:
                 world.problems.append(f"{item.key} is signed, and hears that it is not")
             item.unsigned = item.under_way == 0
         return said
+
+    def is_durable(self, item: Asked, said: Any) -> None:
+        """A final answer is on the disk when it is given: a power cut at this moment must not take it back."""
+        if said is None or not isinstance(self.system, Durable):
+            return
+        final = said[0] == 201 or (said[0] == 422 and b'"UNIT_REFUSED"' in said[1])
+        if final and item.key not in self.disk.durable:
+            self.world.problems.append(f"{item.key} is answered before that is on the disk")
 
     # --- the day ----------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from gateway.fiscal.contradiction import Contradictions
 from gateway.fiscal.days import Days
 from gateway.fiscal.decision import Decisions
 from gateway.fiscal.decision_rules import LastOnPortal, PortalReceipt, Stated
-from gateway.fiscal.evidence import Evidence, ReadBack, Resend
+from gateway.fiscal.evidence import Counters, Evidence, NoResend, ReadBack, Resend
 from gateway.fiscal.intake import Intake, Submission
 from gateway.fiscal.ports import AfterCommit, CommitHook, MaySign
 from gateway.fiscal.resolver import Resolver
@@ -89,11 +89,16 @@ class RealGateway:
         )
         readers = [StoredSales(self.client)] if sim_unit.read_back else []
         witnesses: list[Evidence] = [ReadBack(reader, at_rest=self._at_rest) for reader in readers]
+        counter = sim_unit if sim_unit.habits.counts else None
+        if counter is not None:
+            witnesses.append(Counters(counter, self._last_counter, self._at_rest))
         # A hosted unit runs as long as this process. Its next life is another one.
         unit_life = f"in-process:{life.number}" if sim_unit.hosted else None
         self.unit_life = unit_life
         rest = UnitRest(clock, UnitWork(AT_WORK_S, True, True, unit_life), self.monitor)
-        self.ahead = AheadWatch(db=db, clock=clock, rest=rest, readers=readers, noticed=db.noticed)
+        self.ahead = AheadWatch(
+            db=db, clock=clock, rest=rest, readers=readers, counter=counter, noticed=db.noticed
+        )
         committer.mismatch = self.ahead
         self.resolver = Resolver(
             db=db,
@@ -101,7 +106,9 @@ class RealGateway:
             committer=committer,
             evidence=lambda count, duplicate: [
                 *witnesses,
-                Resend(self.client, self._resend_gate, count, duplicate),
+                Resend(self.client, self._resend_gate, count, duplicate)
+                if sim_unit.habits.resend
+                else NoResend(alone=not witnesses),
             ],
             mismatch=self.ahead,
             unit_life=unit_life,
@@ -113,7 +120,7 @@ class RealGateway:
             looking=self.resolver.looking,
             take_up=self.resolver.take_up,
             contradicts=Contradictions(
-                readers=readers, counter=None, last_stored=lambda: db.read(receipts.last_counter)
+                readers=readers, counter=counter, last_stored=self._last_counter
             ),
             rest=rest,
             ahead=self.ahead,
@@ -167,7 +174,8 @@ class RealGateway:
     async def run(self) -> None:
         """From start to the end of the process; an exception is an exit that systemd restarts."""
         at = int(self.clock.now().timestamp() * 1e6)
-        await self.db.write(lambda conn: unit.ensure(conn, first_invoice_no=1, at=at))
+        first = self.unit.habits.first_number
+        await self.db.write(lambda conn: unit.ensure(conn, first_invoice_no=first, at=at))
         await self.monitor.load()
         await self.signer.recover()
         await self.take_up()
@@ -182,6 +190,9 @@ class RealGateway:
         done, _ = await asyncio.wait([monitor, signer, *more], return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
+
+    async def _last_counter(self) -> int:
+        return await self.db.read(receipts.last_counter)
 
     def _at_rest(self, row: InvoiceRow) -> bool:
         return (
@@ -246,7 +257,8 @@ class RealGateway:
             return
         # All receipts of the portal, by what makes the sale: an operator searches by total and time.
         portal = self.unit.portal
-        entry = next((e for e in portal if e["trdInvcNo"] == row.till_receipt_no), None)
+        mine = (e for e in portal if e["trdInvcNo"] == row.till_receipt_no and "alien" not in e)
+        entry = next(mine, None)
         last = max((e["invcNo"] for e in portal), default=0)
         assert row.invc_no is not None
         self.life.world.trace(
@@ -260,7 +272,8 @@ class RealGateway:
             await self.decisions.not_signed(row.id, "sim", _stated(portal))
 
     async def _number(self, why: str) -> None:
-        number = max((e["invcNo"] for e in self.unit.portal), default=0) + 1
+        known = [e["invcNo"] for e in self.unit.portal]
+        number = max([*known, self.unit.habits.first_number - 1]) + 1
         self.life.world.trace(f"person says that {number} is next: {why}")
         await self.ahead.settle_by_person(number, "sim", why)
 

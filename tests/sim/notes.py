@@ -122,6 +122,7 @@ def rival_of(note: Note) -> Note:
 
 def check_notes(journal: list[dict[str, Any]], notes: list[Note]) -> list[str]:
     """Every sentence that is not true; `journal`: what the unit has signed, in its order."""
+    journal = [entry for entry in journal if "alien" not in entry]
     by_key = {entry["trdInvcNo"]: entry for entry in journal}
     problems = [problem for note in notes for problem in note.problems]
     for note in notes:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from gateway.store import invoices
 from tests.sim import day
 from tests.sim.books import check_books
 from tests.sim.day import Asked, Day, Outcome
@@ -17,7 +18,7 @@ from tests.sim.gateway import RealGateway
 from tests.sim.notes import Note, check_notes, new_note, rival_of
 from tests.sim.sale import Sale
 from tests.sim.unit import SimUnit
-from tests.sim.world import Disk, Life, World
+from tests.sim.world import Disk, Life, World, never
 
 # Virtual seconds: by then every till must have its answer, with faults off for the second half.
 DAY_S = 4 * 3600.0
@@ -137,6 +138,25 @@ class Shop(Day):
                 elif said is not None and b'"UNIT_AHEAD"' in said[1]:
                     sale.noted = True
 
+    async def beside(self) -> None:
+        """Something else signs with the shop's unit: under the number of the sale that is open, or the next."""
+        chance = random.Random(f"beside {self.world.seed}")
+        for _ in range(self.unit.habits.beside):
+            while True:
+                await asyncio.sleep(chance.choice((0.01, 0.3, 20, 200)))
+                if self.unit.ours and not self.world.quiet:
+                    break
+            with self.disk.look() as conn:
+                row = invoices.open_row(conn)
+            if row is not None and row.unit_request is not None and row.invc_no is not None:
+                number, like = row.invc_no, json.loads(row.unit_request)
+            else:
+                number = max(e["invcNo"] for e in self.unit.journal) + chance.choice((1, 2))
+                like = self.unit.ours[-1]
+            if self.unit.entry(number) is None:
+                self.unit.sign_beside(number, like)
+        await never()
+
     def put_back(self) -> None:
         """What was begun since the copy was taken is repeated only while the store is held (docs: When the
         store is an old copy)."""
@@ -180,7 +200,7 @@ class Shop(Day):
         desks = 3 if self.returns else chance.choice((0, 0, 1, 2))
         works += [self.desk(f"desk-{n}", chance.randint(1, 3)) for n in range(desks)]
         tills = [asyncio.ensure_future(work) for work in works]
-        if await self.storm(tills, [self.stubborn], STORM_S, DAY_S):
+        if await self.storm(tills, [self.stubborn, self.beside], STORM_S, DAY_S):
             items: list[Asked] = [*self.sales, *self.notes]
             open_ = [i.key for i in items if i.final is None and not i.forgotten]
             world.problems.append(f"no end for {open_}")

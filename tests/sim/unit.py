@@ -12,9 +12,12 @@ from typing import Any
 from gateway.clock import compact
 from gateway.vscu.client import CallFailed, UnitClient
 from gateway.vscu.wire import Answer, decode
+from tests.sim import habits
 from tests.sim.world import Life, SimClock, World, never
 
 SDC_ID = "KRACU0300000001"
+# How the till receipt numbers of something else begin that signs with this unit.
+ALIEN = "alien-"
 PIN, BRANCH = "A000123456B", "00"
 
 
@@ -24,6 +27,11 @@ class SimUnit:
     def __init__(self, world: World) -> None:
         chance = world.chance
         self.world = world
+        self.habits = habits.of(world.seed)
+        # Runs of an external unit; a request of an earlier run is forgotten.
+        self.run = 1
+        # Numbers that were being worked on when a second request with them arrived.
+        self._at_work: list[int] = []
         self.journal: list[dict[str, Any]] = []
         self.hosted = chance.random() < 0.5
         self.read_back = chance.random() < 0.6
@@ -47,7 +55,12 @@ class SimUnit:
         return next((e for e in self.journal if e["invcNo"] == invc_no), None)
 
     def has(self, key: str) -> bool:
-        return any(e["trdInvcNo"] == key for e in self.journal)
+        return any(e["trdInvcNo"] == key for e in self.ours)
+
+    @property
+    def ours(self) -> list[dict[str, Any]]:
+        """What the shop's own sales and credit notes brought into the unit."""
+        return [entry for entry in self.journal if "alien" not in entry]
 
     def _hears_kra(self) -> bool:
         now = self.world.loop.time()
@@ -76,18 +89,34 @@ class SimUnit:
         """(status, body), or None when no answer ever comes."""
         if name == "selectInvoice":
             # A read-back is answered while a sale is being signed, too: with nothing yet.
-            return await self._answer(life, name, body)
+            return await self._answer(life, name, body, self.run, False)
         if name == "saveSales":
             self._over()
+            self._may_restart()
         self.busy += 1
+        number = body.get("invcNo") if name == "saveSales" else None
+        twice = number in self._at_work
+        if number is not None:
+            self._at_work.append(number)
+        run = self.run
         try:
             async with self._lock:
-                return await self._answer(life, name, body)
+                if run != self.run:
+                    return None
+                return await self._answer(life, name, body, run, twice)
         finally:
             self.busy -= 1
+            if number is not None:
+                self._at_work.remove(number)
+
+    def _may_restart(self) -> None:
+        """An external unit dies and is started again, while a sale is under way."""
+        if not self.hosted and self.world.happens(self.habits.restarts):
+            self.run += 1
+            self.world.trace(f"the unit starts again, run {self.run}")
 
     async def _answer(
-        self, life: Life, name: str, body: dict[str, Any]
+        self, life: Life, name: str, body: dict[str, Any], run: int, twice: bool
     ) -> tuple[int, bytes] | None:
         await asyncio.sleep(self.world.delay())
         if self.hosted and not life.alive:
@@ -100,11 +129,13 @@ class SimUnit:
             entry = self.entry(body["invcNo"])
             return self._say("000", entry) if entry else self._say("001")
         assert name == "saveSales"
-        return await self._sign(life, body)
+        return await self._sign(life, body, run, twice)
 
-    async def _sign(self, life: Life, body: dict[str, Any]) -> tuple[int, bytes] | None:
+    async def _sign(
+        self, life: Life, body: dict[str, Any], run: int, twice: bool
+    ) -> tuple[int, bytes] | None:
         world = self.world
-        if body["remark"] == "refused":
+        if str(body["remark"]).startswith("refused"):
             return self._say("910", message="Request parameter error")
         if world.happens(self.trouble):
             fault = world.chance.choice(("full", "html", "keys", "drop", "slow"))
@@ -118,14 +149,61 @@ class SimUnit:
             if fault == "drop":
                 return None
             await asyncio.sleep(world.chance.uniform(0, 60))
-        if self.hosted and not life.alive:
+        if (self.hosted and not life.alive) or run != self.run:
             return None
+        link = world.happens(self.habits.link)
+        if link and world.chance.random() < 0.5:
+            world.trace(f"unit has no link, not signed {body['invcNo']}")
+            return self._say("894")
         known = self.entry(body["invcNo"]) is not None
         credit = self._credit(body) if self.checks_credit and body["rcptTyCd"] == "R" else None
         if credit is not None and (self.credit_first or not known):
             return self._say(credit, message="credit note")
-        if known:
-            return self._say(self.duplicate_code)
+        if known and not self._signs_again(twice):
+            return self._repeated(body)
+        self._signed(life, body)
+        entry = self.journal[-1]
+        if world.happens(self.trouble):
+            return world.chance.choice((None, (200, b'{"resultCd":"000","data":{"rcp')))
+        await asyncio.sleep(world.delay())
+        if link:
+            world.trace(f"unit has no link, signed {body['invcNo']}")
+            return self._say("894")
+        if len(self.journal) > 1 and world.happens(self.habits.echo):
+            world.trace("unit answers with the receipt before it")
+            return self._say("000", self.journal[-2])
+        return self._say("000", entry)
+
+    def _signs_again(self, twice: bool) -> bool:
+        return self.habits.guard == "again" or (self.habits.guard == "racy" and twice)
+
+    def _repeated(self, body: dict[str, Any]) -> tuple[int, bytes]:
+        """What a repeated number is answered with."""
+        if self.habits.guard == "replay":
+            return self._say("000", self.entry(body["invcNo"]))
+        if self.habits.guard == "bytes":
+            return self._say("910", message="Request parameter error [<custNm>]")
+        return self._say(self.duplicate_code)
+
+    def sign_beside(self, number: int, like: dict[str, Any]) -> None:
+        """Something else signs its own sale with this unit."""
+        name = f"{ALIEN}{len(self.journal)}"
+        own = {**like, "invcNo": number, "trdInvcNo": like["trdInvcNo"], "remark": None}
+        if not self.habits.alike:
+            own |= {"trdInvcNo": name, "totAmt": 1, "cfmDt": compact(self.world.true_time())}
+        self._add({**own, "alien": True})
+        self.world.trace(f"something else signs {number}")
+
+    async def last_counter(self) -> int | str:
+        """What a query of the unit's database gives for its receipt counter."""
+        await asyncio.sleep(self.world.delay())
+        return len(self.journal)
+
+    def _signed(self, life: Life, body: dict[str, Any]) -> None:
+        self._add(body)
+        self.world.trace(f"unit signs {body['invcNo']} {body['trdInvcNo']} at step {life.steps}")
+
+    def _add(self, body: dict[str, Any]) -> None:
         number = len(self.journal) + 1
         entry = {
             **body,
@@ -133,16 +211,11 @@ class SimUnit:
             "totRcptNo": number,
             "intrlData": f"{number:026d}",
             "rcptSign": f"{number:016d}",
-            "vsdcRcptPbctDate": compact(world.true_time()),
+            "vsdcRcptPbctDate": compact(self.world.true_time()),
             "sdcId": SDC_ID,
             "mrcNo": "WIS01",
         }
         self.journal.append(entry)
-        world.trace(f"unit signs {body['invcNo']} {body['trdInvcNo']} at step {life.steps}")
-        if world.happens(self.trouble):
-            return world.chance.choice((None, (200, b'{"resultCd":"000","data":{"rcp')))
-        await asyncio.sleep(world.delay())
-        return self._say("000", entry)
 
     def _credit(self, body: dict[str, Any]) -> str | None:
         """What is wrong with a credit note: its sale is not here, or was taken back before."""

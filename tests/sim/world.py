@@ -82,6 +82,7 @@ class World:
     """What is shared by all lives: chance, faults, the disk's place and the trace of what happened."""
 
     def __init__(self, seed: int, directory: Path) -> None:
+        self.seed = seed
         self.chance = random.Random(seed)
         self.start = LATE if seed % 4 == 3 else START
         self.directory = directory
@@ -209,6 +210,8 @@ class Disk:
         self._writer: InlineConnection | None = None
         self._readers: list[InlineConnection] = []
         self.full_for = 0
+        # Till receipt numbers of sales whose end is on the disk: what a till may be answered.
+        self.durable: set[str] = set()
         # Whether this shop keeps copies of its store, and the one it has.
         self.copies = False
         # Where the unit cannot be asked only `restore` tells the gateway that its store is old.
@@ -239,6 +242,7 @@ class Disk:
             self.world.problems.append(f"a whole store is taken for damaged: {found}")
         beside = witness_start.attach(self._writer._conn, self.directory)
         self._synced = self._size()
+        self.durable = self._ended()
         noticed = meta.get(self._writer._conn, meta.NOTICED)
         queue: asyncio.Queue[Any] = asyncio.Queue()
         for _ in range(2):
@@ -268,6 +272,12 @@ class Disk:
     def after_write(self, writer: InlineConnection) -> None:
         if writer.full():
             self._synced = self._size()
+            self.durable |= self._ended()
+
+    def _ended(self) -> set[str]:
+        assert self._writer is not None
+        ended = "SELECT till_receipt_no FROM invoice WHERE state IN ('SIGNED', 'REJECTED')"
+        return {row[0] for row in self._writer._conn.execute(ended)}
 
     def told(self) -> None:
         """Somebody goes on from the last write: from here on it must survive."""
