@@ -114,6 +114,13 @@ def _its_own(daraja: SimDaraja, moved: Moved, owner: sqlite3.Row) -> bool:
     reference, the same phone (daraja.md 6, end)."""
     if moved.token is None:
         return moved.reference == "" and owner["phone"] == moved.phone
+    if (
+        daraja.till
+        and owner["phone"] == moved.phone
+        and owner["amount_cents"] == moved.shillings * 100
+    ):
+        # At a till nothing tells two payments of one amount by one customer apart; each is counted once.
+        return True
     found = daraja.row_of(moved.token)
     return found is not None and found[0] == owner["id"]
 
