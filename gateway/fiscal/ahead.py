@@ -224,6 +224,7 @@ class AheadWatch:
         waits = await self._rest.ask_kra(self._rest.of_all(open_row, self._mismatch_ns))
         async with self._deciding:
             mark = await self._mark()
+            counted = None if self._counter is None else await self._counter.last_counter()
 
             def decide(conn: sqlite3.Connection) -> tuple[bool, int]:
                 known = read_known(conn)
@@ -237,6 +238,8 @@ class AheadWatch:
                         errors=[*wrong, *([left] if left is not None else [])],
                         extra={"signed": "unknown"},
                     )
+                if isinstance(counted, int) and rules.accounts_for_all(known):
+                    meta.put(conn, meta.COUNTER_ACCOUNTED, str(counted))
                 return self._apply(conn, known, mark, next_invc_no, who, reason, confirmed)
 
             missing, unclear = await self._db.write(decide)

@@ -67,6 +67,9 @@ def whose(row: InvoiceRow, found: StoredSale) -> tuple[Match, str]:
         if not differs:
             return Match.SAME, "the same mark, total, buyer and time"
         return Match.UNCLEAR, f"this sale's mark, but {', '.join(differs)} differ"
+    if not differs and mark is None and "remark" in found.fields and _mark(sent.get("remark")):
+        # Every field alike, and without our mark: another system's sale of the same second, perhaps.
+        return Match.UNCLEAR, "it does not carry this sale's mark"
     if differs == ["time"]:
         return Match.UNCLEAR, "the time differs"
     if differs:
@@ -146,11 +149,9 @@ def not_fresh(conn: sqlite3.Connection, data: SignedData) -> str | None:
     sdc_id = data.sdc_id or device["sdc_id"]
     if last is not None and sdc_id not in (None, last.sdc_id, known) and known is not None:
         return f"the receipt is of another control unit, {sdc_id}"
-    if last is not None and sdc_id in (None, last.sdc_id) and data.tot_rcpt_no <= last.tot_rcpt_no:
-        return (
-            f"the receipt's counter {data.tot_rcpt_no} is not above {last.tot_rcpt_no}, "
-            "the last one here"
-        )
+    counted = receipts.last_counter(conn)
+    if last is not None and sdc_id in (None, last.sdc_id) and data.tot_rcpt_no <= counted:
+        return f"the receipt's counter {data.tot_rcpt_no} is not above {counted}, the last one here"
     if receipts.by_signature(conn, data.rcpt_sign) is not None:
         return "another sale has this signature"
     return None

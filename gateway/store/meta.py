@@ -17,6 +17,8 @@ TOOK_OVER = "store.took_over"
 # The next invoice number that a person gave, who has so accounted for the unit's receipts before it: the
 # first receipt from that number on may have any counter above ours.
 COUNTER_OPEN = "unit.counter_open"
+# The unit's receipt counter at the last numbering decision, where it could be read.
+COUNTER_ACCOUNTED = "unit.counter_accounted"
 
 # Changes of tax rates that no person has seen yet, as JSON (fiscal/rates.py).
 RATE_CHANGES = "unit.rate_changes"

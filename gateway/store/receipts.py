@@ -15,6 +15,7 @@ from typing import Any
 from gateway.clock import compact, from_compact, micros
 from gateway.domain.receipt import Receipt
 from gateway.ids import canonical
+from gateway.store import meta
 
 GENESIS = "0" * 64
 _COLUMNS = """
@@ -185,9 +186,14 @@ def newest_on_portal(conn: sqlite3.Connection) -> list[ReceiptRow]:
 
 
 def last_counter(conn: sqlite3.Connection) -> int:
-    """The total counter of the last receipt stored here; 0 before the first."""
+    """Return the unit's receipt counter as this store accounts for it; 0 before the first receipt.
+
+    It is that of the last receipt here, or the one that the unit had at the last numbering decision, with
+    which an operator accounted for receipts that this store does not have.
+    """
     newest = last(conn)
-    return 0 if newest is None else newest.tot_rcpt_no
+    accounted = int(meta.get(conn, meta.COUNTER_ACCOUNTED) or 0)
+    return max(accounted, 0 if newest is None else newest.tot_rcpt_no)
 
 
 def since(conn: sqlite3.Connection, start_us: int) -> tuple[int | None, int]:
