@@ -16,6 +16,7 @@ from gateway.errors import StoreError
 from gateway.store.database import FILE_NAME, open_database, run_on
 from gateway.store.witness import FILE_NAME as WITNESS
 from hw_fakes.vscu.unit import UnitControl
+from tests.support import decisions
 from tests.support.shop import OpenShop, a_sale, make_settings, open_shop
 
 WAL = f"{FILE_NAME}-wal"
@@ -122,9 +123,7 @@ async def test_a_loss_is_noticed_and_no_key_is_doubled(
             assert status["state"] == "UNIT_AHEAD", status["sentence"]
             assert WITNESS in status["signer"]["hold"]
             kept = await ask_again(shop, before, "UNIT_AHEAD")
-            decided = await shop.technician().request(
-                "POST", "/v1/unit/numbering", json={"nextInvcNo": 10, "reason": "the portal"}
-            )
+            decided = await decisions.number(shop, 10)
             assert decided.status == 200, decided.json
             assert await ask_again(shop, before, "MAYBE_SIGNED") == kept
             new = await shop.till().sell("new", a_sale())
@@ -165,9 +164,7 @@ async def test_a_key_that_first_comes_after_the_decision_is_known_to_the_witness
     settings = make_settings(shop_dir, unit.url)
     lost_log(settings.store.directory, before)
     async with open_shop(settings) as shop:
-        await shop.technician().request(
-            "POST", "/v1/unit/numbering", json={"nextInvcNo": 10, "reason": "the portal"}
-        )
+        assert (await decisions.number(shop, 10)).status == 200
         reply = await shop.till().sell("key-2-2", before.sales["key-2-2"])
         assert (reply.status, reply.json["code"]) == (409, "MAYBE_SIGNED")
     assert len(await unit.journal()) == 9
@@ -261,14 +258,10 @@ async def test_after_a_restore_the_witness_knows_the_keys_of_a_store_that_is_gon
     shutil.rmtree(settings.store.directory)
     tools.restore(settings, made.path, unit_keys=False)
     async with open_shop(settings) as shop:
-        decided = await shop.technician().request(
-            "POST", "/v1/unit/numbering", json={"nextInvcNo": 2, "reason": "the portal"}
-        )
+        decided = await decisions.number(shop, 2)
         # The last number that was used is known, too.
         assert (decided.status, decided.json["errors"][0]["code"]) == (422, "NUMBER_USED")
-        decided = await shop.technician().request(
-            "POST", "/v1/unit/numbering", json={"nextInvcNo": 3, "reason": "the portal"}
-        )
+        decided = await decisions.number(shop, 3)
         assert decided.status == 200
         for _ in range(2):
             reply = await shop.till().sell(key, sale)
