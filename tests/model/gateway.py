@@ -1,10 +1,11 @@
 """The steps of the gateway and its tills.
 
-What a fact proves is asked of `gateway.fiscal.rules`, the table that the product uses. A world whose
+What a fact proves is asked of the product's own table (`product.py`). A world whose
 `rules` lack one of its names gets what the gateway did before that rule was there.
 """
 
-from gateway.fiscal.rules import Circumstances, Fact, Verdict, verdict
+from gateway.fiscal.rules import Fact, Verdict
+from tests.model.product import verdict
 from tests.model.state import (
     FOREIGN,
     NEW,
@@ -55,7 +56,7 @@ def at_rest(s: State, k: int, w: World) -> bool:
 
 
 def released(fact: Fact, s: State, k: int, w: World) -> bool:
-    return verdict(fact, Circumstances(at_rest=at_rest(s, k, w))) is Verdict.NOT_SIGNED
+    return verdict(fact, at_rest=at_rest(s, k, w)) is Verdict.NOT_SIGNED
 
 
 def look(s: State, k: int, w: World):
@@ -66,7 +67,7 @@ def look(s: State, k: int, w: World):
         if held:
             _, key, gen = s.sig[held[0]]
             this = (key, gen) == (k, row.gen)
-            proves = verdict(Fact.SHOWS_THIS if this else Fact.SHOWS_OTHER, Circumstances())
+            proves = verdict(Fact.SHOWS_THIS if this else Fact.SHOWS_OTHER)
             if key == FOREIGN and w.alike and "id" not in w.rules:
                 proves = Verdict.SIGNED
             if proves is Verdict.SIGNED:
@@ -126,7 +127,7 @@ def proves(w: World, t: State, k: int, kind: str, ans, first: bool) -> Verdict:
         return Verdict.NOTHING
     if kind == "ref" and not first and "bytes" not in w.rules:
         return Verdict.NOT_SIGNED
-    return verdict(FACTS[kind], Circumstances(first=first, fresh=fresh))
+    return verdict(FACTS[kind], first, fresh=fresh)
 
 
 def answered(t: State, k: int, w: World, got: str, kind: str, ans):

@@ -1,14 +1,15 @@
 """The steps of everything else: the control unit, faults, the gateway's start, the operator."""
 
+from tests.model import product
 from tests.model.state import (
     FOREIGN,
     NEW,
     State,
+    Store,
     World,
     attach,
     holding,
     idle,
-    known,
     mismatch,
     put,
     release,
@@ -59,36 +60,54 @@ def unit_handles(s: State, w: World):
             )
 
 
+def shown_at_start(s: State, w: World, st: Store, slack: int, readable: bool):
+    """What the unit has that this store lacks, or lacks itself."""
+    if w.counter:
+        if len(s.sig) > st.last + slack:
+            return (1, 0)
+        if len(s.sig) < st.last:
+            return (1, 1)
+    return (1, 0) if readable and w.readback and holding(s, st.next) else None
+
+
+def held_before(s: State, w: World, st: Store, opened, sound: bool):
+    """Why signing is held, without one of the rules `agree` and `copyrow`."""
+    hold, slack = st.hold, 1 if opened else 0
+    if hold and hold[0] and not hold[1]:
+        return hold
+    seen = shown_at_start(s, w, st, slack, not opened)
+    agreed = (
+        w.counter
+        and len(s.sig) == st.last
+        and sound
+        and not ("copyrow" in w.rules and st.rest and opened)
+    )
+    marked = w.host == "in" and s.mark > st.next - 1 + slack
+    if seen is not None:
+        return (1, 0) if st.rest or marked else seen
+    if agreed:
+        return None
+    if hold is None and st.rest:
+        return (0, 0)
+    return (1, 0) if hold is None and marked else hold
+
+
 def restart(s: State, w: World):
     st = s.store
     rows = tuple(r._replace(st="D") if r.st == "S" else r for r in st.rows)
     opened = [k for k, r in enumerate(rows) if r.st == "D"]
     st = st._replace(rows=rows)
-    hold, agreed, slack = st.hold, False, 1 if opened else 0
+    hold, slack = st.hold, 1 if opened else 0
     sound = "agree" not in w.rules or w.host == "in" or not s.fl  # at_work_s has passed
-    if not (hold and hold[0] and not hold[1]):
-        seen = None
-        if w.counter:
-            if len(s.sig) > st.last + slack:
-                seen = (1, 0)
-            elif len(s.sig) < st.last:
-                seen = (1, 1)
-            agreed = (
-                len(s.sig) == st.last
-                and sound
-                and not ("copyrow" in w.rules and st.rest and opened)
-            )
-        if seen is None and not opened and w.readback and holding(s, st.next):
-            seen = (1, 0)
-        marked = w.host == "in" and s.mark > st.next - 1 + slack
-        if seen is not None:
-            hold = (1, 0) if st.rest or marked else seen
-        elif agreed:
-            hold = None
-        elif hold is None and st.rest:
-            hold = (0, 0)
-        elif hold is None and marked:
-            hold = (1, 0)
+    mark = s.mark if w.host == "in" else None
+    if {"agree", "copyrow"} <= w.rules:
+        seen = shown_at_start(s, w, st, slack, not opened)
+        equal = w.counter and len(s.sig) == st.last
+        hold = product.why_held(
+            hold, st.rest, bool(opened), st.next, st.last, mark, seen, equal, sound
+        )
+    else:
+        hold = held_before(s, w, st, opened, sound)
     quar, rest = st.quar, st.rest
     if hold is None:
         rest, quar = 0, tuple(0 if q == 1 else q for q in quar)
@@ -156,59 +175,94 @@ def decisions(s: State, w: World):
     if not s.ops or not s.up or not w.operator:
         return
     shown = s.sig if w.operator == "full" or "upload" in w.rules else s.sig[: s.upl]
+    if s.ph == "d":
+        yield from about_sale(s, w, shown)
+    yield from numbering(s, w, shown)
+
+
+def contradicted(s: State, w: World, entered) -> bool:
+    row = s.store.rows[s.cur]
+    under = holding(s, row.no) if w.readback else []
+    return product.contradicted(
+        row.no,
+        entered,
+        under[0] + 1 if under else None,
+        len(s.sig) if w.counter else None,
+        s.store.last,
+        entered is None and bool(row.dup),
+    )
+
+
+def about_sale(s: State, w: World, shown):
+    """SIGNED, NOT_SIGNED, or another sale in its place."""
     t = s._replace(ops=s.ops - 1)
     k = s.cur
-    if s.ph == "d":
-        row, by_key = s.store.rows[k], w.operator != "number" or "search" in w.rules
-        for i, e in enumerate(shown):
-            contra = (w.readback and i not in holding(s, row.no) and not s.store.hold) or known(
-                s, i, k
-            )
-            if (contra and "contra" in w.rules) or (not by_key and e[0] != row.no):
-                continue
-            if (e[1] == k or w.operator == "careless") and not any(r.rc == i for r in s.store.rows):
-                yield (
-                    f"the operator decides SIGNED for sale {k} with receipt {i + 1}",
-                    attach(t, k, i),
-                )
-        hides = any(e[1] == k and (by_key or e[0] == row.no) for e in shown)
-        under = [
-            e
-            for i, e in enumerate(shown)
-            if e[1] != k and (e[0] == row.no or (w.counter and i >= s.store.last))
-        ]
-        rest_ok = not s.fl if w.bounded else not row.live or "rest" not in w.rules
-        contra = "contra" in w.rules and (
-            (w.counter and len(s.sig) != s.store.last)
-            or (w.readback and holding(s, row.no))
-            or row.dup
-        )
-        if under and "search" in w.rules and not hides:
+    row = s.store.rows[k]
+    by_key = w.operator != "number" or ("search" in w.rules and product.demands_search())
+    for i, e in enumerate(shown):
+        if "contra" in w.rules and contradicted(s, w, i + 1):
+            continue
+        if not by_key and e[0] != row.no:
+            continue
+        if (e[1] == k or w.operator == "careless") and not any(r.rc == i for r in s.store.rows):
+            yield f"the operator decides SIGNED for sale {k} with receipt {i + 1}", attach(t, k, i)
+    hides = any(e[1] == k and (by_key or e[0] == row.no) for e in shown)
+    under = [
+        e
+        for i, e in enumerate(shown)
+        if e[1] != k and (e[0] == row.no or (w.counter and i >= s.store.last))
+    ]
+    rest_ok = not (
+        "rest" in w.rules and product.ends_by_restart_only(w.host, w.bounded, bool(row.live))
+    ) and (not w.bounded or not s.fl)
+    contra = "contra" in w.rules and contradicted(s, w, None)
+    own = tuple(
+        (r.no, j, r.rc + 1) for j, r in enumerate(s.store.rows) if r.st == "G" and r.rc is not None
+    )
+    own = tuple(sorted(own, key=lambda each: -each[2]))[:1]
+    newest = (shown[-1][0], shown[-1][1], len(shown)) if shown else None
+    refused = "search" in w.rules and (
+        w.operator != "careless" and product.portal_refuses(row.no, k, own, newest)
+    )
+    held = "copyrow" in w.rules and product.is_held(s.store.hold)
+    if (under or refused) and "search" in w.rules and not hides:
+        if product.is_another_sale(own, newest, contra):
             yield (
                 f"the operator reports another sale in its place ({row.no}): signing hold",
                 mismatch(t, k, w),
             )
-        elif rest_ok and not contra and (not hides or w.operator == "careless"):
-            yield f'the operator decides NOT_SIGNED for sale {k}: signed:"no"', release(t, k)
+    elif rest_ok and not contra and not held and (not hides or w.operator == "careless"):
+        yield f'the operator decides NOT_SIGNED for sale {k}: signed:"no"', release(t, k)
+
+
+def numbering(s: State, w: World, shown):
+    """The next invoice number, after a hold or because the portal shows a higher one."""
+    k = s.cur
     top = max([e[0] for e in shown], default=0)
-    if s.store.hold is not None or top >= s.store.next:
-        nxt = max(s.store.next, top + 1, s.mark + 1)
-        hold = s.store.hold
-        skips = nxt > s.store.next
-        missing = bool(hold and not hold[1] and (hold[0] or skips)) or ("skip" in w.rules and skips)
-        if "agree" in w.rules and s.fl:
-            return
-        if "drain" in w.rules and any(
+    hold = s.store.hold
+    if hold is None and top < s.store.next:
+        return
+    nxt = max(product.least_next(s.store.next, s.mark), top + 1)
+    skips = nxt > s.store.next
+    if "skip" in w.rules:
+        missing = product.is_missing(hold, s.store.next, nxt)
+    else:
+        missing = bool(hold and not hold[1] and (hold[0] or skips))
+    if "agree" in w.rules and s.fl:
+        return
+    if "drain" in w.rules and product.demands_tills(hold, s.store.next, nxt):
+        if any(
             s.gens[i] and not q and r.st not in "GXSD"
             for i, (r, q) in enumerate(zip(s.store.rows, s.store.quar))
         ):
             return
-        quar = tuple(
-            2 if missing and (q or s.store.rows[i].st in "R") else (q if missing or q == 2 else 0)
-            for i, q in enumerate(s.store.quar)
-        )
-        t = t._replace(store=s.store._replace(next=nxt, hold=None, rest=0, quar=quar), mark=nxt - 1)
-        if "copyrow" in w.rules and hold and s.ph == "d":
-            # What the lost store did with its open sale is not known: never sent again.
-            t = idle(set_row(t, k, NEW._replace(st="R"), quar=put(quar, k, 2)))
-        yield f"the operator sets the next invcNo to {nxt}", t
+    quar = tuple(
+        2 if missing and (q or s.store.rows[i].st in "R") else (q if missing or q == 2 else 0)
+        for i, q in enumerate(s.store.quar)
+    )
+    store = s.store._replace(next=nxt, hold=None, rest=0, quar=quar)
+    t = s._replace(ops=s.ops - 1, store=store, mark=nxt - 1)
+    if "copyrow" in w.rules and hold and s.ph == "d":
+        # What the lost store did with its open sale is not known: never sent again.
+        t = idle(set_row(t, k, NEW._replace(st="R"), quar=put(quar, k, 2)))
+    yield f"the operator sets the next invcNo to {nxt}", t
