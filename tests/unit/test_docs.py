@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 import re
+import tomllib
 from pathlib import Path
 
 from gateway import errors
+from gateway.settings import Settings, cross_checks
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,3 +43,12 @@ def test_every_event_kind_is_documented() -> None:
     for source in (ROOT / "gateway").rglob("*.py"):
         for kind in re.findall(r'kind="(\w+\.\w+)"', source.read_text()):
             assert f"`{kind}`" in text, kind
+
+
+def test_the_settings_for_the_test_of_a_unit_are_settings() -> None:
+    text = (ROOT / "docs/operating/unit-test.md").read_text(encoding="utf-8")
+    block = text[text.index("       [branch]") : text.index("   The store is never made")]
+    values = tomllib.loads("\n".join(line.strip() for line in block.splitlines()))
+    settings = Settings(**values, till_tokens={"test": "x" * 24})
+    assert settings.branch.environment == values["branch"]["environment"] == "sandbox"
+    assert {problem.key for problem in cross_checks(settings)} == {"unit.jar"}
