@@ -119,6 +119,10 @@ class ExternalUnit(UnitControl):
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     async def start(self) -> None:
         """Back when it answers."""
         if self._process is not None:

@@ -110,6 +110,15 @@ port = {self.port}
         """SIGTERM, as systemd stops it; the exit code."""
         return await self._signal(signal.SIGTERM)
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    async def exited(self) -> int:
+        """Wait for the end of the daemon, however far that is; return the exit code."""
+        assert self._process is not None
+        return await self._process.wait()
+
     async def ended(self) -> int:
         """Waits for the daemon's own end; the exit code."""
         assert self._process is not None
