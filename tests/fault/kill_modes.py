@@ -16,7 +16,7 @@ from random import Random
 
 from tests.conftest import need_tool
 from tests.support.disks import LoopDisk, MemoryDisk, mounted
-from tests.support.kill_shop import AT_WORK_S, GONE, Books, KillShop, send
+from tests.support.kill_shop import AT_WORK_S, GONE, STUCK_S, Books, KillShop, send
 
 # A stop of the unit's process is part of its work, which AT_WORK_S bounds. Seconds.
 STOP_MAX_S = AT_WORK_S / 2
@@ -40,13 +40,16 @@ class Hit:
 
 
 async def set_knobs(hit: Hit, **values: object) -> None:
-    """Set knobs of the unit, however often it is restarted until then."""
-    while True:
-        try:
-            await hit.shop.unit.knobs(**values)
-            return
-        except (*GONE, OSError):
-            await asyncio.sleep(0.02)
+    """Set knobs of the unit, however often it is restarted until then. An external unit that has ended has
+    taken the knob that ends it, and lost the answer."""
+    machine = hit.shop.machine
+    async with asyncio.timeout(STUCK_S):
+        while machine is None or machine.is_running:
+            try:
+                await hit.shop.unit.knobs(**values)
+                return
+            except (*GONE, OSError):
+                await asyncio.sleep(0.02)
 
 
 async def restart_unit(hit: Hit) -> None:
@@ -95,8 +98,9 @@ async def jvm_exit(hit: Hit) -> None:
     knob = hit.chance.choice(("dieAfterCommit", "dieBeforeCommit"))
     await set_knobs(hit, **{knob: True})
     machine = hit.shop.machine
-    while machine.is_running if machine else len(hit.shop.systemd.exits) == ends:
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(STUCK_S):
+        while machine.is_running if machine else len(hit.shop.systemd.exits) == ends:
+            await asyncio.sleep(0.01)
     if machine is not None:
         await restart_unit(hit)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fault.kill_modes import HEAD, HOSTS, MODES, Row, life
+from tests.fault.kill_modes import HEAD, HOSTS, MODES, life
 
 # So many hits one shop takes in its life; then a new one with another configuration opens.
 HITS_OF_A_LIFE = 20
@@ -26,8 +26,10 @@ def some_seed() -> int:
 async def test_hit_at_random_moments_it_signs_every_sale_once(
     tmp_path: Path, mode: str, host: str
 ) -> None:
-    row = await life(tmp_path, mode, host, hits=8, seed=some_seed())
-    print(f"\n{HEAD}\n{row}")
+    seed = some_seed()
+    print(f"\nSEED={seed}\n{HEAD}")
+    row = await life(tmp_path, mode, host, hits=8, seed=seed)
+    print(row)
     assert not row.books.wrong, (row.books.wrong, row.seed)
 
 

@@ -72,7 +72,7 @@ class LoopDisk:
 
     def fail(self) -> None:
         """Report an error of the file system, which makes it read-only under its open files."""
-        device = os.stat(self.place).st_dev
+        device = self.place.stat().st_dev
         name = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}").resolve().name
         Path(f"/sys/fs/ext4/{name}/trigger_fs_error").write_text("1")
 
