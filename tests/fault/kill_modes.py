@@ -4,7 +4,6 @@ returns when what systemd, the kernel or an operator does about it is done; it n
 from __future__ import annotations
 
 import asyncio
-import os
 import resource
 import signal
 import time
@@ -163,7 +162,7 @@ async def no_descriptors(hit: Hit) -> None:
     pid = machine.pid if machine is not None and at_unit else hit.shop.daemon.pid
     try:
         soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-        used = len(os.listdir(f"/proc/{pid}/fd"))
+        used = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
         few = min(hard, used + hit.chance.choice((0, 0, 1, 4)))
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (few, hard))
         await asyncio.sleep(hit.chance.uniform(0.05, 1.5))
