@@ -389,10 +389,10 @@ class UnitAhead(FiscalError):
 
 
 class MaybeSigned(FiscalError):
-    """The sale was first seen while the store was an old copy, and sales of that time are missing here."""
+    """The key is quarantined: sales are missing in this store, and this one may be among them."""
 
     code = "MAYBE_SIGNED"
-    title = "This sale may have been signed before the store was put back"
+    title = "This sale may have a receipt that is not known here"
     status = 409
 
 

@@ -30,13 +30,13 @@ from gateway.errors import (
     DecisionInvalid,
     FieldError,
     GatewayError,
-    MaybeSigned,
     StoreError,
     UnitAhead,
 )
 from gateway.fiscal import ahead_rules as rules
 from gateway.fiscal.ahead_rules import Hold, Known, Seen, read_known
 from gateway.fiscal.evidence import CountingUnit, ReadingUnit
+from gateway.fiscal.not_signed import maybe_signed
 from gateway.fiscal.unit_rest import UnitRest
 from gateway.money import from_cents, text
 from gateway.store import events, invoices, lost, marker, meta, unclear_keys, unit
@@ -404,15 +404,6 @@ class AheadWatch:
         events.record(
             conn, at=micros(self._clock.now()), kind="unit.ahead", data={"reason": hold.reason}
         )
-
-
-def maybe_signed() -> MaybeSigned:
-    """Return the answer for a quarantined key."""
-    return MaybeSigned(
-        "This sale may have a receipt from before the gateway's data were put back. Look for it "
-        "on paper or on KRA's portal. If there is none, ring the sale up as a new one.",
-        extra={"signed": "unknown"},
-    )
 
 
 def _wrong_number(known: Known, mark: Mark | None, next_invc_no: int) -> list[FieldError]:

@@ -1,9 +1,18 @@
-"""Refusals of a sale that was certainly not signed and whose key stays usable: words for the till."""
+"""Words for the till: refusals of a sale that was certainly not signed, and of one that may have been."""
 
 from __future__ import annotations
 
 from gateway.domain.outcome import NotSent, Refused
-from gateway.errors import GatewayError, UnitNotReady, UnitUnavailable
+from gateway.errors import GatewayError, MaybeSigned, UnitNotReady, UnitUnavailable
+
+
+def maybe_signed() -> MaybeSigned:
+    """Return the answer for a quarantined key: the same words and bytes whenever it is asked for."""
+    return MaybeSigned(
+        "This sale may have a receipt that the gateway does not know. Look for it on paper or on KRA's "
+        "portal. If there is none, ring the sale up as a new one.",
+        extra={"signed": "unknown"},
+    )
 
 
 def not_signed(outcome: Refused | NotSent) -> tuple[GatewayError, str]:

@@ -16,7 +16,7 @@ from typing import Any
 from gateway.clock import Clock, micros, wake_or_sleep
 from gateway.domain import invoice_json
 from gateway.domain.signing import SigningState
-from gateway.errors import GatewayError, MaybeSigned, StoreError, UnitUnavailable
+from gateway.errors import GatewayError, StoreError, UnitUnavailable
 from gateway.fiscal.commit import Committer
 from gateway.fiscal.evidence import (
     CannotTell,
@@ -29,6 +29,7 @@ from gateway.fiscal.evidence import (
     RecordDuplicate,
 )
 from gateway.fiscal.identity import not_fresh
+from gateway.fiscal.not_signed import maybe_signed
 from gateway.fiscal.ports import MismatchSink
 from gateway.store import events, invoices, unclear_keys
 from gateway.store.database import Database
@@ -47,16 +48,6 @@ EARLY_ROUNDS = 60
 ROUNDS_BEFORE_TELLING = 4
 # How long a decision's page waits for the line to move on. Seconds.
 TAKE_UP_S = 5.0
-
-
-def maybe_signed(invoice_id: str) -> MaybeSigned:
-    """Return the refusal of a sale whose key is quarantined."""
-    return MaybeSigned(
-        "The control unit has another sale under this sale's number, so this sale may have a receipt "
-        "that the gateway does not know. Call the technician. Look for it on paper or on KRA's portal; "
-        "ring it up as a new sale only if there is none.",
-        extra={"signed": "unknown", "invoiceId": invoice_id},
-    )
 
 
 class Resolver:
@@ -164,7 +155,7 @@ class Resolver:
         if await self._db.read(
             lambda conn: unclear_keys.is_settled(conn, row.till_id, row.idem_key)
         ):
-            return maybe_signed(row.id)
+            return maybe_signed()
         return UnitUnavailable(
             "The sale was not signed. Send it again with the same key.",
             retry_after_s=1,

@@ -32,7 +32,7 @@ from gateway.fiscal.commit import Committer
 from gateway.fiscal.evidence import FACTS
 from gateway.fiscal.identity import not_fresh, not_now
 from gateway.fiscal.job import Answer, Begun, Job, Settlement
-from gateway.fiscal.not_signed import not_signed
+from gateway.fiscal.not_signed import maybe_signed, not_signed
 from gateway.fiscal.ports import (
     AfterCommit,
     Gate,
@@ -42,7 +42,7 @@ from gateway.fiscal.ports import (
     SaleEncoder,
     SalesUnit,
 )
-from gateway.fiscal.resolver import Resolver, maybe_signed
+from gateway.fiscal.resolver import Resolver
 from gateway.fiscal.rules import Circumstances, Verdict, verdict
 from gateway.store import events, invoices, unit
 from gateway.store.database import Database
@@ -372,7 +372,7 @@ class Signer:
 
         def publish() -> None:
             self._mismatch.mismatch_published(reason)
-            self._end(job, maybe_signed(row.id))
+            self._end(job, maybe_signed())
 
         log.critical("invoice.number_used invoice=%s invcNo=%s", row.id, row.invc_no)
         return Settlement(apply, publish)
