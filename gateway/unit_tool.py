@@ -184,7 +184,9 @@ async def _ready(client: UnitClient, serial: str, options: Options) -> None:
     problem = await client.healthy()
     if problem is not None and options.initialise:
         done = await client.initialise(serial)
-        problem = done if isinstance(done, str) else await client.healthy()
+        problem = await client.healthy()
+        if problem is not None:
+            problem += f"; initialising: {getattr(done, 'reason', done)}"
     if problem is not None:
         raise TrialFailed(
             f"The unit does not work: {problem}. A device that was never initialised needs --initialise, once."

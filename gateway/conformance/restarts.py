@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shlex
 import signal
+import socket
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
@@ -137,6 +138,11 @@ class UnitProcess:
         java = find_java(self._unit.java_home)
         if java is None:
             raise TrialFailed("No Java 16 or newer was found. Install one, or set unit.java_home.")
+        if not _is_free(self._unit.port):
+            raise TrialFailed(
+                f"Another program listens on port {self._unit.port}, so its answers would be taken for this "
+                "unit's. Stop it, or set another unit.port."
+            )
         directory = self._unit.directory
         assert directory is not None
         assert self._unit.jar is not None
@@ -163,17 +169,30 @@ class UnitProcess:
         end_ns = self._clock.boottime_ns() + int(self._unit.start_timeout_s * 1e9)
         while await is_silent(self._client):
             if process.returncode is not None:
-                raise TrialFailed(f"The unit ended by itself; see {log}.")
+                break
             if self._clock.boottime_ns() > end_ns:
                 raise TrialFailed(
                     f"The unit did not answer within {self._unit.start_timeout_s:g} s; see {log}."
                 )
             await self._clock.sleep(READY_EVERY_S)
+        if process.returncode is not None:
+            raise TrialFailed(f"The unit ended by itself; see {log}.")
 
     async def kill(self) -> None:
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(signal.SIGKILL)
             await self._process.wait()
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # What a connection of the run before left (TIME_WAIT) is no program.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 class RestartCommand:

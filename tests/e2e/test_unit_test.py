@@ -513,6 +513,22 @@ async def test_the_unit_of_this_machines_shop_is_refused(
         unit_tool.read(path, shop)
 
 
+async def test_a_program_on_the_units_port_is_not_taken_for_it(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    await unit.reset()
+    calls = (await unit.state())["calls"]
+    port = unit.url.rpartition(":")[2]
+    block = in_process(shop_dir)
+    block = "\n".join(
+        f"port = {port}" if line.startswith("port") else line for line in block.splitlines()
+    )
+    code, _, err = await command("--config", str(config(shop_dir, block)), "--initialise")
+    assert code == 1 and f"Another program listens on port {port}" in err
+    assert (await unit.state())["calls"] == calls
+    assert await unit.journal() == []
+
+
 async def test_a_unit_that_is_silent_or_not_initialised_is_said(
     unit: UnitControl, shop_dir: Path
 ) -> None:
