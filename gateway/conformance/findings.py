@@ -50,7 +50,7 @@ OUT_OF_REACH = {
 
 
 class Result(StrEnum):
-    """What the test showed about one assumption."""
+    """Verdict of the test about one assumption."""
 
     HOLDS = "HOLDS"
     FAILS = "FAILS"

@@ -30,7 +30,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What one look showed while a sale was signed, and how long its answer took."""
+    """One look while a sale was signed, and how long its answer took."""
 
     stored: StoredAnswer | str | None
     took_s: float

@@ -23,7 +23,7 @@ from gateway.vscu.jvm import find_java
 WANTED, TRIES = 3, 6
 # A shorter time cannot be hit. Seconds.
 AIM_MIN_S = 0.02
-# The unit stays down so long that its receipts before and after differ in their whole seconds. Seconds.
+# The unit stays down long enough for its receipts before and after to differ in their whole seconds. Seconds.
 DOWN_S = 3.0
 # Of the times in between, the part that belongs to the time before. Seconds.
 BEFORE_S = 1.5

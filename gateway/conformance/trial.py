@@ -68,7 +68,7 @@ class Sending:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """How many receipts the unit signed since the last one, apart from the marker's own. `failed`: fresh
+    """Receipts that the unit signed since the last one (`extra`), apart from the marker's own. `failed`: fresh
     sales of that time that got no receipt, which may be among them."""
 
     extra: int

@@ -50,7 +50,7 @@ def verdict(fact: Fact, first: bool = False, at_rest: bool = False, fresh: bool 
 
 @cache
 def ends_by_restart_only(host: str, bounded: bool, live: bool) -> bool:
-    """Whether time alone never ends a sending of this sale, and no restart has ended it yet (rule `rest`)."""
+    """Return whether time alone never ends a sending of this sale, and no restart has ended it yet (rule `rest`)."""
     work = UnitWork(90, bounded=bounded, forgets=True, unit_life="now" if host == "in" else None)
     life = None if host != "in" else "now" if live else "before"
     restarted = host != "in" and not live
@@ -62,7 +62,7 @@ def ends_by_restart_only(host: str, bounded: bool, live: bool) -> bool:
 def contradicted(
     no: int, entered: int | None, shown: int | None, counted: int | None, last: int, dup: bool
 ) -> bool:
-    """Whether the unit contradicts a decision (rule `contra`). `entered`: the receipt of a SIGNED, by its
+    """Return whether the unit contradicts a decision (rule `contra`). `entered`: the receipt of a SIGNED, by its
     counter; `shown`: what the read-back shows under the number; `counted`: the unit's counter."""
     receipt = None
     if entered is not None:
@@ -79,13 +79,13 @@ def contradicted(
 
 @cache
 def is_held(hold: tuple[int, int] | None) -> bool:
-    """Whether a signing hold forbids to release a sale (rule `copyrow`)."""
+    """Return whether a signing hold forbids to release a sale (rule `copyrow`)."""
     return decision_rules.copyrow(None if hold is None else "held") is not None
 
 
 @cache
 def demands_search() -> bool:
-    """Whether an operator who looked under the number only is sent back (rule `search`)."""
+    """Return whether an operator who looked under the number only is sent back (rule `search`)."""
     last = LastOnPortal(0)
     return decision_rules.search(Stated("r", last, searched=False), row(1)) is not None
 
@@ -101,14 +101,14 @@ def own_receipt(no: int, key: int, counter: int) -> ReceiptRow:
 
 @cache
 def portal_refuses(no: int, key: int, own: tuple, newest: tuple | None) -> bool:
-    """Whether the portal's newest receipt forbids "not signed". `own`: ours as (number, key, counter)."""
+    """Return whether the portal's newest receipt forbids "not signed". `own`: ours as (number, key, counter)."""
     rows = [own_receipt(*each) for each in own]
     return bool(decision_rules.portal_agrees(row(no, key), rows, _last(newest)))
 
 
 @cache
 def is_another_sale(own: tuple, newest: tuple | None, contradicts: bool) -> bool:
-    """Whether the third choice is accepted for that receipt."""
+    """Return whether the third choice is accepted for that receipt."""
     rows = [own_receipt(*each) for each in own]
     return not decision_rules.another_sale(rows, _last(newest), contradicted=contradicts)
 
@@ -141,7 +141,7 @@ def _mark(mark: int | None) -> Mark | None:
 
 @cache
 def why_held(hold, rest, opened, next_no, last, mark, seen, equal, at_rest):
-    """What store and unit come to at a start: (seen, complete), or None (rules `agree`, `copyrow`)."""
+    """Return what store and unit come to at a start: (seen, complete), or None (rules `agree`, `copyrow`)."""
     known = _known(hold, rest, opened, next_no, last)
     found = ahead_rules.why_held(known, _mark(mark), Seen(_hold(seen), equal), at_rest=at_rest)
     return None if found is None else (int(found.seen), int(found.complete))
@@ -154,13 +154,13 @@ def least_next(next_no: int, mark: int | None) -> int:
 
 @cache
 def is_missing(hold, next_no: int, decided: int) -> bool:
-    """Whether sales are missing here after the numbering decision (rule `skip`)."""
+    """Return whether sales are missing here after the numbering decision (rule `skip`)."""
     return ahead_rules.is_missing(_known(hold, 0, False, next_no, 0), decided)
 
 
 @cache
 def demands_tills(hold, next_no: int, decided: int) -> bool:
-    """Whether the numbering decision waits for a till that has sent nothing yet (rule `drain`)."""
+    """Return whether the numbering decision waits for a till that has sent nothing yet (rule `drain`)."""
     known = _known(hold, 0, False, next_no, 0)
     return ahead_rules.drain(known, decided, ["till-1"], []) is not None
 
