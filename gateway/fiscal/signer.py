@@ -55,6 +55,15 @@ log = logging.getLogger(__name__)
 COMMIT_RETRY_S = 1.0
 
 
+def restarting(invoice_id: str) -> ShuttingDown:
+    """Return the refusal of a sale that was not begun before the gateway's stop."""
+    return ShuttingDown(
+        "The gateway is restarting; this sale is not signed. Try again.",
+        retry_after_s=5,
+        extra={"signed": "no", "invoiceId": invoice_id},
+    )
+
+
 class Signer:
     """Owns the line of sales waiting for the unit. `run` is its only loop."""
 
@@ -108,8 +117,11 @@ class Signer:
         return self._jobs.get(invoice_id)
 
     def enqueue(self, invoice_id: str) -> Job | None:
-        """A place in the line for a RECEIVED invoice; None when the line is full."""
-        if len(self._line) >= self._queue_max or self._stopping:
+        """Return a place in the line for a RECEIVED invoice; None when the line is full. Raise ShuttingDown
+        after `stop`."""
+        if self._stopping:
+            raise restarting(invoice_id)
+        if len(self._line) >= self._queue_max:
             return None
         job = self._new_job(invoice_id)
         self._line[invoice_id] = job
@@ -141,13 +153,7 @@ class Signer:
         self._stopping = True
         for job in list(self._line.values()):
             if self.withdraw(job):
-                job.finish(
-                    ShuttingDown(
-                        "The gateway is restarting; this sale is not signed. Try again.",
-                        retry_after_s=5,
-                        extra={"signed": "no"},
-                    )
-                )
+                job.finish(restarting(job.invoice_id))
         self._arrived.set()
 
     # --- the loop -----------------------------------------------------------------------------------

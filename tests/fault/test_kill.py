@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from hw_fakes.vscu.unit import UnitControl
 from tests.fault.kill_modes import HEAD, HOSTS, MODES, life
+from tests.support.shop import a_sale, make_settings, open_shop
 
 # So many hits one shop takes in its life; then a new one with another configuration opens.
 HITS_OF_A_LIFE = 20
@@ -31,6 +33,18 @@ async def test_hit_at_random_moments_it_signs_every_sale_once(
     row = await life(tmp_path, mode, host, hits=8, seed=seed)
     print(row)
     assert not row.books.wrong, (row.books.wrong, row.seed)
+
+
+async def test_a_sale_that_arrives_during_a_stop_is_answered_that_the_gateway_restarts(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    """Found by an EIO hit: the till was answered that too many sales were waiting."""
+    async with open_shop(make_settings(shop_dir, unit.url)) as shop:
+        shop.gateway.signer.stop()
+        reply = await shop.till().sell("key", a_sale())
+    assert (reply.status, reply.json["code"]) == (503, "SHUTTING_DOWN")
+    assert reply.json["signed"] == "no"
+    assert await unit.journal() == []
 
 
 @pytest.mark.torture
