@@ -12,13 +12,11 @@ import sqlite3
 from collections.abc import Callable
 from typing import TypeVar
 
-import aiosqlite
-
 from gateway.clock import Clock
 from gateway.errors import StoreCorrupt
 from gateway.store import check_pass, verify, witness
 from gateway.store.check_pass import Position
-from gateway.store.database import Database, open_reader, run_on
+from gateway.store.database import Connection, Database, open_reader, run_on
 from gateway.store.sqlite_errors import is_damage
 from gateway.store.witness import Witness, WitnessFailed
 
@@ -59,7 +57,7 @@ class StoreCheck:
             if self._witness is not None:
                 self._witness.close()
 
-    async def _run(self, conn: aiosqlite.Connection) -> None:
+    async def _run(self, conn: Connection) -> None:
         await self._on(conn, self._open_witness)
         if self._db.was_running:
             for table in await self._on(conn, verify.tables):
@@ -80,7 +78,7 @@ class StoreCheck:
                 await self._on(conn, lambda _, at=at: self._keep(at))  # type: ignore[misc]
             await self._clock.sleep(PASS_S if over else PAUSE_S)
 
-    async def _on(self, conn: aiosqlite.Connection, fn: Callable[[sqlite3.Connection], T]) -> T:
+    async def _on(self, conn: Connection, fn: Callable[[sqlite3.Connection], T]) -> T:
         try:
             return await run_on(conn, fn)
         except UnicodeDecodeError as error:

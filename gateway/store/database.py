@@ -42,6 +42,8 @@ from gateway.store.witness import LostKey, StoreConnection, Witness
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+# What callers outside this package hold of a connection without knowing the library.
+Connection = aiosqlite.Connection
 
 FILE_NAME = "gateway.db"
 # Lies there while a backup is being put back (restore.py).

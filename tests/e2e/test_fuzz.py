@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from gateway.api import build
 from gateway.api.build import Defaults, build_credit_note, build_invoice, parse_model
-from gateway.api.schemas import CreditNoteIn, InvoiceIn, NotSignedIn, NumberingIn, SignedIn
+from gateway.api.schemas import CreditNoteIn, InvoiceIn, NumberingIn, SignedIn, StatedIn
 from gateway.domain.invoice import Cashier
 from gateway.domain.tax import DEFAULT_RATES
 from gateway.errors import GatewayError
@@ -96,7 +96,7 @@ def test_a_damaged_sale_is_an_invoice_or_a_refusal(value: Any) -> None:
     assert sum(row.tax for row in invoice.letters) == invoice.tax
 
 
-@pytest.mark.parametrize("model", [CreditNoteIn, SignedIn, NotSignedIn, NumberingIn])
+@pytest.mark.parametrize("model", [CreditNoteIn, SignedIn, StatedIn, NumberingIn])
 @given(value=JSON)
 @settings(max_examples=150, deadline=None)
 def test_garbage_for_the_other_models_is_a_refusal_or_valid(model: Any, value: Any) -> None:
