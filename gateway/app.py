@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -49,6 +49,7 @@ from gateway.wiring import (
     local_host,
     make_client,
     make_days,
+    make_set_up,
     make_unit,
     serve_api,
     stream_shares,
@@ -100,7 +101,6 @@ class _Late:
 
     def __init__(self) -> None:
         self.after_commit: list[Callable[[], None]] = []
-
         self.on_contact: list[Callable[[], None]] = []
 
     def fire(self) -> None:
@@ -155,11 +155,18 @@ class _Parts:
         )
         first = settings.unit.first_invoice_no
         await db.write(lambda conn: unit.ensure(conn, first_invoice_no=first, at=started_us))
-        client = await self.stack.enter_async_context(make_client(settings, clock))
+        client = await self.stack.enter_async_context(make_client(settings, clock, hosted))
         supervisor = self._supervisor()
         monitor = self._monitor(db, client)
         await monitor.load()
-        health, watch = await watch_unit(settings, clock, db, client)
+        health, watch = await watch_unit(
+            settings,
+            clock,
+            db,
+            client,
+            # The line of sales is made later.
+            lambda why: self.line.ahead.unit_was_used(why),  # noqa: PLW0108
+        )
         counter = CounterLine(settings, clock, db)
         days = make_days(
             settings, clock, db, client, lambda: monitor.view().state is CeilingState.CLOCK_FAULT
@@ -175,6 +182,7 @@ class _Parts:
             counter,
             days,
             self.payments.tenders,
+            make_set_up(settings, hosted, watch, monitor),
         )
         signer, decisions, ahead = self.line.signer, self.line.decisions, self.line.ahead
         await self._recover(db, signer)
@@ -199,15 +207,17 @@ class _Parts:
             backups,
             lists,
             MpesaHealth(self.payments.problems),
+            self.line.set_up,
         )
         await starting
-        await watch.first_look(settings.unit.start_timeout_s)
+        # Behind a port that another program holds there is nothing to wait for.
+        await watch.first_look(settings.unit.start_timeout_s if not hosted.port_problem() else 0)
         supervisor.start("ceiling", monitor.run)
         await monitor.first_answer(FIRST_WORD_S if monitor.view().blocks else FIRST_CONTACT_S)
         await ahead.check()
         supervisor.start("signer", signer.run, waits=False)
         supervisor.start("unit", watch.run)
-        self._housekeeping(supervisor, db, backups, lambda: self._figures(hosted, health))
+        self._housekeeping(supervisor, db, backups, hosted, health)
         counter.start(supervisor)
         self.late.after_commit += [counter.wake, self.payments.tenders.flush]
         lists.start(supervisor)
@@ -372,15 +382,17 @@ class _Parts:
         supervisor: Supervisor,
         db: Database,
         backups: Backups | None,
-        figures: Callable[[], Awaitable[None]],
+        hosted: Unit,
+        health: UnitHealth,
     ) -> None:
+        supervisor.start("unit host", lambda: hosted.keep(self.clock))
         supervisor.start("store", db.failed)
         supervisor.start("store check", StoreCheck(db, self.clock).run, Restart.BACKOFF)
         supervisor.start("marker", self.line.ahead.keep_marked, Restart.BACKOFF)
         if backups is not None:
             supervisor.start("backup", backups.run, Restart.BACKOFF)
         supervisor.start("ballast", lambda: self._ballast(db), Restart.BACKOFF)
-        supervisor.start("figures", figures)
+        supervisor.start("figures", lambda: self._figures(hosted, health))
 
     async def _ballast(self, db: Database) -> None:
         while True:

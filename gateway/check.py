@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
+from gateway.check_ports import check_listeners
 from gateway.devices import ports
 from gateway.listen import is_here
 from gateway.settings import Problem, Settings
@@ -41,6 +42,7 @@ def check(
     settings = loaded.settings
     warnings: list[str] = []
     problems = _machine(settings, notes, warnings) + _ports(settings, notes, warnings, roots)
+    problems += check_listeners(settings, notes)
     _mpesa(settings, notes, warnings)
     _evidence(settings, notes, warnings)
     values = tuple((key, value, _source(key, loaded.sources)) for key, value in _flat(settings))

@@ -187,7 +187,9 @@ async def signing_problem(gateway: Gateway) -> str | None:
     """Why only a restart can help, or None. A suspended shop or a paperless printer is none."""
     if gateway.db.broken is not None:
         return f"the store failed: {gateway.db.broken}"
-    if gateway.unit.failure() is not None:
+    # Where only a person can help, a new process would find the same.
+    person = gateway.status.set_up is not None and gateway.status.set_up.waits_for_person
+    if gateway.unit.failure() is not None and not person:
         return f"the control unit ended: {gateway.unit.failure()}"
     since_ns, signer = gateway.signer.busy_since_ns, gateway.signer
     if since_ns is not None and signer.blocked is None and not signer.in_doubt:
@@ -195,7 +197,7 @@ async def signing_problem(gateway: Gateway) -> str | None:
         if busy_s > gateway.settings.unit.answer_timeout_s + SALE_MAX_S:
             return f"one sale has been in hand for {busy_s:.0f} s"
     in_process = gateway.settings.unit.host == "in-process"
-    if in_process and gateway.watch.silent_s > UNIT_SILENT_MAX_S:
+    if in_process and not person and gateway.watch.silent_s > UNIT_SILENT_MAX_S:
         return f"the control unit has been silent for {gateway.watch.silent_s:.0f} s"
     try:
         await asyncio.wait_for(gateway.db.write_soft(lambda conn: None), STORE_MAX_S)

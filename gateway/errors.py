@@ -343,7 +343,23 @@ class FiscalError(GatewayError):
 
 class Suspended(FiscalError):
     code = "SUSPENDED"
-    title = "Selling is suspended: 24 hours without KRA"
+    title = "Selling is suspended: too long without KRA"
+    retryable = True
+
+
+class NotSetUp(FiscalError):
+    """KRA was not reached once since this store was made."""
+
+    code = "NOT_SET_UP"
+    title = "The gateway is not set up with KRA yet"
+    retryable = True
+
+
+class UnitPortTaken(FiscalError):
+    """Another program listens on the control unit's port, so no call is made to it."""
+
+    code = "UNIT_PORT_TAKEN"
+    title = "Another program holds the control unit's port"
     retryable = True
 
 
@@ -386,6 +402,13 @@ class UnitAhead(FiscalError):
 
     code = "UNIT_AHEAD"
     title = "This store and the control unit do not agree"
+
+
+class EmptyStore(UnitAhead):
+    """The control unit was used before, and this store has no sale of it."""
+
+    code = "EMPTY_STORE"
+    title = "The next invoice number must be entered before the first sale"
 
 
 class MaybeSigned(FiscalError):

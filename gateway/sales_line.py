@@ -20,6 +20,7 @@ from gateway.fiscal.days import Days
 from gateway.fiscal.decision import Decisions
 from gateway.fiscal.ports import SignedSale
 from gateway.fiscal.resolver import Resolver
+from gateway.fiscal.set_up import SetUp
 from gateway.fiscal.signer import Signer
 from gateway.fiscal.unit_rest import UnitRest, UnitWork
 from gateway.payments.tenders import Tenders
@@ -48,10 +49,12 @@ class SalesLine:
         counter: CounterLine,
         days: Days,
         tenders: Tenders,
+        set_up: SetUp,
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._monitor = monitor
+        self.set_up = set_up
         # Names this run of the control unit. None for an external unit, whose restarts are not seen.
         part = settings.unit
         in_process = part.host == "in-process"
@@ -130,10 +133,12 @@ class SalesLine:
 
     def _gate(self) -> None:
         self.ahead.gate()
+        self.set_up.gate()
         self._monitor.gate()
 
     def _resend_gate(self) -> None:
         self.ahead.gate()
+        self.set_up.gate()
         self._monitor.resend_gate()
 
     def _at_rest(self, row: InvoiceRow) -> bool:

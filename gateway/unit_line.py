@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from gateway.clock import Clock
 from gateway.fiscal.unit_watch import UnitWatch
 from gateway.settings import Settings
@@ -12,7 +14,11 @@ from gateway.vscu.client import UnitClient
 
 
 async def watch_unit(
-    settings: Settings, clock: Clock, db: Database, client: UnitClient
+    settings: Settings,
+    clock: Clock,
+    db: Database,
+    client: UnitClient,
+    unit_was_used: Callable[[str], Awaitable[None]],
 ) -> tuple[UnitHealth, UnitWatch]:
     """Return the unit's health and the loaded watch that keeps it; the client reports outcomes to it."""
     part = settings.unit
@@ -22,7 +28,14 @@ async def watch_unit(
     def record(healthy: bool, reason: str | None) -> None:
         health.healthy, health.reason, health.cause = healthy, reason, watch.cause
 
-    watch = UnitWatch(db=db, clock=clock, client=client, serial=part.serial, tell=record)
+    watch = UnitWatch(
+        db=db,
+        clock=clock,
+        client=client,
+        serial=part.serial,
+        tell=record,
+        unit_was_used=unit_was_used,
+    )
     await watch.load()
     client.on_outcome = watch.record_outcome
     health.rate_problems = lambda: watch.tax_rates.problems

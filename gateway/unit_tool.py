@@ -24,7 +24,7 @@ from gateway.settings import Settings
 from gateway.settings_file import Loaded, SettingsError, load
 from gateway.store import marker
 from gateway.store.database import FILE_NAME
-from gateway.vscu.client import PATHS, UnitClient
+from gateway.vscu.client import PATHS, NotInitialised, UnitClient
 from gateway.vscu.sale import SaleEncoder
 from gateway.vscu.unit_database import UnitDatabase
 from gateway.vscu.wire import encode
@@ -185,8 +185,8 @@ async def _ready(client: UnitClient, serial: str, options: Options) -> None:
     if problem is not None and options.initialise:
         done = await client.initialise(serial)
         problem = await client.healthy()
-        if problem is not None:
-            problem += f"; initialising: {getattr(done, 'reason', done)}"
+        if problem is not None and isinstance(done, NotInitialised):
+            problem += f"; initialising: {done.reason}"
     if problem is not None:
         raise TrialFailed(
             f"The unit does not work: {problem}. A device that was never initialised needs --initialise, once."

@@ -18,6 +18,7 @@ from gateway.api.auth import Technicians, Till, Tills
 from gateway.api.server import StreamShares
 from gateway.clock import Clock, compact, from_micros, micros
 from gateway.connection_guard import ConnectionGuard
+from gateway.continuity.monitor import CeilingMonitor
 from gateway.counter_settings import ReceiptSettings
 from gateway.domain.receipt import PORTALS
 from gateway.errors import ConfigError
@@ -33,6 +34,8 @@ from gateway.fiscal.evidence import (
     Resend,
 )
 from gateway.fiscal.identity import StoredSale
+from gateway.fiscal.set_up import Failure, Registration, SetUp
+from gateway.fiscal.unit_watch import UnitWatch
 from gateway.listen import listen_at
 from gateway.money import cents
 from gateway.payments import report as payment_report
@@ -73,7 +76,7 @@ def make_unit(settings: Settings) -> Unit:
     )
 
 
-def make_client(settings: Settings, clock: Clock) -> UnitClient:
+def make_client(settings: Settings, clock: Clock, hosted: Unit = ExternalUnit()) -> UnitClient:
     part = settings.unit
     return UnitClient(
         base_url=part.base_url,
@@ -95,6 +98,29 @@ def make_client(settings: Settings, clock: Clock) -> UnitClient:
             cashier_id=part.cashier_id,
         ),
         paths=part.paths,
+        check_port=hosted.check_port,
+    )
+
+
+def make_set_up(
+    settings: Settings, hosted: Unit, watch: UnitWatch, monitor: CeilingMonitor
+) -> SetUp:
+    """What keeps a new shop from its first sale, out of the parts that notice it."""
+    branch, part = settings.branch, settings.unit
+    place = str(part.directory) if part.directory is not None else part.base_url
+
+    def failure() -> Failure | None:
+        if watch.failure is not None:
+            return watch.failure
+        failed = monitor.failed
+        return None if failed is None else Failure(failed.reason, failed.code, failed.answered)
+
+    return SetUp(
+        Registration(branch.pin, branch.branch_id, part.serial, place, part.base_url),
+        port=hosted.port_problem,
+        state=lambda: monitor.view().state,
+        initialised=lambda: watch.initialised,
+        failure=failure,
     )
 
 

@@ -32,7 +32,7 @@ from gateway.domain.ceiling import (
     signed,
 )
 from gateway.domain.outcome import SaleOutcome
-from gateway.errors import ClockFault, Suspended
+from gateway.errors import ClockFault, NotSetUp, Suspended
 from gateway.store import continuity, events, receipts
 from gateway.store.database import Database
 
@@ -58,6 +58,10 @@ class ContactLike(Protocol):
     def kra_time(self) -> datetime | None: ...
     @property
     def reason(self) -> str: ...
+    @property
+    def code(self) -> str | None: ...
+    @property
+    def answered(self) -> bool: ...
 
 
 class KraLink(Protocol):
@@ -104,6 +108,8 @@ class CeilingMonitor:
         self.contact_begun_ns: int | None = None
         # Set at the end of each contact, answered or not.
         self._contact_ended = asyncio.Event()
+        # The last contact that failed, until one succeeds.
+        self.failed: ContactLike | None = None
         # Set when the unit itself refused as if its 24 hours were over, until KRA is heard again.
         self.unit_says_over = False
 
@@ -140,6 +146,12 @@ class CeilingMonitor:
                 "Set the clock; until then nothing is signed.",
                 retry_after_s=60,
                 extra={"signed": "no", "clocks": self.clocks()},
+            )
+        if view.state is CeilingState.NOT_SET_UP:
+            raise NotSetUp(
+                "KRA was not reached yet since this gateway was installed. This sale is not signed.",
+                retry_after_s=60,
+                extra={"signed": "no", "ceiling": self.as_json()},
             )
         if view.state is CeilingState.SUSPENDED:
             raise Suspended(
@@ -287,9 +299,9 @@ class CeilingMonitor:
         finally:
             self._contact_ended.set()
         if not result.ok:
-            self.problem = result.reason
+            self.problem, self.failed = result.reason, result
             return False
-        self.problem = ""
+        self.problem, self.failed = "", None
         self.unit_says_over = False
         kra_us = micros(result.kra_time) if result.kra_time else None
         apart_us = self._limits.clock_apart_us

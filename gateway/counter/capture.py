@@ -39,7 +39,14 @@ IDLE_S = 30.0
 BANNER = "NOT FISCALISED"
 # A sale that cannot be signed at once is tried for so long, in seconds; under these codes, not at all.
 PATIENCE_S = 60.0
-NOT_NOW = ("SUSPENDED", "CLOCK_FAULT", "UNIT_AHEAD")
+NOT_NOW = (
+    "SUSPENDED",
+    "CLOCK_FAULT",
+    "UNIT_AHEAD",
+    "EMPTY_STORE",
+    "NOT_SET_UP",
+    "UNIT_PORT_TAKEN",
+)
 # States of an invoice that the unit may hold: no word of an answer undoes them.
 MAYBE_SIGNED = (SigningState.SIGNING, SigningState.IN_DOUBT, SigningState.SIGNED)
 

@@ -77,6 +77,8 @@ class CustomerDisplay:
         state = self._ceiling["state"]
         if state == "SUSPENDED":
             return ["SUSPENDED", "NO SALES: NO KRA"]
+        if state == "NOT_SET_UP":
+            return ["NOT SET UP", "NO SALES YET"]
         if state == "CLOCK_FAULT":
             return ["SUSPENDED", "NO SALES: CLOCK"]
         sale = self._sale

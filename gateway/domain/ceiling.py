@@ -23,11 +23,12 @@ class CeilingState(StrEnum):
     ONLINE = "ONLINE"  # KRA was heard within two heartbeats
     OFFLINE = "OFFLINE"  # not heard lately; selling goes on
     WARNING = "WARNING"  # past the first warning step; selling goes on
+    NOT_SET_UP = "NOT_SET_UP"  # KRA was never reached since this store was made: nothing is signed
     SUSPENDED = "SUSPENDED"  # the limit is reached: nothing is signed
     CLOCK_FAULT = "CLOCK_FAULT"  # the clock cannot be trusted: nothing is signed
 
 
-BLOCKING = frozenset({CeilingState.SUSPENDED, CeilingState.CLOCK_FAULT})
+BLOCKING = frozenset({CeilingState.NOT_SET_UP, CeilingState.SUSPENDED, CeilingState.CLOCK_FAULT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,8 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class CeilingView:
-    """What the ceiling says at one moment. `left_us` is 0 when suspended, None in a clock fault."""
+    """What the ceiling says at one moment. `left_us` is 0 when suspended, None in a clock fault
+    and before the first contact."""
 
     state: CeilingState
     left_us: int | None
@@ -86,7 +88,7 @@ class CeilingView:
 
 
 def first_checkpoint(reading: ClockReading) -> Checkpoint:
-    """A gateway that has never heard KRA: suspended until its first contact, a second after start."""
+    """Return the state of a gateway that has never reached KRA: nothing is signed until it has."""
     return Checkpoint(reading, high_water_us=reading.wall_us)
 
 
@@ -179,6 +181,8 @@ def ceiling(at: Checkpoint, limits: Limits) -> CeilingView:
     )
     if clock_is_behind(at) or clock_is_apart(at, limits):
         state = CeilingState.CLOCK_FAULT
+    elif never:
+        state = CeilingState.NOT_SET_UP
     elif left_us == 0:
         state = CeilingState.SUSPENDED
     elif step is not None:
@@ -187,12 +191,12 @@ def ceiling(at: Checkpoint, limits: Limits) -> CeilingView:
         state = CeilingState.ONLINE
     else:
         state = CeilingState.OFFLINE
-    fault = state is CeilingState.CLOCK_FAULT
+    fault = state in (CeilingState.CLOCK_FAULT, CeilingState.NOT_SET_UP)
     return CeilingView(
         state=state,
         left_us=None if fault else left_us,
         used_percent=None if fault else used,
-        warn_step=step,
+        warn_step=None if never else step,
         rules=None if never else rules,
         contact_age_us=at.contact_age_us,
         unsent_age_us=at.unsent_age_us,

@@ -28,18 +28,19 @@ from gateway import ids
 from gateway.clock import Clock, from_micros, iso, micros
 from gateway.errors import (
     DecisionInvalid,
+    EmptyStore,
     FieldError,
     GatewayError,
     StoreError,
     UnitAhead,
 )
 from gateway.fiscal import ahead_rules as rules
-from gateway.fiscal.ahead_rules import Hold, Known, Seen, read_known
+from gateway.fiscal.ahead_rules import EMPTY_STORE, UNIT_AHEAD, Hold, Known, Seen, read_known
 from gateway.fiscal.evidence import CountingUnit, ReadingUnit
 from gateway.fiscal.not_signed import maybe_signed
 from gateway.fiscal.unit_rest import UnitRest
 from gateway.money import from_cents, text
-from gateway.store import events, invoices, lost, marker, meta, unclear_keys, unit
+from gateway.store import events, invoices, lost, marker, meta, receipts, unclear_keys, unit
 from gateway.store.database import Database
 from gateway.store.invoices import InvoiceRow
 from gateway.store.marker import Mark
@@ -94,6 +95,11 @@ class AheadWatch:
         self._unmarkable = False
 
     @property
+    def hold_state(self) -> str:
+        """Return which kind of hold it is; only meaningful while there is one."""
+        return UNIT_AHEAD if self._hold is None else self._hold.state
+
+    @property
     def hold(self) -> str | None:
         """Why signing is held; None while it is not."""
         return None if self._hold is None else self._hold.reason
@@ -106,7 +112,8 @@ class AheadWatch:
     def gate(self) -> None:
         """Raise UnitAhead while unit and store are known to disagree."""
         if self._hold is not None:
-            raise UnitAhead(
+            kind = EmptyStore if self._hold.state == EMPTY_STORE else UnitAhead
+            raise kind(
                 f"Nothing is signed: {self._hold.reason}. Call the technician: see the page /unit.",
                 retry_after_s=60,
                 extra={"signed": self._hold.signed},
@@ -145,6 +152,23 @@ class AheadWatch:
         """Return the refusal of a sale that was quarantined while it waited in the line, in the transaction of
         its write-ahead."""
         return maybe_signed() if unclear_keys.may_be_signed(conn, row) else None
+
+    async def unit_was_used(self, why: str) -> None:
+        """Hold signing where this store has no sale of a unit that was used before: an operator enters the next
+        number."""
+        async with self._deciding:
+            if self._hold is not None or not await self._db.read(_is_empty):
+                return
+            hold = Hold(
+                f"{why}, and this store has no sale of it. If another store sold with it, check that its disk is "
+                "mounted and store.directory is right; else enter the next invoice number",
+                # The unit's own counter at zero settles it.
+                seen=False,
+                state=EMPTY_STORE,
+            )
+            self._hold, self._copy, self._compare_later = hold, True, True
+            await self._db.write(lambda conn: self._record(conn, hold))
+        log.critical("unit.ahead reason=%s", hold.reason)
 
     async def check(self) -> str | None:
         """Compare store and unit; return the reason to hold, or None. A hold survives restarts until it is
@@ -404,6 +428,12 @@ class AheadWatch:
         events.record(
             conn, at=micros(self._clock.now()), kind="unit.ahead", data={"reason": hold.reason}
         )
+
+
+
+def _is_empty(conn: sqlite3.Connection) -> bool:
+    """Return whether no sale was ever signed or numbered here."""
+    return receipts.last(conn) is None and invoices.open_row(conn) is None
 
 
 def _wrong_number(known: Known, mark: Mark | None, next_invc_no: int) -> list[FieldError]:

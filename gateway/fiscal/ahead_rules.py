@@ -11,10 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from gateway.clock import EAT, from_micros
-from gateway.errors import FieldError
+from gateway.errors import EmptyStore, FieldError, UnitAhead
 from gateway.store import invoices, lost, meta, receipts, unclear_keys, unit
 from gateway.store.invoices import InvoiceRow
 from gateway.store.marker import Mark
+
+# Kinds of hold, as the status shows them: store and unit disagree; the store has no sale of a used unit.
+UNIT_AHEAD, EMPTY_STORE = UnitAhead.code, EmptyStore.code
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,7 @@ class Hold:
     reason: str
     seen: bool = True
     complete: bool = False
+    state: str = UNIT_AHEAD
 
     @property
     def signed(self) -> str:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
 
 from gateway.clock import Clock, micros, wake_or_sleep
 from gateway.domain.outcome import Cause, NotSent, Refused, SaleOutcome, Signed, Unknown
 from gateway.domain.tax import RateTable
 from gateway.fiscal.rates import RatesUnit, TaxRates
+from gateway.fiscal.set_up import Failure
 from gateway.store import events, meta, unit
 from gateway.store.database import Database
 
@@ -30,8 +31,13 @@ RUNNING_S = 10.0
 # may try, because only a sale can show that the cause is gone. Seconds.
 MONEY_WAITS_S = 300.0
 _INIT_KEY = "unit.initialised"
+# Members of `data.info` (etims.md 1.5): the last number of the sales' series, and what else shows that the
+# unit has signed. Purchases are no sign of that.
+_LAST_INVC_NO = ("lastSaleInvcNo", "lastInvcNo")
+_SIGNS_OF_USE = ("lastSaleRcptNo", "lastTrainInvcNo", "lastProfrmInvcNo", "lastCopyInvcNo")
 
 
+@runtime_checkable
 class InitialisedLike(Protocol):
     @property
     def already(self) -> bool: ...
@@ -39,9 +45,18 @@ class InitialisedLike(Protocol):
     def info(self) -> Mapping[str, Any] | None: ...
 
 
+class NotInitialisedLike(Protocol):
+    @property
+    def reason(self) -> str: ...
+    @property
+    def code(self) -> str | None: ...
+    @property
+    def answered(self) -> bool: ...
+
+
 class WatchedUnit(RatesUnit, Protocol):
     async def healthy(self) -> str | None: ...
-    async def initialise(self, serial: str) -> InitialisedLike | str: ...
+    async def initialise(self, serial: str) -> InitialisedLike | NotInitialisedLike: ...
 
 
 class UnitWatch:
@@ -55,7 +70,9 @@ class UnitWatch:
         client: WatchedUnit,
         serial: str,
         tell: Callable[[bool, str | None], None],
+        unit_was_used: Callable[[str], Awaitable[None]],
     ) -> None:
+        """`unit_was_used`: called with how it is known that the unit has signed before, ahead of everything else."""
         self._db = db
         self._clock = clock
         self._client = client
@@ -69,6 +86,10 @@ class UnitWatch:
         self.cause: Cause | None = None
         self._cause_at_ns = 0
         self._look_now = asyncio.Event()
+        # "000" or "902" once the unit is initialised; until then `failure` is why it is not.
+        self.initialised: str | None = None
+        self.failure: Failure | None = None
+        self._unit_was_used = unit_was_used
 
     @property
     def rates(self) -> RateTable:
@@ -91,6 +112,7 @@ class UnitWatch:
 
     async def load(self) -> None:
         await self.tax_rates.load()
+        self.initialised = await self._db.read(lambda conn: meta.get(conn, _INIT_KEY))
 
     def record_outcome(self, outcome: SaleOutcome) -> None:
         """Record what the answer to a sale shows about the unit."""
@@ -129,11 +151,10 @@ class UnitWatch:
     async def look(self) -> bool:
         """One look; true when the unit can sign."""
         problem = await self._client.healthy()
-        if problem is not None and not await self._db.read(lambda conn: meta.get(conn, _INIT_KEY)):
+        if self.initialised is None:
             # Before its one initialisation a unit refuses everything; whatever it says, it is tried.
-            problem = await self._initialise(problem)
-        elif problem is None and not await self._db.read(lambda c: meta.get(c, _INIT_KEY)):
-            await self._initialise("")
+            found = await self._initialise(problem or "")
+            problem = problem and found
         if problem is None and self._problem is not None:
             # It was started again, or it is the first look.
             self.tax_rates.read_soon()
@@ -167,14 +188,20 @@ class UnitWatch:
         """`selectInitInfo`, once in the life of the device: repeated calls have been seen to damage
         its record at KRA (etims.md 1.5), so any clear answer ends it."""
         result = await self._client.initialise(self._serial)
-        if isinstance(result, str):
-            return f"{problem or 'not initialised'}; initialising: {result}"
+        if not isinstance(result, InitialisedLike):
+            self.failure = Failure(result.reason, result.code, result.answered)
+            return f"{problem or 'not initialised'}; initialising: {result.reason}"
         info = dict(result.info or {})
         at = micros(self._clock.now())
-        last = max((_number(info.get(k)) for k in ("lastSaleInvcNo", "lastInvcNo")), default=0)
+        code = "902" if result.already else "000"
+        last = max((_number(info.get(name)) for name in _LAST_INVC_NO), default=0)
+        used = _used_before(result.already, info, last)
+        # Before anything is recorded: from here on no sale may take a number.
+        if used is not None:
+            await self._unit_was_used(used)
 
         def record(conn: Any) -> None:
-            meta.put(conn, _INIT_KEY, "902" if result.already else "000")
+            meta.put(conn, _INIT_KEY, code)
             unit.remember_device(
                 conn,
                 sdc_id=info.get("sdcId"),
@@ -186,8 +213,20 @@ class UnitWatch:
             events.record(conn, at=at, kind="unit.initialised", data={"already": result.already})
 
         await self._db.write(record)
+        self.initialised, self.failure = code, None
         log.info("unit.initialised already=%s", result.already)
         return await self._client.healthy()
+
+
+def _used_before(already: bool, info: Mapping[str, Any], last_invc_no: int) -> str | None:
+    """Return how it is known that this unit has signed before, None where it is not."""
+    if already:
+        return "KRA has this control unit as set up before (code 902)"
+    if last_invc_no:
+        return f"KRA has {last_invc_no} as the last invoice number of this control unit"
+    if any(_number(info.get(name)) for name in _SIGNS_OF_USE):
+        return "KRA has receipts of this control unit"
+    return None
 
 
 def _number(value: Any) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-STATES = ("ONLINE", "OFFLINE", "WARNING", "SUSPENDED", "CLOCK_FAULT")
+STATES = ("ONLINE", "OFFLINE", "WARNING", "NOT_SET_UP", "SUSPENDED", "CLOCK_FAULT")
 
 
 def render(status: Mapping[str, Any]) -> str:

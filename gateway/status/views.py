@@ -17,6 +17,7 @@ from gateway.domain.ceiling import CeilingState
 from gateway.domain.outcome import Cause
 from gateway.fiscal import rates, startup
 from gateway.fiscal.ahead import AheadWatch
+from gateway.fiscal.set_up import SetUp
 from gateway.fiscal.signer import Signer
 from gateway.fiscal.startup import UncleanStop
 from gateway.money import from_cents
@@ -86,12 +87,15 @@ class StatusSource:
     backups: Backups | None
     lists: ReferenceProblems
     mpesa: MpesaHealth = field(default_factory=MpesaHealth)
+    set_up: SetUp | None = None
 
     def headline(self, ceiling: CeilingState) -> Headline:
         """The most important truth at this moment, under this state of the ceiling."""
         return headline(
             broken=self.db.broken is not None,
             held=self.ahead.hold is not None,
+            hold_state=self.ahead.hold_state,
+            set_up=self.set_up.problem() if self.set_up else None,
             ceiling=ceiling,
             kra=self.monitor.problem,
             in_doubt=self.signer.in_doubt,

@@ -92,6 +92,10 @@ FIRST_WATERMARK = "20180520000000"
 OK_AND_EMPTY = ("000", "0", "00", "0000", "001")
 
 
+class WrongListener(aiohttp.ClientConnectionError):
+    """A new connection would reach another program than the unit. Nothing was sent."""
+
+
 @dataclass(frozen=True, slots=True)
 class CallFailed:
     """No answer. `sent` False means that not one byte of the request left."""
@@ -109,6 +113,7 @@ class ContactResult:
     kra_time: datetime | None
     reason: str
     code: str | None = None
+    answered: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +122,15 @@ class Initialised:
 
     already: bool
     info: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class NotInitialised:
+    """Why neither 000 nor 902 came. `code` None: the unit gave no code, or no answer at all (`answered`)."""
+
+    reason: str
+    code: str | None = None
+    answered: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +160,7 @@ class UnitClient:
         not_ready_codes: tuple[str, ...] = NOT_READY_CODES,
         filled: Filled | None = None,
         paths: Mapping[str, str] | None = None,
+        check_port: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._base_url = base_url
         self._who = {"tin": pin, "bhfId": branch_id}
@@ -163,13 +178,15 @@ class UnitClient:
         self._paths = {**PATHS, **(paths or {})}
         # Called with the outcome of every sending, first or second. Must not raise.
         self.on_outcome: Callable[[SaleOutcome], None] = lambda outcome: None
+        self._check_port = check_port
         self._session: aiohttp.ClientSession | None = None
         self._own: aiohttp.ClientSession | None = None
         # When nothing listened on the unit's port for the last time, by CLOCK_BOOTTIME: its run was over.
         self.refused_ns: int | None = None
 
     async def __aenter__(self) -> UnitClient:
-        self._session, self._own = _session(READS), _session(OWN)
+        self._session = _session(READS, self._check_port)
+        self._own = _session(OWN, self._check_port)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -204,6 +221,8 @@ class UnitClient:
                 if raw is None:
                     return CallFailed("the answer is too large", sent=True)
                 return decode(response.status, raw)
+        except WrongListener as error:
+            return CallFailed(str(error), sent=False)
         except aiohttp.ClientConnectorError as error:
             if isinstance(error.os_error, ConnectionRefusedError):
                 self.refused_ns = self._clock.boottime_ns()
@@ -301,22 +320,22 @@ class UnitClient:
             timeout_s=self._answer_timeout_s,
         )
         if isinstance(answer, CallFailed):
-            return ContactResult(False, None, answer.reason)
+            return ContactResult(False, None, answer.reason, answered=False)
         ok = answer.status == 200 and answer.code in OK_AND_EMPTY
         reason = "" if ok else words(answer.code, answer.message)
         return ContactResult(ok, answer.result_dt, reason, answer.code)
 
-    async def initialise(self, serial: str) -> Initialised | str:
-        """`selectInitInfo`: one-shot 000, then 902 (etims.md 1.5). A str says why neither came."""
+    async def initialise(self, serial: str) -> Initialised | NotInitialised:
+        """`selectInitInfo`: one-shot 000, then 902 (etims.md 1.5)."""
         answer = await self.call("selectInitInfo", {"dvcSrlNo": serial})
         if isinstance(answer, CallFailed):
-            return answer.reason
+            return NotInitialised(answer.reason, answered=False)
         if answer.code in self._success and isinstance(answer.data, dict):
             info = answer.data.get("info")
             return Initialised(False, info if isinstance(info, dict) else {})
         if answer.code == "902":
             return Initialised(True, None)
-        return words(answer.code, answer.message)
+        return NotInitialised(words(answer.code, answer.message), answer.code)
 
     async def tax_rates(self) -> RatesRead | None:
         """Class 04 of `selectCodes`; None when the unit did not serve it."""
@@ -355,10 +374,21 @@ def _without_envelope(answer: Answer) -> SaleOutcome:
     return Unknown(f"HTTP {answer.status}, {answer.message}", None, answer.raw, hint, link)
 
 
-def _session(connections: int) -> aiohttp.ClientSession:
+def _session(connections: int, check_port: Callable[[], str | None]) -> aiohttp.ClientSession:
+    async def check(*_: object) -> None:
+        problem = check_port()
+        if problem is not None:
+            raise WrongListener(problem)
+
+    # Before the connection and once it stands: in between, the port may change hands. A connection that stands
+    # stays with its program.
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_create_start.append(check)
+    trace.on_connection_create_end.append(check)
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=30, resolver=Lookups()),
         # A proxy in the environment must never see a sale.
         trust_env=False,
         auto_decompress=True,
+        trace_configs=[trace],
     )

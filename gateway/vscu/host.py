@@ -10,6 +10,7 @@ for the JAR's non-daemon threads for ever, so the process ends itself (`end_proc
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import sys
@@ -21,7 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from gateway.clock import Clock
 from gateway.errors import UnitNotReady
+from gateway.vscu import port as ports
 from gateway.vscu.jvm import Java, find_java
 
 log = logging.getLogger(__name__)
@@ -30,6 +33,8 @@ T = TypeVar("T")
 
 # One line of the JAR's output in the log, in bytes; a stack trace comes as many lines.
 LINE_MAX_BYTES = 2000
+# A port that another program holds is tried again this often, in seconds.
+PORT_PAUSE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,19 @@ class Unit(Protocol):
         """Why the unit has ended by itself, if it has."""
         ...
 
+    def port_problem(self) -> str | None:
+        """Return why no call may go to the unit's port, as last seen: another program holds it. Or None."""
+        ...
+
+    def check_port(self) -> str | None:
+        """Look at the port now. Called for each new connection, before a byte leaves."""
+        ...
+
+    async def keep(self, clock: Clock) -> None:
+        """Start the unit once its port is free; runs as long as the daemon lives. UnitNotReady when only a new
+        process can start it."""
+        ...
+
 
 class ExternalUnit:
     """`unit.host = "external"`: somebody else starts and watches it."""
@@ -67,6 +85,15 @@ class ExternalUnit:
         return None
 
     def failure(self) -> str | None:
+        return None
+
+    def port_problem(self) -> str | None:
+        return None
+
+    def check_port(self) -> str | None:
+        return None
+
+    async def keep(self, clock: Clock) -> None:
         return None
 
 
@@ -94,6 +121,10 @@ class InProcessUnit:
         # Calls into Java block; they get a thread of their own, never the loop's default executor.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="jvm")
         self._failure: str | None = None
+        # Whether the JVM was started, which a process can do once.
+        self._started = False
+        # Why it is not started yet.
+        self._taken: str | None = None
         self._beans: tuple[Any, Any, Any, str] | None = None
 
     async def start(self) -> None:
@@ -101,7 +132,48 @@ class InProcessUnit:
         if java is None:
             raise UnitNotReady("No Java 16 or newer was found. Install one, or set unit.java_home.")
         main_class = main_class_of(self._jar)
+        self._taken = await self._call(self._bind_test)
+        if self._taken is not None:
+            log.error("unit.port_taken reason=%s", self._taken)
+            return
+        # From here on the port is the JAR's: a further test could be in its way.
+        self._started = True
         await self._call(lambda: self._start(java, main_class))
+
+    async def keep(self, clock: Clock) -> None:
+        while not self._started:
+            await clock.sleep(PORT_PAUSE_S)
+            await self.start()
+        while True:
+            await clock.sleep(PORT_PAUSE_S)
+            # The port may be taken between the test and the JAR's own bind. A JAR is started once in a process.
+            if self._failure is not None and self._taken is not None and not self.check_port():
+                raise UnitNotReady(
+                    f"port {self._port} is free again; a new process starts the unit"
+                )
+
+    def port_problem(self) -> str | None:
+        return self._taken
+
+    def check_port(self) -> str | None:
+        """Look whose socket a connection would reach now; return what `port_problem` returns from here on."""
+        if self._started:
+            taken = ports.foreign(ports.LOOPBACK, self._port) is not None
+            self._taken = self._say_taken() if taken else None
+        return self._taken
+
+    def _bind_test(self) -> str | None:
+        """Return why the JVM must not start; None when the port is free."""
+        error = ports.bind_error(ports.LOOPBACK, self._port)
+        if error is None:
+            return None
+        if error.errno != errno.EADDRINUSE:
+            return f"port {self._port} (unit.port) cannot be used: {error.strerror}"
+        return self._say_taken()
+
+    def _say_taken(self) -> str:
+        who = ports.holder(ports.reached(ports.LOOPBACK, self._port))
+        return f"port {self._port} (unit.port), which the control unit needs, is taken by {who}"
 
     async def figures(self) -> JvmFigures | None:
         return await self._call(self._figures)

@@ -136,7 +136,11 @@ def test_states_and_warning_steps() -> None:
 
 
 def test_a_gateway_that_never_heard_kra_signs_nothing() -> None:
-    assert ceiling(first_checkpoint(reading(0)), LIMITS).state is CeilingState.SUSPENDED
+    view = ceiling(first_checkpoint(reading(0)), LIMITS)
+    assert view.state is CeilingState.NOT_SET_UP
+    assert view.blocks
+    # There are no hours to speak of before the first contact.
+    assert (view.left_us, view.used_percent, view.warn_step) == (None, None, None)
 
 
 def test_a_clock_in_its_own_past_is_a_fault_and_heals() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.domain.ceiling import CeilingState
 from gateway.domain.outcome import Cause
+from gateway.fiscal.set_up import SetUpProblem
 from gateway.ops import metrics
 from gateway.status.headline import SELLING, headline
 
@@ -24,6 +25,7 @@ WELL: dict[str, Any] = {
 WRONG = [
     ("STORE_FAILED", {"broken": True}),
     ("UNIT_AHEAD", {"held": True}),
+    ("UNIT_PORT_TAKEN", {"set_up": SetUpProblem("UNIT_PORT_TAKEN", "Nothing can be sold: x.")}),
     ("CLOCK_FAULT", {"ceiling": CeilingState.CLOCK_FAULT}),
     ("IN_DOUBT", {"in_doubt": True}),
     ("BLOCKED", {"blocked": True}),
@@ -67,3 +69,12 @@ def test_a_shop_that_is_well_shows_the_ceiling_and_why_kra_is_not_heard(
     assert ("no connection" in top.sentence) == (state is not CeilingState.ONLINE)
     assert top.sentence.startswith("Selling") == (top.state in SELLING)
     assert state in metrics.STATES
+
+
+def test_an_empty_store_has_its_own_state_and_names_what_comes_before_the_number() -> None:
+    problem = SetUpProblem("NOT_SET_UP", "Nothing can be sold yet. KRA has no serial x.")
+    top = headline(**(WELL | {"held": True, "hold_state": "EMPTY_STORE"}))
+    both = headline(**(WELL | {"held": True, "hold_state": "EMPTY_STORE", "set_up": problem}))
+    assert top.state == both.state == "EMPTY_STORE"
+    assert "next invoice number" in top.sentence
+    assert "KRA has no serial x" in both.sentence and "no serial" not in top.sentence

@@ -22,7 +22,7 @@ LEVELS = {
     "relay": 3,
     "counter": 4, "fiscal": 4, "continuity": 4, "printing": 4, "payments": 4,
     "api": 5, "status": 5,
-    "app": 6, "daemon": 6, "emergency": 6, "tools": 6, "device_tools": 6, "capture_tool": 6, "mpesa_tools": 6, "sales_line": 6, "counter_line": 6, "slips": 6, "reference_line": 6, "payment_line": 6, "checkout_line": 6, "unit_line": 6, "journal": 4, "wiring": 6, "cli": 6, "supervisor": 6, "check": 6, "demo": 6, "__main__": 6,
+    "app": 6, "daemon": 6, "emergency": 6, "tools": 6, "device_tools": 6, "capture_tool": 6, "mpesa_tools": 6, "sales_line": 6, "counter_line": 6, "slips": 6, "reference_line": 6, "payment_line": 6, "checkout_line": 6, "unit_line": 6, "journal": 4, "wiring": 6, "cli": 6, "supervisor": 6, "check": 6, "check_ports": 6, "check_service": 6, "demo": 6, "__main__": 6,
     "conformance": 4, "unit_tool": 6,
 }  # fmt: skip
 # What crosses a line knowingly, with the reason.
