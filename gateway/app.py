@@ -339,7 +339,7 @@ class _Parts:
 
     async def _sender(self, db: Database) -> OutboxSender | None:
         cloud = self.settings.cloud
-        if cloud.url is None:
+        if cloud.url is None or "cloud" in self.settings.off:
             return None
         token = self.settings.cloud_token
         branch = self.settings.branch
@@ -470,6 +470,7 @@ class _Parts:
             payments=self.payments.desk,
             mpesa=Mpesa(
                 on=settings.mpesa.on,
+                off=settings.off.get("mpesa"),
                 amount_max=settings.mpesa.amount_max,
                 checkouts=self.payments.checkouts,
                 qr=self.payments.qr,

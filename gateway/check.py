@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 
 from gateway.check_ports import check_listeners
+from gateway.check_service import check_service
 from gateway.devices import ports
 from gateway.listen import is_here
 from gateway.settings import Problem, Settings
@@ -31,7 +32,10 @@ class Report:
 
 
 def check(
-    path: Path, env: Mapping[str, str] | None = None, roots: ports.Roots = ports.Roots()
+    path: Path,
+    env: Mapping[str, str] | None = None,
+    roots: ports.Roots = ports.Roots(),
+    system: Path = Path("/"),
 ) -> Report:
     """Read the configuration as `run` would, and look at the machine as it would need it."""
     notes = [f"SQLite {sqlite3.sqlite_version}"]
@@ -43,6 +47,7 @@ def check(
     warnings: list[str] = []
     problems = _machine(settings, notes, warnings) + _ports(settings, notes, warnings, roots)
     problems += check_listeners(settings, notes)
+    problems += check_service(settings, loaded.sources, notes, warnings, system)
     _mpesa(settings, notes, warnings)
     _evidence(settings, notes, warnings)
     values = tuple((key, value, _source(key, loaded.sources)) for key, value in _flat(settings))

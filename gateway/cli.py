@@ -159,7 +159,7 @@ def _run(options: argparse.Namespace) -> int:
     from gateway.ops import memory
     from gateway.vscu.host import end_process
 
-    settings = load(options.config).settings
+    settings = load(options.config, lenient=True).settings
     memory.few_arenas()
     end_lookups_soon()
     logs.set_up(settings.log.level, settings.log.format)
@@ -184,7 +184,7 @@ def _check(options: argparse.Namespace) -> int:
 
 def _settings(options: argparse.Namespace) -> Settings:
     """For a command by hand, which nobody gives credentials."""
-    return load(options.config, by_hand=True).settings
+    return load(options.config, by_hand=True, lenient=True).settings
 
 
 def _status(options: argparse.Namespace) -> int:

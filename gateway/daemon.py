@@ -52,6 +52,8 @@ async def run(settings: Settings, notifier: Notifier | None = None) -> int:
     """
     notifier = notifier or Notifier()
     ready = asyncio.Event()
+    for reason in settings.off.values():
+        log.warning("settings.part_off reason=%s", reason)
     try:
         return await _serve(settings, notifier, ready)
     except ConfigError:

@@ -34,7 +34,7 @@ async def check(settings: Settings, clock: Clock, say: Say) -> bool:
     """Asks for an access token and says what is wrong: environment, keys, shortcode, passkey, clock.
     True: requests for payment can be sent."""
     if not settings.mpesa.on:
-        say(OFF)
+        say(settings.off.get("mpesa", OFF))
         return False
     account = account_of(settings)
     say(f"{account.environment}: {account.base_url}, {_who(account)}")
@@ -61,7 +61,7 @@ async def register(
     """Registers the addresses of C2B messages, and with the shop's nominated number Pull Transactions.
     `sure`: production takes the addresses once, so there a person has said yes."""
     if not settings.mpesa.on:
-        say(OFF)
+        say(settings.off.get("mpesa", OFF))
         return False
     if pull_number is not None and not _NUMBER.fullmatch(pull_number):
         say("The number for Pull Transactions is written 2547XXXXXXXX or 2541XXXXXXXX.")

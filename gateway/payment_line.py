@@ -131,6 +131,8 @@ class PaymentLine:
             look_through=self._look_through,
         )
 
+        self.desk.off = settings.off.get("mpesa", self.desk.off)
+
     def _announce(self, conn: sqlite3.Connection, row: PulledRow, at: int, raw: bytes) -> Heard:
         return announced_in(conn, self.ledger, row, Source.PULL, at, raw)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, PrivateAttr, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from gateway.connection_guard import Limits
@@ -256,6 +256,18 @@ class Settings(BaseSettings):
     mpesa_passkey: SecretStr | None = None
     mpesa_security_credential: SecretStr | None = None
     mpesa_relay_secret: SecretStr | None = None
+    _off: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def off(self) -> dict[str, str]:
+        """Return the parts that are off because a credential of theirs is missing, each with a sentence."""
+        return self._off
+
+    def with_off(self, mpesa: MpesaSettings, off: dict[str, str]) -> Settings:
+        """Return these settings without the parts of `off`."""
+        found = self.model_copy(update={"mpesa": mpesa})
+        found._off = off  # noqa: SLF001 - its own class
+        return found
 
     @property
     def devices(self) -> list[tuple[str, str]]:
@@ -328,7 +340,7 @@ def cross_checks(settings: Settings) -> list[Problem]:
         local = cloud.url.startswith(("http://127.", "http://localhost", "http://[::1]"))
         if not cloud.url.startswith("https://") and not local:
             add("cloud.url", "must start with https:// (plain http only to this machine)")
-        if settings.cloud_token is None:
+        if settings.cloud_token is None and "cloud" not in settings.off:
             add(
                 "cloud_token",
                 "is required with cloud.url: set GATEWAY_CLOUD_TOKEN or the credential",

@@ -31,6 +31,9 @@ SECRETS = (
 )
 # Secrets that are a table: lines `name = secret`.
 TABLES = ("till_tokens", "technician_tokens")
+# Without these the gateway starts and sells.
+OPTIONAL = frozenset(SECRETS) - {"till_tokens"}
+MPESA_KEYS = ("mpesa_consumer_key", "mpesa_consumer_secret", "mpesa_passkey")
 CREDENTIALS_ENV = "CREDENTIALS_DIRECTORY"
 
 
@@ -52,8 +55,17 @@ class Loaded:
     sources: dict[str, str]
 
 
-def load(path: Path, env: Mapping[str, str] | None = None, *, by_hand: bool = False) -> Loaded:
+def load(
+    path: Path,
+    env: Mapping[str, str] | None = None,
+    *,
+    by_hand: bool = False,
+    lenient: bool = False,
+) -> Loaded:
     """Read, merge, validate. SettingsError with all problems at once.
+
+    `lenient`: a part whose optional credential is missing or cannot be read is off, which is in `settings.off`;
+    cash sales never wait for a key of M-Pesa's.
 
     `by_hand`: a command, not the daemon. Nobody gives it credentials, so it reads them where systemd
     takes them from, the files beside the TOML file; that needs root.
@@ -73,24 +85,59 @@ def load(path: Path, env: Mapping[str, str] | None = None, *, by_hand: bool = Fa
             )
     _note(data, str(path), sources)
     _absolute(data, path.parent)
-    for name, value in _credentials(env, problems).items():
+    unreadable: list[Problem] = []
+    for name, value in _credentials(env, unreadable).items():
         data[name] = value
         sources[name] = "credential"
     if by_hand and not env.get(CREDENTIALS_ENV):
-        for name, value in _beside(path.parent, env, problems).items():
+        for name, value in _beside(path.parent, env, unreadable).items():
             data[name] = value
             sources[name] = str(path.parent / name)
+    problems += [item for item in unreadable if not lenient or item.key not in OPTIONAL]
     _environment(env, data, sources, problems)
     settings = None
     try:
         settings = Settings(**data)
     except ValidationError as error:
         problems += [_problem(item) for item in error.errors(include_url=False)]
+    if settings is not None and lenient:
+        says = {item.key: item.message.removeprefix("credential ") for item in unreadable}
+        settings = _without_missing(settings, says)
     if settings is not None:
         problems += cross_checks(settings)
     if problems or settings is None:
         raise SettingsError(problems)
     return Loaded(settings, sources)
+
+
+def _without_missing(settings: Settings, unreadable: Mapping[str, str]) -> Settings:
+    """Return the settings with every part off whose credential is missing."""
+    off: dict[str, str] = {}
+
+    def lacks(part: str, says: str, *names: str) -> bool:
+        missing = [name for name in names if getattr(settings, name) is None]
+        if not missing:
+            return False
+        why = [f"the credential {n} {unreadable.get(n, 'is missing')}" for n in missing]
+        off[part] = f"{says}: {'; '.join(why)}"
+        return True
+
+    mpesa = settings.mpesa
+    if mpesa.on and lacks("mpesa", "M-Pesa is off", *MPESA_KEYS):
+        mpesa = mpesa.model_copy(update={"environment": "disabled"})
+    relay = mpesa.on and mpesa.relay_url is not None
+    if relay and lacks("mpesa_relay", "The relay is not asked for messages", "mpesa_relay_secret"):
+        mpesa = mpesa.model_copy(update={"relay_url": None, "relay_gateway": None})
+    refunds = mpesa.on and mpesa.initiator is not None
+    if refunds and lacks("mpesa_refunds", "No refund by M-Pesa", "mpesa_security_credential"):
+        mpesa = mpesa.model_copy(update={"initiator": None})
+    if settings.cloud.url is not None:
+        lacks("cloud", "Nothing is sent to the cloud; it is kept", "cloud_token")
+    if "technician_tokens" in unreadable:
+        off["technicians"] = (
+            f"No technician's code is known: the credential technician_tokens {unreadable['technician_tokens']}"
+        )
+    return settings.with_off(mpesa, off)
 
 
 def _read_file(path: Path, problems: list[Problem]) -> dict[str, Any]:
@@ -155,7 +202,8 @@ def _secrets(files: dict[str, Path], problems: list[Problem], failed: str) -> di
         except (OSError, UnicodeDecodeError) as error:
             problems.append(Problem(name, f"{failed}: {type(error).__name__}"))
             continue
-        found[name] = _tokens(text, name, problems) if name in TABLES else text
+        if text:
+            found[name] = _tokens(text, name, problems) if name in TABLES else text
     return found
 
 

@@ -87,11 +87,14 @@ class Mpesa:
     checkouts: Checkouts
     # (cents, reference, pixels) -> PNG, or the sentence why there is none.
     qr: Callable[[int, str, int], Awaitable[bytes | str]]
+    # Why it is off although it is set up.
+    off: str | None = None
 
     def need_on(self) -> None:
         """PaymentsOff while M-Pesa is not set up."""
         if not self.on:
-            raise PaymentsOff("M-Pesa is not set up in this shop. Take another payment.")
+            why = self.off or "M-Pesa is not set up in this shop"
+            raise PaymentsOff(f"{why}. Take another payment.")
 
 
 class StreamShares:

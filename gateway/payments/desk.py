@@ -84,6 +84,8 @@ class PaymentDesk:
         self._clock = clock
         self._ledger = ledger
         self._settings = settings
+        # What a till is answered while M-Pesa is off.
+        self.off = "M-Pesa is not set up in this shop"
         self._gate = gate
         self._pusher = pusher
         self._checks = checks
@@ -258,7 +260,7 @@ class PaymentDesk:
     def _refusal(self, ask: Ask) -> GatewayError | None:
         """Why no new push can be asked for, whatever the store holds."""
         if self._pusher is None:
-            return PaymentsOff("M-Pesa is not set up in this shop. Take another payment.")
+            return PaymentsOff(f"{self.off}. Take another payment.")
         try:
             check_amount(ask.amount_cents, self._settings.amount_max)
             if not self._settings.push_while_suspended:

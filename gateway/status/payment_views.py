@@ -131,7 +131,7 @@ def status(
     """`state`: off, ready, problem; `problems` are sentences of the running parts."""
     refusal = found.pop("lastRefusal")
     # The same reason is not said twice.
-    says = [each for each in problems if refusal is None or each not in refusal] if on else []
+    says = [each for each in problems if refusal is None or each not in refusal]
     if on and refusal is not None:
         says.append(refusal)
     state = "off" if not on else "problem" if says else "ready"

@@ -120,7 +120,7 @@ class StatusSource:
         top = self.headline(CeilingState(ceiling["state"]))
         waiting = stored["outbox"].waiting
         cloud = self.settings.cloud.url is not None
-        problem = self.sender.problem if self.sender else None
+        problem = self.sender.problem if self.sender else self.settings.off.get("cloud")
         rate = self.sender.per_minute() if self.sender and waiting else None
         return {
             "state": top.state,
@@ -130,6 +130,7 @@ class StatusSource:
                 "version": __version__,
                 "startedAt": iso(from_micros(self.started_us)),
                 "lastStop": stored["lastStop"],
+                "off": self.settings.off,
             },
             "branch": {
                 "tradeName": self.settings.branch.trade_name,
@@ -197,7 +198,7 @@ class StatusSource:
                 self.settings.mpesa.on,
                 self.settings.mpesa.environment,
                 stored["mpesa"],
-                self.mpesa.problems(),
+                [*self._mpesa_off(), *self.mpesa.problems()],
             ),
             "reference": {
                 "lists": stored["lists"],
@@ -207,6 +208,9 @@ class StatusSource:
                 "problem": self.lists.sender.problem,
             },
         }
+
+    def _mpesa_off(self) -> list[str]:
+        return [says for part, says in self.settings.off.items() if part.startswith("mpesa")]
 
     def _stored(self, conn: Any, now: datetime) -> dict[str, Any]:
         opened = invoices.open_row(conn)

@@ -95,3 +95,45 @@ def test_a_backup_of_root_does_not_end_the_gateways_own(box: Box) -> None:
         patience_s=120,
     )
     assert box.status()["backup"]["problem"] is None
+
+
+def test_a_backup_on_a_stick_that_was_there_before_the_start_is_written(box: Box) -> None:
+    inside = box.container
+    inside.run("mkdir -p /mnt/stick; mount -t tmpfs stick /mnt/stick; chown pos-gateway /mnt/stick")
+    try:
+        box.setting("backup", 'directory = "/mnt/stick"')
+        assert "backup.directory" not in _warnings(inside.run("pos-gateway check"))
+        inside.run("systemctl restart pos-gateway")
+        until(
+            lambda: inside.run("ls /mnt/stick").count(".tar.gz") >= 1,
+            "a backup on the stick",
+            patience_s=120,
+        )
+        assert box.status()["backup"]["problem"] is None
+    finally:
+        inside.run("systemctl stop pos-gateway; umount /mnt/stick")
+
+
+def test_the_pages_update_keeps_what_a_shop_has_added(box: Box) -> None:
+    """A unit file that was edited by hand loses its lines, and `check` names what the service lacks."""
+    inside = box.container
+    page = (debian.ROOT / "docs/operating/install.md").read_text()
+    copy = re.search(r"^      (cp systemd/pos-gateway\.service .*)$", page, re.M)
+    assert copy is not None
+    box.technician("GET", "/v1/unit/numbering")
+    inside.run(
+        f"cd /opt/pos-gateway; {copy[1]}; pos-gateway check && systemctl restart pos-gateway"
+    )
+    box.up()
+    # The technician's code came by a drop-in, which is still there.
+    box.technician("GET", "/v1/unit/numbering")
+    inside.run("mv /etc/systemd/system/pos-gateway.service.d/technician.conf /run/")
+    try:
+        assert inside.code("pos-gateway check") == 78
+        assert "technician_tokens: is in" in inside.run("pos-gateway check", check=False)
+    finally:
+        inside.run("mv /run/technician.conf /etc/systemd/system/pos-gateway.service.d/")
+
+
+def _warnings(text: str) -> str:
+    return "\n".join(line for line in text.splitlines() if line.startswith("WARNING"))
