@@ -234,6 +234,7 @@ class _Parts:
             keyless_window_s=settings.api.keyless_window_s,
             gate=signer.gate,
             may_begin=ahead.may_begin,
+            repeats=self.line.repeats,
         )
         self.payments.connect(intake, lambda: money_waits_for(health, watch))
         self.payments.start(supervisor)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 
 from gateway.clock import Clock
 from gateway.domain.invoice import Invoice
-from gateway.errors import GatewayError, UnitUnavailable
+from gateway.domain.signing import SigningState
+from gateway.errors import GatewayError, StillWaiting, UnitUnavailable
 from gateway.fiscal.intake import Intake, Submission
+from gateway.fiscal.repeats import fingerprint, likely_repeat
 from gateway.payments.checkout import Checkouts
+from gateway.payments.checkout_moves import PaidSale
 from gateway.payments.desk import PaymentDesk
 from gateway.payments.ledger import Ledger
 from gateway.payments.tenders import Tenders
@@ -16,6 +20,7 @@ from gateway.payments.webhooks import Webhook
 from gateway.settings import Settings
 from gateway.store.checkouts import CheckoutRow
 from gateway.store.database import Database
+from gateway.store.invoices import InvoiceRow
 from gateway.store.unclear_keys import SaleName
 from gateway.supervisor import Restart, Supervisor
 from gateway.sync.webhook import WebhookWire
@@ -41,7 +46,7 @@ def make_checkouts(
     intake: Intake,
     unit_problem: Callable[[], str | None],
 ) -> Checkouts:
-    return Checkouts(
+    made = Checkouts(
         db=db,
         clock=clock,
         ledger=ledger,
@@ -50,6 +55,26 @@ def make_checkouts(
         signing=_Signing(intake, unit_problem, gated=not settings.mpesa.push_while_suspended),
         wait_s=settings.api.wait_s,
         sign_within_s=settings.mpesa.sign_within_minutes * 60,
+    )
+
+    def refuse_repeat(conn: sqlite3.Connection, sale: PaidSale, checkout_id: str) -> None:
+        mark = fingerprint(sale.invoice.till_receipt_no, sale.body_digest)
+        earlier = intake.repeats.take(conn, sale.till_id, mark, checkout_id, sale.confirms)
+        if earlier is not None:
+            raise _repeat(earlier)
+
+    made.moves.refuse_repeat = refuse_repeat
+    return made
+
+
+def _repeat(earlier: InvoiceRow) -> GatewayError:
+    if earlier.state is SigningState.SIGNED:
+        return likely_repeat(earlier)
+    return StillWaiting(
+        "A sale with this receipt number and the same content is still being signed under another key. Nobody was "
+        "asked for money. Ask again in a moment.",
+        retry_after_s=5,
+        extra={"signed": "unknown", "invoiceId": earlier.id},
     )
 
 

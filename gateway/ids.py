@@ -12,6 +12,7 @@ from typing import Any
 KEY_LENGTH_MAX = 200
 KEY_PATTERN = re.compile(r"[\x21-\x7e]{1,%d}" % KEY_LENGTH_MAX)
 _KEYLESS = "keyless:"
+_CONFIRMED = "confirmed:"
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
@@ -26,7 +27,17 @@ def is_id(text: str) -> bool:
 
 
 def is_key(text: str) -> bool:
-    return KEY_PATTERN.fullmatch(text) is not None
+    """Return whether a till may send this key. Those that are made here begin otherwise."""
+    return KEY_PATTERN.fullmatch(text) is not None and not text.startswith((_KEYLESS, _CONFIRMED))
+
+
+def confirmed_key(body_digest: str, confirms: str) -> str:
+    """Naming the earlier sale makes the key, so that this one cannot be doubled either."""
+    return f"{_CONFIRMED}{digest([body_digest, confirms])[:32]}"
+
+
+def is_confirmed(idem_key: str) -> bool:
+    return idem_key.startswith(_CONFIRMED)
 
 
 def keyless_key(fingerprint: str, at_us: int) -> str:

@@ -19,6 +19,7 @@ from gateway.fiscal.contradiction import Contradictions
 from gateway.fiscal.days import Days
 from gateway.fiscal.decision import Decisions
 from gateway.fiscal.ports import SignedSale
+from gateway.fiscal.repeats import Repeats, repeat_window_us
 from gateway.fiscal.resolver import Resolver
 from gateway.fiscal.set_up import SetUp
 from gateway.fiscal.signer import Signer
@@ -55,6 +56,10 @@ class SalesLine:
         self._clock = clock
         self._monitor = monitor
         self.set_up = set_up
+        # Captured slips have a closer rule: number, printed date and day (counter/slip_identity.py).
+        reusing = {till.id for till in settings.tills if till.reuses_numbers}
+        reusing |= {capture.till for capture in settings.captures.values()}
+        self.repeats = Repeats(clock, repeat_window_us(settings.api.keyless_window_s), reusing)
         # Names this run of the control unit. None for an external unit, whose restarts are not seen.
         part = settings.unit
         in_process = part.host == "in-process"
@@ -124,7 +129,9 @@ class SalesLine:
             after_commit=[fire],
             heard=monitor.heard_from_unit,
             may_sign=lambda conn, row, invoice: (
-                self.ahead.may_sign(conn, row) or tenders.may_sign(conn, row, invoice)
+                self.ahead.may_sign(conn, row)
+                or self.repeats.may_sign(conn, row)
+                or tenders.may_sign(conn, row, invoice)
             ),
             mismatch=self.ahead,
             unit_life=self._unit_life,

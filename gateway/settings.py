@@ -162,6 +162,8 @@ class TillSettings(Section):
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,40}$")]
     name: str = ""
     printer: str | None = None
+    # Its receipt numbers start again within a day: the same number and body under another key is another sale.
+    reuses_numbers: bool = False
 
 
 class StoreSettings(Section):

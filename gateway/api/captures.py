@@ -26,7 +26,8 @@ from gateway.errors import (
     NotFound,
     QueryInvalid,
 )
-from gateway.fiscal.intake import CONFIRM_HEADER, Submission
+from gateway.fiscal.intake import Submission
+from gateway.fiscal.repeats import CONFIRM_HEADER
 from gateway.money import cents, from_cents, text
 from gateway.store import captures, events, invoices
 from gateway.store.captures import Captured
@@ -89,6 +90,7 @@ async def post_resolve(request: web.Request) -> web.Response:
                 request=raw,
                 invoice=invoice,
                 printer=printer,
+                confirms=confirmed,
             )
         )
         if answer.status == 201:

@@ -25,8 +25,9 @@ from gateway.errors import (
     OutcomeUnknown,
     RequestError,
 )
-from gateway.fiscal.intake import CONFIRM_HEADER, Submission
+from gateway.fiscal.intake import Submission
 from gateway.fiscal.job import Answer
+from gateway.fiscal.repeats import CONFIRM_HEADER
 from gateway.money import from_cents, text
 from gateway.store import invoices, receipts
 from gateway.store.checkouts import CheckoutState
@@ -77,7 +78,9 @@ async def post_invoice(request: web.Request) -> web.Response:
     if invoice is None:
         if key is None:
             raise KeyMissing("A sale with tenders needs an Idempotency-Key.")
-        return signed(await tenders.sell(parts, till.id, key, body, (raw, digest, printer)))
+        confirms = confirmed_repeat(request)
+        asked = (raw, digest, printer, confirms)
+        return signed(await tenders.sell(parts, till.id, key, body, asked))
     await tenders.settle_otherwise(request, parts, till.id)
     sale = Submission(
         till_id=till.id,
@@ -86,6 +89,7 @@ async def post_invoice(request: web.Request) -> web.Response:
         request=raw,
         invoice=invoice,
         printer=printer,
+        confirms=None if key is None else confirmed_repeat(request),
     )
     if key is None:
         return respond(await parts.intake.submit_keyless(sale, confirmed_repeat(request)))

@@ -39,17 +39,22 @@ class Built:
 
 
 async def sell(
-    parts: Services, till_id: str, key: str, body: InvoiceIn, sale: tuple[bytes, str, str | None]
+    parts: Services,
+    till_id: str,
+    key: str,
+    body: InvoiceIn,
+    sale: tuple[bytes, str, str | None, str | None],
 ) -> InvoiceRow:
-    """Ask for the money and sign. `sale`: the body as it came, its digest, the printer. PaymentWaiting,
+    """Ask for the money and sign. `sale`: the body as it came, its digest, the printer,
+    and the earlier sale that this one is said not to repeat. PaymentWaiting,
     PaymentFailed, or what is wrong with it; then nobody was asked for money."""
-    raw, digest, printer = sale
+    raw, digest, printer, confirms = sale
     amounts = await _amounts(parts, till_id, body)
     built = build(body, parts.rates(), parts.defaults, amounts, parts.mpesa.amount_max)
     if any(part.phone is not None for part in built.parts):
         parts.mpesa.need_on()
     return await parts.mpesa.checkouts.sell(
-        PaidSale(till_id, key, digest, raw, built.invoice, printer, built.parts)
+        PaidSale(till_id, key, digest, raw, built.invoice, printer, built.parts, confirms)
     )
 
 

@@ -9,22 +9,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from gateway import ids
-from gateway.clock import EAT, Clock, from_micros, iso, micros
+from gateway.clock import Clock, micros
 from gateway.domain import invoice_json
 from gateway.domain.invoice import Invoice
-from gateway.domain.signing import FINAL_STATES, SigningState
+from gateway.domain.signing import FINAL_STATES, OPEN_STATES, SigningState
 from gateway.errors import (
     ClockFault,
     FieldError,
     GatewayError,
     KeyInvalid,
     KeyReused,
-    LikelyRepeat,
     StillWaiting,
     StoreError,
     TooManyWaiting,
@@ -32,20 +32,22 @@ from gateway.errors import (
 )
 from gateway.fiscal.job import Answer, Job
 from gateway.fiscal.ports import Gate, MayBegin
+from gateway.fiscal.repeats import (
+    CONFIRM_HEADER,
+    FOREVER_US,
+    Repeats,
+    fingerprint,
+    likely_repeat,
+)
 from gateway.fiscal.signer import Signer
-from gateway.money import cents, from_cents, text
-from gateway.store import checkouts, events, invoices
+from gateway.money import cents
+from gateway.store import checkouts, events, fingerprints, invoices
 from gateway.store.database import Database
 from gateway.store.invoices import Claim, InvoiceRow, NewInvoice
 from gateway.store.unclear_keys import SaleName, names_of
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-# A till without keys says "this is another sale" by naming the earlier one in this header.
-CONFIRM_HEADER = "Confirm-New-Sale"
-# A window that no two instants are further apart than.
-FOREVER_US = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,26 +61,8 @@ class Submission:
     invoice: Invoice
     printer: str | None
     original_id: str | None = None
-
-
-def _confirmed_key(body_digest: str, confirms: str) -> str:
-    """Naming the earlier sale makes the key, so that this one cannot be doubled either."""
-    return f"confirmed:{ids.digest([body_digest, confirms])[:32]}"
-
-
-def _likely_repeat(row: InvoiceRow) -> LikelyRepeat:
-    at = f"{from_micros(row.created_at).astimezone(EAT):%H:%M}"
-    return LikelyRepeat(
-        f"This looks like a repeat of {at}, same receipt number, same total "
-        f"{text(from_cents(row.total_cents))}. Print a copy, or confirm a new sale.",
-        extra={
-            "invoiceId": row.id,
-            "soldAt": iso(from_micros(row.created_at)),
-            "total": text(from_cents(row.total_cents)),
-            "copy": f"/v1/invoices/{row.id}/copies",
-            "confirmWith": {"header": CONFIRM_HEADER, "value": row.id},
-        },
-    )
+    # The earlier sale that this one is said not to repeat.
+    confirms: str | None = None
 
 
 def _same_sale(row: InvoiceRow, body_digest: str) -> None:
@@ -99,6 +83,31 @@ def _not_paid_for_apart(conn: sqlite3.Connection, new: NewInvoice) -> None:
         )
 
 
+class _Open(Exception):
+    """An earlier sending of this sale has no outcome yet; the transaction of the claim is taken back."""
+
+    def __init__(self, row: InvoiceRow) -> None:
+        super().__init__(row.id)
+        self.row = row
+
+
+def _another_key() -> StillWaiting:
+    return StillWaiting(
+        "A sale with this receipt number and the same content is being signed under another key. Ask again in a "
+        "moment; do not ring it up again.",
+        retry_after_s=2,
+        extra={"signed": "unknown"},
+    )
+
+
+def _unless_repeat(earlier: InvoiceRow | None) -> None:
+    if earlier is None:
+        return
+    if earlier.state is SigningState.SIGNED:
+        raise likely_repeat(earlier)
+    raise _Open(earlier)
+
+
 class Intake:
     """The only caller of `claim`."""
 
@@ -111,6 +120,7 @@ class Intake:
         wait_s: float,
         gate: Gate,
         may_begin: MayBegin,
+        repeats: Repeats,
         keyless_window_s: float = 86_400,
     ) -> None:
         self._db = db
@@ -119,6 +129,9 @@ class Intake:
         self._wait_s = wait_s
         self._gate = gate
         self._may_begin = may_begin
+        self.repeats = repeats
+        # Keys of the requests that are at work now, by till and fingerprint.
+        self._working: dict[tuple[str, str], list[str]] = {}
         self._keyless_window_us = int(keyless_window_s * 1_000_000)
 
     @property
@@ -131,11 +144,49 @@ class Intake:
         KeyReused for another body under the same key; StillWaiting (202) when the outcome is not
         known in time; otherwise the reason why it is not signed.
         """
+        if sale.confirms is not None:
+            await self._confirmed(sale, sale.confirms)
         came_ns = self._clock.boottime_ns()
+        with self._at_work(sale, sale.idem_key) as others:
+            if others:
+                raise _another_key()
+            while True:
+                answer = await self._submit(sale, came_ns)
+                if not isinstance(answer, InvoiceRow):
+                    return answer
+                # Another key has this receipt number and body, and is open: its end decides about this one.
+                await self._outcome(answer, came_ns)
+
+    @contextmanager
+    def _at_work(self, sale: Submission, key: str) -> Iterator[bool]:
+        """Note a request of this till receipt; yield whether one with another key is at work now."""
+        if not self.repeats.applies(sale):
+            yield False
+            return
+        name = (sale.till_id, fingerprint(sale.invoice.till_receipt_no, sale.body_digest))
+        keys = self._working.setdefault(name, [])
+        others = any(other != key for other in keys)
+        keys.append(key)
+        try:
+            yield others
+        finally:
+            keys.remove(key)
+            if not keys:
+                self._working.pop(name, None)
+
+    async def _submit(self, sale: Submission, came_ns: int) -> Answer | InvoiceRow:
+        """Claim and wait; the sale that must end first, where there is one. LikelyRepeat for one that has."""
         new = self._row_of(sale)
+        # A clock that is wrong makes every earlier sale look old: the cashier is asked.
+        window_us = FOREVER_US if isinstance(self._refusal(), ClockFault) else None
+        mark = fingerprint(new.till_receipt_no, new.body_digest)
 
         def record(conn):  # type: ignore[no-untyped-def]
+            before = fingerprints.holder(conn, new.till_id, mark)
             claimed = invoices.claim(conn, new)
+            if claimed.won or claimed.row.state is SigningState.RECEIVED:
+                earlier = self.repeats.claim(conn, claimed.row, sale.confirms, window_us=window_us)
+                _unless_repeat(earlier)
             if claimed.won:
                 _not_paid_for_apart(conn, new)
                 events.record(
@@ -146,19 +197,55 @@ class Intake:
                     till_id=new.till_id,
                     data={"label": new.label, "tillReceiptNo": new.till_receipt_no},
                 )
-            return claimed
+            return claimed, before
 
+        claimed: Claim
+        before: InvoiceRow | None
         try:
-            claimed: Claim = await self._claimed(record)
+            claimed, before = await self._claimed(record)
         except StoreError:
             # Nothing can be claimed; what was told before is still told.
             earlier = await self.again(sale.till_id, sale.idem_key, sale.body_digest)
             if earlier is not None:
                 return earlier
+            if sale.confirms is None and self.repeats.applies(new):
+                await self._unless_signed(new)
             raise
+        except _Open as open_:
+            return open_.row
         if not claimed.won:
             _same_sale(claimed.row, sale.body_digest)
+        in_line = before is not None and before.id != claimed.row.id and self.repeats.applies(new)
+        if in_line and before is not None and self._signer.job(before.id) is not None:
+            # Its till has gone, its place in the line has not.
+            return before
         return await self._outcome(claimed.row, came_ns)
+
+    async def _unless_signed(self, new: NewInvoice) -> None:
+        """Raise LikelyRepeat, or that its outcome is not known, for a sale that came before under another key and
+        cannot be claimed now."""
+        mark = fingerprint(new.till_receipt_no, new.body_digest)
+        since = new.at - self.repeats.window_us
+        row = await self._db.read(
+            lambda conn: invoices.by_fingerprint(conn, new.till_id, mark, since=since)
+        )
+        if row is not None and row.state is SigningState.SIGNED:
+            raise likely_repeat(row)
+        if row is not None and row.state in OPEN_STATES:
+            await self._outcome(row, self._clock.boottime_ns())
+
+    async def _confirmed(self, sale: Submission, confirms: str) -> None:
+        """Raise KeyInvalid where `confirms` names no earlier sending of this sale."""
+        earlier = await self._stored(confirms)
+        if earlier is None or (earlier.till_id, earlier.body_digest) != (
+            sale.till_id,
+            sale.body_digest,
+        ):
+            # Any id would do as a key otherwise, and a till that makes one up sells twice.
+            raise KeyInvalid(
+                f"{CONFIRM_HEADER} must be the invoiceId of the earlier sale that this one repeats.",
+                errors=[FieldError(f"/{CONFIRM_HEADER}", "KEY_INVALID", "Not that sale.")],
+            )
 
     async def again(self, till_id: str, idem_key: str, body_digest: str) -> Answer | None:
         """The answer of a sale that was begun before, for a body that could not be claimed now; None
@@ -175,14 +262,14 @@ class Intake:
         """As `again`, for a till that sends no key: LikelyRepeat when it is signed. The number may be
         anything, as the body has it."""
         if confirms is not None:
-            return await self.again(till_id, _confirmed_key(body_digest, confirms), body_digest)
-        fingerprint = ids.digest([till_receipt_no, body_digest])
+            return await self.again(till_id, ids.confirmed_key(body_digest, confirms), body_digest)
+        mark = fingerprint(till_receipt_no, body_digest)
         since = micros(self._clock.now()) - self._keyless_window_us
         row = await self._db.read(
-            lambda conn: invoices.by_fingerprint(conn, till_id, fingerprint, since=since)
+            lambda conn: invoices.by_fingerprint(conn, till_id, mark, since=since)
         )
         if row is not None and row.state is SigningState.SIGNED:
-            raise _likely_repeat(row)
+            raise likely_repeat(row)
         return None if row is None else await self._begun(row)
 
     async def _begun(self, row: InvoiceRow) -> Answer | None:
@@ -198,29 +285,23 @@ class Intake:
         the till names the earlier invoice in `confirms` and so says that this is another sale.
         """
         if confirms is not None:
-            earlier = await self._stored(confirms)
-            if earlier is None or (earlier.till_id, earlier.body_digest) != (
-                sale.till_id,
-                sale.body_digest,
-            ):
-                # Any id would do as a key otherwise, and a till that makes one up sells twice.
-                raise KeyInvalid(
-                    f"{CONFIRM_HEADER} must be the invoiceId of the earlier sale that this one "
-                    "repeats.",
-                    errors=[FieldError(f"/{CONFIRM_HEADER}", "KEY_INVALID", "Not that sale.")],
-                )
-            key = _confirmed_key(sale.body_digest, confirms)
+            await self._confirmed(sale, confirms)
+            key = ids.confirmed_key(sale.body_digest, confirms)
             return await self.submit(replace(sale, idem_key=key))
+        with self._at_work(sale, ""):
+            return await self._submit_keyless(sale)
+
+    async def _submit_keyless(self, sale: Submission) -> Answer:
         came_ns = self._clock.boottime_ns()
-        fingerprint = ids.digest([sale.invoice.till_receipt_no, sale.body_digest])
+        mark = fingerprint(sale.invoice.till_receipt_no, sale.body_digest)
         new = self._row_of(sale)
-        new = replace(new, idem_key=ids.keyless_key(fingerprint, new.at))
+        new = replace(new, idem_key=ids.keyless_key(mark, new.at))
         refusal = self._refusal()
         # A clock that is wrong makes every earlier sale look old: the cashier is asked.
         window_us = FOREVER_US if isinstance(refusal, ClockFault) else self._keyless_window_us
 
         def record(conn):  # type: ignore[no-untyped-def]
-            earlier = invoices.claim_keyless(conn, new, fingerprint, window_us=window_us)
+            earlier = invoices.claim_keyless(conn, new, mark, window_us=window_us)
             if earlier is None:
                 if refusal is not None:
                     raise refusal
@@ -243,7 +324,7 @@ class Intake:
                 await self._may_begin(names_of(new)[-1], came_ns)
             raise
         if repeated and row.state is SigningState.SIGNED:
-            raise _likely_repeat(row)
+            raise likely_repeat(row)
         return await self._outcome(row, came_ns)
 
     def _row_of(self, sale: Submission) -> NewInvoice:

@@ -6,6 +6,7 @@ Called by `payments/checkout.py`, on the store's thread.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.clock import Clock, micros
@@ -43,6 +44,8 @@ class PaidSale:
     invoice: Invoice
     printer: str | None
     parts: tuple[NewPart, ...]
+    # The earlier sale that this one is said not to repeat.
+    confirms: str | None = None
 
     @property
     def name(self) -> SaleName:
@@ -60,6 +63,10 @@ class CheckoutMoves:
         self._ledger = ledger
         self._tenders = tenders
         self.sign_within_us = int(sign_within_s * 1_000_000)
+        # (sale, checkout's id): raises when the sale was signed under another key.
+        self.refuse_repeat: Callable[[sqlite3.Connection, PaidSale, str], None] = (
+            lambda conn, sale, checkout_id: None
+        )
 
     def claim(self, conn: sqlite3.Connection, sale: PaidSale) -> CheckoutRow:
         at = micros(self._clock.now())
@@ -82,6 +89,7 @@ class CheckoutMoves:
             ),
         )
         if won:
+            self.refuse_repeat(conn, sale, row.id)
             tell_checkout(conn, row.id, at)
         return row
 

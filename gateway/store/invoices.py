@@ -178,9 +178,10 @@ _KEYLESS = """
     INSERT INTO keyless (till_id, fingerprint, invoice_id, at) VALUES (?, ?, ?, ?)
     ON CONFLICT (till_id, fingerprint) DO UPDATE
     SET invoice_id = excluded.invoice_id, at = excluded.at
-    WHERE excluded.at - keyless.at > ?
-      AND NOT EXISTS (SELECT 1 FROM invoice WHERE id = keyless.invoice_id
-                      AND state IN ('SIGNING', 'IN_DOUBT'))"""
+    WHERE (excluded.at - keyless.at > ?
+           AND NOT EXISTS (SELECT 1 FROM invoice WHERE id = keyless.invoice_id
+                           AND state IN ('SIGNING', 'IN_DOUBT')))
+       OR NOT EXISTS (SELECT 1 FROM invoice WHERE id = keyless.invoice_id)"""
 
 
 def claim_keyless(

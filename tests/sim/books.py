@@ -76,10 +76,17 @@ def _told(item: Asked, by_key: dict[str, Any]) -> list[str]:
 def _stored(conn: sqlite3.Connection, by_key: dict[str, Any], forgotten: set[str]) -> list[str]:
     """The store against the unit: agreed, or IN_DOUBT with a reason."""
     problems = []
+    signed_here = {
+        number
+        for (number,) in conn.execute("SELECT till_receipt_no FROM invoice WHERE state = 'SIGNED'")
+    }
     for (row_id,) in conn.execute("SELECT id FROM invoice ORDER BY seq").fetchall():
         row = invoices.by_id(conn, row_id)
         assert row is not None
         number = row.till_receipt_no
+        # A till that makes a new key has more than one row, and one receipt.
+        if row.state != "SIGNED" and number in signed_here:
+            continue
         entry = by_key.pop(number, None)
         receipt = receipts.by_invoice(conn, row_id)
         if row.state == "SIGNED":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -24,6 +24,7 @@ from gateway.fiscal.decision_rules import LastOnPortal, PortalReceipt, Stated
 from gateway.fiscal.evidence import Counters, Evidence, NoResend, ReadBack, Resend
 from gateway.fiscal.intake import Intake, Submission
 from gateway.fiscal.ports import AfterCommit, CommitHook, MaySign
+from gateway.fiscal.repeats import Repeats
 from gateway.fiscal.resolver import Resolver
 from gateway.fiscal.signer import Signer
 from gateway.fiscal.unit_rest import UnitRest, UnitWork
@@ -125,6 +126,7 @@ class RealGateway:
             rest=rest,
             ahead=self.ahead,
         )
+        self.repeats = Repeats(clock, reuses_numbers=self.reuses_numbers)
         self.signer = self.signer_type(
             db=db,
             clock=clock,
@@ -137,7 +139,9 @@ class RealGateway:
             after_commit=self.after_commit,
             heard=self.monitor.heard_from_unit,
             may_sign=lambda conn, row, invoice: (
-                self.ahead.may_sign(conn, row) or self.may_sign(conn, row, invoice)
+                self.ahead.may_sign(conn, row)
+                or self.repeats.may_sign(conn, row)
+                or self.may_sign(conn, row, invoice)
             ),
             mismatch=self.ahead,
             queue_max=50,
@@ -150,6 +154,7 @@ class RealGateway:
             wait_s=25,
             gate=self._gate,
             may_begin=self.ahead.may_begin,
+            repeats=self.repeats,
         )
         self.app = app_of(db, self.intake)
 
@@ -202,16 +207,24 @@ class RealGateway:
             and row.unit_life != self.unit_life
         )
 
+    # Tills whose receipt numbers start again within a day.
+    reuses_numbers: Collection[str] = ()
     ready = False
 
     async def submit(
-        self, till: str, key: str, *, refused: bool = False, keyless: bool = False
+        self,
+        till: str,
+        key: str,
+        *,
+        refused: bool = False,
+        keyless: bool = False,
+        idem_key: str | None = None,
     ) -> tuple[int, bytes]:
         """What `POST /v1/invoices` does, without the HTTP around it."""
         invoice = an_invoice(till_receipt_no=key)
         if refused:
             invoice = replace(invoice, remark="refused")
-        sale = Submission(till, key, ids.digest(key), b"{}", invoice, None)
+        sale = Submission(till, idem_key or key, ids.digest(key), b"{}", invoice, None)
         try:
             if keyless:
                 answer = await self.intake.submit_keyless(sale)

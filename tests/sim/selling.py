@@ -31,7 +31,7 @@ class Seller(day.System, Protocol):
     """What tills and desks ask."""
 
     async def submit(
-        self, till: str, key: str, *, refused: bool, keyless: bool
+        self, till: str, key: str, *, refused: bool, keyless: bool, idem_key: str
     ) -> tuple[int, bytes]: ...
     async def credit(
         self, till: str, key: str, invoice_id: str, body: Any
@@ -71,7 +71,11 @@ class Shop(Day):
         said: tuple[int, bytes] | None = await self.told(
             sale,
             lambda system: system.submit(
-                sale.till, sale.key, refused=sale.refused, keyless=sale.keyless
+                sale.till,
+                sale.key,
+                refused=sale.refused,
+                keyless=sale.keyless,
+                idem_key=sale.idem_key,
             ),
         )
         sale.learn(said)
@@ -185,6 +189,8 @@ class Shop(Day):
         self.disk.copies = chance.random() < 0.3
         self.disk.always_marked = not self.unit.read_back
         self.disk.lies = not self.disk.copies and chance.getstate()[1][1] % 4 == 0
+        # Dice of their own: the rest of the day stays as it was.
+        dice = random.Random(chance.getstate()[1][1])
         works = []
         for number in range(chance.randint(1, 2 if self.returns else 4)):
             name = f"till-{number}"
@@ -195,6 +201,8 @@ class Shop(Day):
                 )
                 for n in range(chance.randint(1, 4 if self.returns else 6))
             ]  # fmt: skip
+            for sale in mine:
+                sale.new_keys = not sale.keyless and dice.random() < 0.3
             self.sales += mine
             works.append(self.till(mine))
         desks = 3 if self.returns else chance.choice((0, 0, 1, 2))
@@ -223,11 +231,18 @@ class Shop(Day):
         for sale in self.sales:
             if sale.forgotten:
                 continue
+            if sale.new_keys and sale.final and sale.final[0] == 201:
+                # The till has its receipt and rings the same one up once more.
+                sale.round += 1
             again = await self.again(lambda sale=sale: self.sell(sale))
-            if sale.keyless and sale.final and sale.final[0] != 422 and not _unclear(sale.final):
+            nameless = sale.keyless or sale.new_keys
+            if nameless and sale.final and sale.final[0] != 422 and not _unclear(sale.final):
                 # Asked again it is a likely repeat of the one receipt.
                 if again[0] != 409 or _id(again[1]) != _id(sale.final[1]):
                     problems.append(f"{sale.key} without a key: {again}")
+            elif sale.new_keys and sale.final and sale.final[0] == 422:
+                if again[0] != 422:
+                    problems.append(f"{sale.key} was refused, and now {again}")
             elif again != sale.final:
                 problems.append(f"{sale.key} was told {sale.final}, and now {again}")
         for note in self.notes:

@@ -1,4 +1,4 @@
-"""Two ways in which gateways of this field sign a sale twice, small, so that the simulation can show
+"""Ways in which gateways of this field sign a sale twice, small, so that the simulation can show
 that it finds them. Never used for anything else."""
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 from gateway.domain.outcome import Signed
 from gateway.vscu.sale import sale_body
 from gateway.vscu.wire import encode
-from tests.sim.gateway import FORM
+from tests.sim.gateway import FORM, RealGateway
 from tests.sim.unit import SimClient, SimUnit
 from tests.sim.world import Disk, Life, SimClock, never
 from tests.support.invoices import an_invoice
@@ -64,7 +64,13 @@ class SelectThenInsert(_Wrong):
     """Asks whether the sale is there, and inserts it when it is signed."""
 
     async def submit(
-        self, till: str, key: str, *, refused: bool = False, keyless: bool = False
+        self,
+        till: str,
+        key: str,
+        *,
+        refused: bool = False,
+        keyless: bool = False,
+        idem_key: str = "",
     ) -> tuple[int, bytes]:
         found = await self.find(key)
         if found is not None:
@@ -81,7 +87,13 @@ class DeletePlaceholder(_Wrong):
     """Inserts a placeholder first, and deletes it "so that the till can try again"."""
 
     async def submit(
-        self, till: str, key: str, *, refused: bool = False, keyless: bool = False
+        self,
+        till: str,
+        key: str,
+        *,
+        refused: bool = False,
+        keyless: bool = False,
+        idem_key: str = "",
     ) -> tuple[int, bytes]:
         insert = "INSERT INTO wrong_sale VALUES (?, NULL) ON CONFLICT DO NOTHING"
         won = await self.db.write(lambda conn: conn.execute(insert, (key,)).rowcount)
@@ -98,3 +110,9 @@ class DeletePlaceholder(_Wrong):
         update = "UPDATE wrong_sale SET body = ? WHERE key = ?"
         await self.db.write(lambda conn: conn.execute(update, (body, key)))
         return 201, body
+
+
+class NewKeyNewSale(RealGateway):
+    """Takes a till that makes a new key for its retry for one that sells twice."""
+
+    reuses_numbers = frozenset(f"till-{number}" for number in range(10))

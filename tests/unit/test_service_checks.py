@@ -205,7 +205,7 @@ def test_a_store_that_the_sandbox_closes_is_a_problem(machine: Machine) -> None:
 
 
 def test_every_other_folder_of_the_settings_is_looked_at(machine: Machine) -> None:
-    more = '[cloud]\nurl = "https://c.example"\nca_file = "/root/ca.pem"\n'
+    more = '[cloud]\nurl = "https://c.example"\nca_file = "/home/shop/ca.pem"\n'
     machine.secret("cloud_token")
     machine.shipped("cloud.conf")
     report = machine.check(more)

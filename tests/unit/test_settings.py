@@ -241,7 +241,7 @@ def test_the_sample_file_shows_every_setting_and_its_default() -> None:
         elif name == "excluded_ports":
             keys, found = set(), set(values[name])
         elif name == "tills":
-            keys, found = {"id", "name", "printer"}, set(values["tills"][0])
+            keys, found = {"id", "name", "printer", "reuses_numbers"}, set(values["tills"][0])
         else:
             assert isinstance(kind, type)
             keys, found = _keys(kind), set(values[name])
