@@ -9,6 +9,7 @@ from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 
 CENT = Decimal("0.01")
 ZERO = Decimal("0.00")
+MILLI = Decimal("0.001")
 # 18,2 on the wire (VSCU spec 3.3.6): sixteen digits before the point.
 AMOUNT_MAX = Decimal("9999999999999999.99")
 
@@ -24,8 +25,9 @@ def parse_amount(text: str) -> Decimal:
 
 
 def parse_quantity(text: str) -> Decimal:
-    """'1.5' -> Decimal. Two decimals (13,2 on the wire, VSCU spec 3.3.6), more than zero."""
-    value = _parse(text, places=2, maximum=Decimal("99999999999.99"))
+    """'1.5' -> Decimal('1.50'), '0.625' -> Decimal('0.625'): three decimals at most, as scales weigh; more than zero.
+    The wire has two (13,2, VSCU spec 3.3.6); `vscu/sale.py` makes them."""
+    value = _parse(text, places=3, maximum=Decimal("99999999999.99"))
     if value == 0:
         raise ValueError("must be more than 0")
     return value
@@ -38,12 +40,12 @@ def _parse(text: str, *, places: int, maximum: Decimal) -> Decimal:
         value = Decimal(text)
     except InvalidOperation:
         raise ValueError("must be a plain decimal number such as 116.00") from None
-    exponent = value.as_tuple().exponent
-    if not isinstance(exponent, int) or exponent < -places:
+    # The value counts, not its digits: "1.230" has two decimals.
+    if value != value.quantize(Decimal(1).scaleb(-places)):
         raise ValueError(f"has more than {places} decimals")
     if value > maximum:
         raise ValueError("is too large")
-    return value.quantize(CENT)
+    return value.quantize(CENT if value == value.quantize(CENT) else MILLI)
 
 
 def cents(value: Decimal) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from decimal import Decimal
 from typing import Any, NoReturn
@@ -16,7 +17,8 @@ def parse(raw: bytes, depth: int = DEPTH_MAX, *, decimals: bool = False) -> Any:
     """Strict JSON of UTF-8 bytes: repeated members, NaN and lone surrogates are refused. BodyNotJson.
     `decimals`: numbers with a point are Decimal, exact, instead of float."""
     try:
-        text = raw.decode("utf-8")
+        # A byte order mark says nothing in UTF-8; some tills begin with one.
+        text = raw.removeprefix(codecs.BOM_UTF8).decode("utf-8")
         value = json.loads(
             text,
             object_pairs_hook=no_repeats,

@@ -10,7 +10,7 @@ from gateway import ids
 from gateway.api import tenders
 from gateway.api.body import read_json
 from gateway.api.build import build_credit_note, build_invoice, parse_model
-from gateway.api.schemas import CreditNoteIn, InvoiceIn
+from gateway.api.schemas import CreditNoteIn, InvoiceIn, normal_text
 from gateway.api.server import Services, services, till_of
 from gateway.clock import from_micros, iso
 from gateway.domain import invoice_json
@@ -67,7 +67,7 @@ async def post_invoice(request: web.Request) -> web.Response:
     except RequestError:
         # Rates and printers change; what a till was told about this key does not.
         if key is None:
-            number = value.get("tillReceiptNo") if isinstance(value, dict) else None
+            number = normal_text(value.get("tillReceiptNo")) if isinstance(value, dict) else None
             confirms = confirmed_repeat(request)
             earlier = await parts.intake.again_keyless(till.id, number, digest, confirms)
         else:

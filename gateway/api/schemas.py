@@ -2,33 +2,90 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from gateway.errors import FieldError
 
 PIN_PATTERN = r"^[A-Z][0-9]{9}[A-Z]$"
 
 
+# Blanks of every width, and the byte order mark, which is an invisible one. Not what `str.strip` takes for a blank:
+# the separators U+001C to U+001F are control characters.
+_BLANKS = (
+    " \t\n\v\f\r\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000\ufeff"
+)
+# Tabs and ends of lines, with the blanks around them.
+_BREAKS = re.compile(rf"[{_BLANKS}]*[\t\n\v\f\r\x85\u2028\u2029][{_BLANKS}]*")
+# Marks that turn the direction of writing: what is printed would not be what is signed.
+_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def _trimmed(value: Any) -> Any:
+    return value.strip(_BLANKS) if isinstance(value, str) else value
+
+
+def _normal(value: Any) -> Any:
+    """Normalise what is harmless: blanks at the ends, a tab or an end of line, letters put together of parts."""
+    if not isinstance(value, str):
+        return value
+    return unicodedata.normalize("NFC", _BREAKS.sub(" ", value).strip(_BLANKS))
+
+
+def normal_text(value: Any) -> Any:
+    """Return a text of a body as its model has it, for a body that is no model."""
+    return _normal(value)
+
+
+def _absent_if_empty(value: Any) -> Any:
+    found = _normal(value)
+    return None if found == "" else found
+
+
+def _name(value: Any) -> Any:
+    """A name of a person or a company: empty is absent, and what the wire has no room for is cut."""
+    found = _absent_if_empty(value)
+    return found[:NAME_MAX].strip(_BLANKS) if isinstance(found, str) else found
+
+
+def _pin(value: Any) -> Any:
+    """A PIN as people type it: blanks and case do not count."""
+    if not isinstance(value, str):
+        return value
+    found = re.sub(rf"[{_BLANKS}]", "", value)
+    return (found.upper() if found.isascii() else found) or None
+
+
 def _no_control(text: str) -> str:
     # A control character in a name would be a command to the printer that prints it.
-    if any(ord(char) < 0x20 or 0x7F <= ord(char) < 0xA0 for char in text):
-        raise ValueError("has a control character in it")
-    if text != text.strip() or not text:
-        raise ValueError("must not be empty or have spaces around it")
+    for char in text:
+        code = ord(char)
+        if code < 0x20 or 0x7F <= code < 0xA0 or char in _BIDI or 0xD800 <= code <= 0xDFFF:
+            raise ValueError(f"has a control character in it (U+{code:04X})")
+    if not text:
+        raise ValueError("must not be empty")
     return text
 
 
-Text20 = Annotated[str, Field(max_length=20), AfterValidator(_no_control)]
-Text50 = Annotated[str, Field(max_length=50), AfterValidator(_no_control)]
-Text60 = Annotated[str, Field(max_length=60), AfterValidator(_no_control)]
-Text200 = Annotated[str, Field(max_length=200), AfterValidator(_no_control)]
-Text400 = Annotated[str, Field(max_length=400), AfterValidator(_no_control)]
-Amount = Annotated[str, Field(max_length=24)]
-ItemClass = Annotated[str, Field(pattern=r"^[0-9]{1,10}$")]
+# custNm, regrNm (etims.md 2.2).
+NAME_MAX = 60
+_Normal = BeforeValidator(_normal)
+_Trimmed = BeforeValidator(_trimmed)
+Text20 = Annotated[str, Field(max_length=20), _Normal, AfterValidator(_no_control)]
+Text50 = Annotated[str, Field(max_length=50), _Normal, AfterValidator(_no_control)]
+Text60 = Annotated[str, Field(max_length=60), _Normal, AfterValidator(_no_control)]
+Text200 = Annotated[str, Field(max_length=200), _Normal, AfterValidator(_no_control)]
+Text400 = Annotated[str, Field(max_length=400), _Normal, AfterValidator(_no_control)]
+Name = Annotated[Text60 | None, BeforeValidator(_name)]
+Pin = Annotated[Annotated[str, Field(pattern=PIN_PATTERN)] | None, BeforeValidator(_pin)]
+Amount = Annotated[str, Field(max_length=24), _Trimmed]
+ItemClass = Annotated[str, Field(pattern=r"^[0-9]{1,10}$"), _Trimmed]
 Id = Annotated[str, Field(pattern=r"^[0-9A-HJKMNP-TV-Z]{26}$")]
-UnitCode = Annotated[str, Field(pattern=r"^[A-Z0-9]{1,5}$")]
+UnitCode = Annotated[str, Field(pattern=r"^[A-Z0-9]{1,5}$"), _Trimmed]
 
 
 class _Model(BaseModel):
@@ -37,13 +94,13 @@ class _Model(BaseModel):
 
 class CashierIn(_Model):
     id: Text20
-    name: Text60 | None = None
+    name: Name = None
 
 
 class BuyerIn(_Model):
-    pin: Annotated[str, Field(pattern=PIN_PATTERN)] | None = None
-    name: Text60 | None = None
-    phone: Text20 | None = None
+    pin: Pin = None
+    name: Name = None
+    phone: Annotated[Text20 | None, BeforeValidator(_absent_if_empty)] = None
 
 
 class PaymentIn(_Model):
@@ -71,7 +128,7 @@ class LineIn(_Model):
     name: Text200
     quantity: Amount
     unitPrice: Amount
-    taxCode: Annotated[str, Field(max_length=5)]
+    taxCode: Annotated[str, Field(max_length=5), _Trimmed]
     itemClass: ItemClass | None = None
     discountPercent: Annotated[int, Field(ge=0, le=100)] | None = None
     discountAmount: Amount | None = None
@@ -94,7 +151,7 @@ class InvoiceIn(_Model):
     payments: Annotated[list[PaymentIn], Field(max_length=20)] | None = None
     tenders: Annotated[list[TenderIn], Field(min_length=1, max_length=20)] | None = None
     totalTax: Amount | None = None
-    remark: Text400 | None = None
+    remark: Annotated[Text400 | None, BeforeValidator(_absent_if_empty)] = None
     printer: Text60 | None = None
 
 
@@ -105,7 +162,7 @@ class CreditNoteIn(_Model):
     reason: Annotated[str, Field(pattern=r"^(0[1-9]|1[0-3])$")]
     cashier: CashierIn | None = None
     payments: Annotated[list[PaymentIn], Field(max_length=20)] | None = None
-    remark: Text400 | None = None
+    remark: Annotated[Text400 | None, BeforeValidator(_absent_if_empty)] = None
     printer: Text60 | None = None
 
 
@@ -250,7 +307,7 @@ class StockMoveIn(_Model):
 
     type: Annotated[str, Field(pattern=r"^(0[1-6]|1[1-6])$")]
     lines: Annotated[list[LineIn], Field(min_length=1)]
-    remark: Text400 | None = None
+    remark: Annotated[Text400 | None, BeforeValidator(_absent_if_empty)] = None
 
 
 class StockLevelIn(_Model):

@@ -18,8 +18,6 @@ from gateway.money import ZERO, parse_amount, parse_quantity, round_amount, text
 Kind = Literal["sale", "not_a_sale", "unread"]
 # A comma parts thousands only where three digits follow: "1,50" is not read as 150.
 _THOUSANDS = re.compile(r"[0-9]{1,3}(,[0-9]{3})+(\.[0-9]*)?")
-# Many tills print every quantity with three decimals ("1.000"); two are what KRA takes.
-_ZEROS = re.compile(r"^([0-9]+\.[0-9]{2})0+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +177,7 @@ class Template:
 
     def _item(self, fields: Mapping[str, str]) -> tuple[dict[str, Any], Decimal] | str:
         amount = _amount(fields.get("amount", ""))
-        quantity = _amount(_ZEROS.sub(r"\1", fields.get("quantity") or "1"), parse_quantity)
+        quantity = _amount(fields.get("quantity") or "1", parse_quantity)
         if amount is None or quantity is None:
             return "its amount or quantity cannot be read"
         given = fields.get("price")

@@ -8,7 +8,8 @@ from datetime import date
 from decimal import Decimal
 
 from gateway.domain.invoice import Cashier, InvoiceLine
-from gateway.money import ZERO
+from gateway.money import CENT, ZERO, round_amount
+from gateway.vscu.sale import wire_quantity
 from gateway.vscu.wire import encode
 
 AUTOMATIC, MANUAL = "A", "M"
@@ -106,6 +107,7 @@ def stock_move_body(
 
 
 def _stock_line(line: InvoiceLine) -> dict[str, object]:
+    quantity, price = wire_quantity(line.quantity, line.unit_price, line.supply)
     return {
         "itemSeq": line.seq,
         "itemCd": line.item_code,
@@ -113,11 +115,11 @@ def _stock_line(line: InvoiceLine) -> dict[str, object]:
         "itemNm": line.name,
         "bcd": line.barcode,
         "pkgUnitCd": line.package_unit,
-        "pkg": line.package_count,
+        "pkg": round_amount(line.package_count) or CENT,
         "qtyUnitCd": line.quantity_unit,
-        "qty": line.quantity,
+        "qty": quantity,
         "itemExprDt": None,
-        "prc": line.unit_price,
+        "prc": price,
         "splyAmt": line.supply,
         "totDcAmt": line.discount,
         "taxblAmt": line.net,
@@ -129,4 +131,6 @@ def _stock_line(line: InvoiceLine) -> dict[str, object]:
 
 def stock_level_body(by: Registrar, *, item_code: str, remaining: Decimal) -> bytes:
     """`/stockMaster/saveStockMaster`: what is left on the shelf, as an absolute figure."""
-    return encode({**by.head(), "itemCd": item_code, "rsdQty": remaining, **by.person()})
+    return encode(
+        {**by.head(), "itemCd": item_code, "rsdQty": round_amount(remaining), **by.person()}
+    )

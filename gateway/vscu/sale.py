@@ -13,13 +13,15 @@ from typing import Any, Literal
 
 from gateway.clock import compact
 from gateway.domain.invoice import Invoice, InvoiceLine, ReceiptType, SalesType
-from gateway.money import ZERO, round_amount
+from gateway.money import CENT, ZERO, round_amount
 
 APPROVED = "02"  # salesSttsCd, code class 11
 CASH_AND_CREDIT = {"01", "02"}
 # receipt.trdeNm, topMsg and btmMsg hold 20 characters, adrs 200 (etims.md 2.2).
 SHORT_TEXT = 20
 REMARK_MAX = 400
+# How far the quantity on the wire may be from a weight with three decimals, in hundredths.
+QUANTITY_STEPS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,7 @@ def line_body(line: InvoiceLine, *, exclusive: bool) -> dict[str, Any]:
     else:
         price, supply = line.unit_price, line.supply
         rate, discount = line.discount_percent, line.discount
+    quantity, price = wire_quantity(line.quantity, price, supply)
     return {
         "itemSeq": line.seq,
         "itemCd": line.item_code,
@@ -146,9 +149,9 @@ def line_body(line: InvoiceLine, *, exclusive: bool) -> dict[str, Any]:
         "itemNm": line.name,
         "bcd": line.barcode,
         "pkgUnitCd": line.package_unit,
-        "pkg": line.package_count,
+        "pkg": round_amount(line.package_count) or CENT,
         "qtyUnitCd": line.quantity_unit,
-        "qty": line.quantity,
+        "qty": quantity,
         "prc": price,
         "splyAmt": supply,
         "dcRt": rate,
@@ -166,6 +169,24 @@ def line_body(line: InvoiceLine, *, exclusive: bool) -> dict[str, Any]:
 
 def _folded(line: InvoiceLine) -> tuple[Decimal, Decimal, Decimal, Decimal]:
     return round_amount(line.total / line.quantity), line.total, ZERO, ZERO
+
+
+def wire_quantity(quantity: Decimal, price: Decimal, supply: Decimal) -> tuple[Decimal, Decimal]:
+    """Return quantity and price with the two decimals that the wire has (13,2), such that their product is `supply`.
+
+    A weight of three decimals is sent as the nearest one of two for which a price exists that makes the amount that the
+    customer pays: the amounts are exact, quantity and price are as near as they can be. Where no such pair is
+    near, the quantity is the rounded one and the price its quotient.
+    """
+    nearest = max(round_amount(quantity), CENT)
+    if nearest == quantity:
+        return quantity, price
+    near = [nearest + CENT * step for step in range(-QUANTITY_STEPS, QUANTITY_STEPS + 1)]
+    for tried in sorted((one for one in near if one > 0), key=lambda one: abs(one - quantity)):
+        for asked in (price, round_amount(supply / tried)):
+            if round_amount(tried * asked) == supply:
+                return tried, asked
+    return nearest, round_amount(supply / nearest)
 
 
 def payment_code(invoice: Invoice) -> str:
