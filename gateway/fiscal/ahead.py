@@ -430,7 +430,6 @@ class AheadWatch:
         )
 
 
-
 def _is_empty(conn: sqlite3.Connection) -> bool:
     """Return whether no sale was ever signed or numbered here."""
     return receipts.last(conn) is None and invoices.open_row(conn) is None
