@@ -81,7 +81,8 @@ class Note(Asked):
             self.problems.append(f"{self.key} is called another credit note")
             self.final = said
         elif code == "INVOICE_UNKNOWN":
-            if self.of is None:
+            # A sale that was waiting may be lost by a power cut; once its key is quarantined it never comes.
+            if self.of is None or self.of.quarantined:
                 self.final = said
         elif status == 422 and code != "IDEMPOTENCY_KEY_REUSED":
             self.final = said

@@ -29,6 +29,11 @@ class Sale(Asked):
         """The key that is sent; the receipt number of the sale is always `key`."""
         return f"{self.key}~{self.round}" if self.new_keys else self.key
 
+    @property
+    def quarantined(self) -> bool:
+        """Whether its till was told that it is never signed under its key."""
+        return self.final is not None and b'"MAYBE_SIGNED"' in self.final[1]
+
     def learn(self, said: tuple[int, bytes] | None) -> None:
         if said is None:
             # A store that was put in place of another one does not know the keys of the time between.

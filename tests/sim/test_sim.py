@@ -11,6 +11,7 @@ import random
 
 import pytest
 
+from tests.sim import wrong_evidence
 from tests.sim.selling import Make, simulate
 from tests.sim.wrong import DeletePlaceholder, NewKeyNewSale, SelectThenInsert
 from tests.sim.wrong_notes import WRONG, Patch
@@ -79,6 +80,24 @@ def test_what_is_wrong_with_credit_notes_is_found_out(
     wrong: Patch, sign: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On days on which goods come back all the time."""
+    make = wrong(monkeypatch)
+    assert any(
+        sign in problem
+        for seed in range(40, 240)
+        for problem in simulate(seed, make, returns=True).problems
+    )
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("wrong", "sign"),
+    wrong_evidence.WRONG.items(),
+    ids=[w.__name__ for w in wrong_evidence.WRONG],
+)
+def test_what_is_wrong_with_evidence_is_found_out(
+    wrong: Patch, sign: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In shops in which the rule matters."""
     make = wrong(monkeypatch)
     assert any(
         sign in problem
