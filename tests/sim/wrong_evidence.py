@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from gateway.domain.outcome import Duplicate, Refused
 from gateway.fiscal import evidence, resolver, rules, signer
+from gateway.fiscal.job import Begun, Job, Settlement
+from gateway.fiscal.signer import Signer
 from tests.sim import habits
 from tests.sim.gateway import RealGateway
 from tests.sim.habits import Habits
@@ -91,13 +94,13 @@ def _released(patch: pytest.MonkeyPatch, kind: type[Any]) -> None:
 
 def bytes_(patch: pytest.MonkeyPatch) -> type[RealGateway]:
     """A resend that is refused was not signed the first time either."""
-    _released(patch, evidence.Refused)
+    _released(patch, Refused)
     return _shop(patch, Habits(guard="bytes"), read_back=False)
 
 
 def contra(patch: pytest.MonkeyPatch) -> type[RealGateway]:
     """A resend that is called a duplicate is refused, and so not signed."""
-    _released(patch, evidence.Duplicate)
+    _released(patch, Duplicate)
     return _shop(patch, Habits(), read_back=False)
 
 
@@ -113,6 +116,25 @@ def noticed(patch: pytest.MonkeyPatch) -> type[RealGateway]:
     return _blind(_shop(patch, Habits(guard="again"), read_back=False, disk="lies"))
 
 
+def early(patch: pytest.MonkeyPatch) -> type[RealGateway]:
+    """The till is answered before the receipt is on the disk."""
+
+    class Early(Signer):
+        async def _begin_after(self, settlement: Settlement | None, job: Job) -> Begun | None:
+            if settlement is not None:
+                await self._commit(settlement)
+            return await super()._begin_after(None, job)
+
+        async def _commit(self, settlement: Settlement) -> None:
+            await self._db.write_soft(settlement.apply)
+            self._publish(settlement)
+
+    class Gateway(RealGateway):
+        signer_type = Early
+
+    return Gateway
+
+
 # With what the simulation says of it.
 WRONG: dict[Patch, str] = {
     life: "hears that its sale was not signed, and it is",
@@ -122,5 +144,6 @@ WRONG: dict[Patch, str] = {
     contra: "was told that it is not signed, and then was",
     # The store's own index stops the process before the till is told.
     fresh: "another sale has this signature",
+    early: "is answered before that is on the disk",
     noticed: "was told that it is not signed, and then was",
 }
