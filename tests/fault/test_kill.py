@@ -66,7 +66,7 @@ async def test_torture(tmp_path: Path) -> None:
                 directory.mkdir()
                 count = min(HITS_OF_A_LIFE, share - begun)
                 row = await life(directory, mode, host, count, seed + number)
-                hits += count
+                hits += row.hits
                 wrong += [f"{mode}, {host}, SEED={row.seed}: {each}" for each in row.books.wrong]
                 print(row, flush=True)
     print(f"hits={hits} violations={len(wrong)}")

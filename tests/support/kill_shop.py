@@ -108,6 +108,9 @@ class KillShop:
         self.refusals: Counter[str] = Counter()
         self.decisions: Counter[str] = Counter()
         self.wrong: list[str] = []
+        # Why signing is held. Only a disk that took back a synced write may cause it; then the life ends.
+        self.held: str | None = None
+        self.may_be_held = False
         self._closing = False
         self._tills: list[asyncio.Task[None]] = []
         self._operator: asyncio.Task[None] | None = None
@@ -167,7 +170,7 @@ class KillShop:
         before = len(self.receipts)
         try:
             async with asyncio.timeout(STUCK_S):
-                while len(self.receipts) == before and not self.wrong:
+                while len(self.receipts) == before and not self.wrong and not self.held:
                     self.systemd.check()
                     await asyncio.sleep(0.02)
         except TimeoutError:
@@ -276,7 +279,9 @@ class KillShop:
                 except (*GONE, OSError, ValueError):
                     continue
                 hold = status.get("signer", {}).get("hold")
-                if hold:
+                if hold and self.may_be_held:
+                    self.held = hold
+                elif hold:
                     self.wrong.append(f"signing is held: {hold}")
 
     async def _decide(self, person: Technician, sale: str) -> None:
@@ -297,7 +302,13 @@ class KillShop:
     async def books(self) -> Books:
         """Close the shop in order, and compare what the unit signed with what the tills received."""
         self._closing = True
-        ended, late = await asyncio.wait(self._tills, timeout=STUCK_S)
+        if self.held:
+            # Nothing is sold before an operator decides the numbering, so no till can end.
+            for task in self._tills:
+                task.cancel()
+            await asyncio.gather(*self._tills, return_exceptions=True)
+            self._tills.clear()
+        ended, late = await asyncio.wait(self._tills, timeout=STUCK_S) if self._tills else ((), ())
         for task in ended:
             task.result()
         found = Books(wrong=self.wrong)
@@ -317,7 +328,10 @@ class KillShop:
             ("signed twice", twice),
             ("answered 201 without a receipt in the unit", missing),
             ('signed after `signed: "no"`', [key for key in surplus if key in self.abandoned]),
-            ("signed and never answered", [key for key in surplus if key not in self.abandoned]),
+            (
+                "signed and never answered",
+                [key for key in surplus if key not in self.abandoned and not self.held],
+            ),
         ):
             if keys:
                 found.wrong.append(f"{what}: {keys}")
@@ -326,7 +340,8 @@ class KillShop:
         invc = [entry["invcNo"] for entry in journal]
         if invc != sorted(set(invc)):
             found.wrong.append("invoice numbers do not rise")
-        await self._replay(signed, found)
+        if not self.held:
+            await self._replay(signed, found)
         await self._close(found)
         return found
 
