@@ -12,16 +12,19 @@ import pytest
 
 from gateway.api import invoices as routes
 from gateway.api import problem
-from gateway.domain.outcome import SaleOutcome
+from gateway.domain.outcome import Refused, SaleOutcome
 from gateway.domain.signing import SigningState
 from gateway.errors import AlreadyCredited, GatewayError
-from gateway.fiscal import intake, signer
+from gateway.fiscal import evidence, intake, signer
 from gateway.fiscal.job import Answer, Begun, Job, Settlement
 from gateway.fiscal.signer import Signer
 from gateway.store import invoices
 from gateway.store.invoices import Sending
-from gateway.vscu import client
+from tests.sim import habits
 from tests.sim.gateway import RealGateway
+from tests.sim.habits import Habits
+from tests.sim.unit import SimUnit
+from tests.sim.world import Disk, Life
 
 Patch = Callable[[pytest.MonkeyPatch], type[RealGateway]]
 
@@ -100,8 +103,24 @@ def written_late(patch: pytest.MonkeyPatch) -> type[RealGateway]:
 
 def believes_the_unit(patch: pytest.MonkeyPatch) -> type[RealGateway]:
     """934 ("credited already") to bytes that are sent again counts as a refusal of these bytes."""
-    patch.setattr(client, "BY_BYTES", client.BY_BYTES | {"934"})
-    return RealGateway
+    judged = evidence.Resend._inconclusive
+
+    async def believes(self: Any, row: Any, outcome: Any) -> Any:
+        if isinstance(outcome, Refused) and outcome.code == "934":
+            return evidence.HoldsItNot("the unit did not take it")
+        return await judged(self, row, outcome)
+
+    patch.setattr(evidence.Resend, "_inconclusive", believes)
+    patch.setattr(habits, "of", lambda seed: Habits())
+
+    class Gateway(RealGateway):
+        def __init__(self, life: Life, disk: Disk, sim_unit: SimUnit) -> None:
+            # A unit that looks at what is credited before it looks whether it has the number.
+            sim_unit.checks_credit = sim_unit.credit_first = True
+            sim_unit.read_back = False
+            super().__init__(life, disk, sim_unit)
+
+    return Gateway
 
 
 def unknown_is_unsigned(patch: pytest.MonkeyPatch) -> type[RealGateway]:
@@ -119,7 +138,8 @@ def any_body(patch: pytest.MonkeyPatch) -> type[RealGateway]:
 # With what the simulation says of it.
 WRONG: dict[Patch, str] = {
     looks_outside: "take 594.00 back",
-    written_late: "2 receipts",
+    # The next sale under its number is called a duplicate, which holds signing before there are two.
+    written_late: "is signed in the unit, RECEIVED here",
     believes_the_unit: "was told that it is not signed, and then was",
     unknown_is_unsigned: "hears that its sale was not signed, and it is",
     any_body: "is signed for",
