@@ -104,3 +104,13 @@ def test_what_is_wrong_with_evidence_is_found_out(
         for seed in range(40, 240)
         for problem in simulate(seed, make, returns=True).problems
     )
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", wrong_evidence.SHOPS)
+def test_the_gateway_as_it_is_does_nothing_wrong_in_the_same_shops(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = wrong_evidence.right(monkeypatch, name)
+    for seed in range(1, 9):
+        assert not (problems := simulate(seed, make).problems), f"seed {seed}: {problems}"

@@ -135,6 +135,22 @@ def early(patch: pytest.MonkeyPatch) -> type[RealGateway]:
     return Gateway
 
 
+# The shops of the wrong gateways, in which the gateway as it is does nothing wrong.
+SHOPS: dict[str, tuple[Habits, dict[str, Any]]] = {
+    "life": (Habits(), {"read_back": True}),
+    "id": (Habits(beside=3, alike=True), {"read_back": True}),
+    "bytes": (Habits(guard="bytes"), {"read_back": False}),
+    "fresh": (Habits(echo=0.3), {"read_back": False}),
+    "noticed": (Habits(guard="again"), {"read_back": False, "disk": "lies"}),
+}
+
+
+def right(patch: pytest.MonkeyPatch, name: str) -> type[RealGateway]:
+    """The gateway as it is, in the shop of a wrong one."""
+    ways, more = SHOPS[name]
+    return _shop(patch, ways, **more)
+
+
 # With what the simulation says of it.
 WRONG: dict[Patch, str] = {
     life: "hears that its sale was not signed, and it is",
