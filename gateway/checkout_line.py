@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from gateway.clock import Clock
 from gateway.domain.invoice import Invoice
-from gateway.domain.signing import SigningState
+from gateway.domain.signing import OPEN_STATES
 from gateway.errors import GatewayError, StillWaiting, UnitUnavailable
 from gateway.fiscal.intake import Intake, Submission
-from gateway.fiscal.repeats import fingerprint, likely_repeat
+from gateway.fiscal.repeats import fingerprint, refusal
 from gateway.payments.checkout import Checkouts
 from gateway.payments.checkout_moves import PaidSale
 from gateway.payments.desk import PaymentDesk
@@ -68,8 +68,8 @@ def make_checkouts(
 
 
 def _repeat(earlier: InvoiceRow) -> GatewayError:
-    if earlier.state is SigningState.SIGNED:
-        return likely_repeat(earlier)
+    if earlier.state not in OPEN_STATES:
+        return refusal(earlier)
     return StillWaiting(
         "A sale with this receipt number and the same content is still being signed under another key. Nobody was "
         "asked for money. Ask again in a moment.",

@@ -13,12 +13,16 @@ from gateway.errors import BodyNotJson
 DEPTH_MAX = 20
 
 
+def without_mark(raw: bytes) -> bytes:
+    """Return a till's body without a byte order mark, which says nothing in UTF-8; some tills begin with one."""
+    return raw.removeprefix(codecs.BOM_UTF8)
+
+
 def parse(raw: bytes, depth: int = DEPTH_MAX, *, decimals: bool = False) -> Any:
     """Strict JSON of UTF-8 bytes: repeated members, NaN and lone surrogates are refused. BodyNotJson.
     `decimals`: numbers with a point are Decimal, exact, instead of float."""
     try:
-        # A byte order mark says nothing in UTF-8; some tills begin with one.
-        text = raw.removeprefix(codecs.BOM_UTF8).decode("utf-8")
+        text = raw.decode("utf-8")
         value = json.loads(
             text,
             object_pairs_hook=no_repeats,

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from gateway.errors import BodyLate, UnsupportedBody
-from gateway.strict_json import parse
+from gateway.strict_json import parse, without_mark
 
 # A till on the LAN sends the largest body within a second; what stands still for longer has lost its till.
 BODY_MAX_S = 20.0
@@ -39,4 +39,4 @@ async def read_json(request: web.Request) -> tuple[bytes, Any]:
     if request.content_type not in ("application/json", "application/octet-stream"):
         raise UnsupportedBody("Send the body as application/json.")
     raw = await in_time(request.read())
-    return raw, parse(raw)
+    return raw, parse(without_mark(raw))

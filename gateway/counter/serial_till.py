@@ -222,7 +222,7 @@ def _read(raw: bytes) -> _Request:
     """FrameInvalid, BodyNotJson, BodyTooLarge, NotFound."""
     if len(raw) > REQUEST_MAX:
         raise BodyTooLarge("The request is too large for one sale. Split the sale.")
-    value = strict_json.parse(raw, strict_json.DEPTH_MAX + 1)
+    value = strict_json.parse(strict_json.without_mark(raw), strict_json.DEPTH_MAX + 1)
     if not isinstance(value, dict):
         raise FrameInvalid("A frame must hold an object with method and path.")
     errors = [

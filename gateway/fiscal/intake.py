@@ -38,6 +38,7 @@ from gateway.fiscal.repeats import (
     Repeats,
     fingerprint,
     likely_repeat,
+    refusal,
 )
 from gateway.fiscal.signer import Signer
 from gateway.money import cents
@@ -103,9 +104,9 @@ def _another_key() -> StillWaiting:
 def _unless_repeat(earlier: InvoiceRow | None) -> None:
     if earlier is None:
         return
-    if earlier.state is SigningState.SIGNED:
-        raise likely_repeat(earlier)
-    raise _Open(earlier)
+    if earlier.state in OPEN_STATES:
+        raise _Open(earlier)
+    raise refusal(earlier)
 
 
 class Intake:

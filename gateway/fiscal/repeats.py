@@ -15,9 +15,11 @@ from typing import Protocol
 
 from gateway import ids
 from gateway.clock import EAT, Clock, from_micros, iso, micros
-from gateway.errors import LikelyRepeat
+from gateway.domain.signing import SigningState
+from gateway.errors import LikelyRepeat, MaybeSigned
+from gateway.fiscal.not_signed import maybe_signed
 from gateway.money import from_cents, text
-from gateway.store import fingerprints, invoices
+from gateway.store import fingerprints, invoices, unclear_keys
 from gateway.store.invoices import InvoiceRow, NewInvoice
 
 # A till without keys, or with a new one, states by this header that the sale is another one than the named.
@@ -62,8 +64,8 @@ class Repeats:
         *,
         window_us: int | None = None,
     ) -> InvoiceRow | None:
-        """Take the fingerprint for this sale; return the sale that keeps it: signed within the window, or with an
-        open outcome. Not the one that `confirms` names."""
+        """Take the fingerprint for this sale; return the sale that keeps it: signed within the window, quarantined,
+        or with an open outcome. Not the one that `confirms` names."""
         if not self.applies(sale):
             return None
         return self.take(
@@ -88,21 +90,48 @@ class Repeats:
         """As `claim`, for an owner that is no invoice yet."""
         if till_id in self.reuses_numbers:
             return None
+        within_us = self.window_us if window_us is None else window_us
+        at = micros(self.clock.now())
+        before = fingerprints.holder(conn, till_id, mark)
+        if before is not None and before.id not in (owner, confirms):
+            recent = at - before.created_at <= within_us
+            if recent and is_quarantined(conn, before):
+                return before
         holder = fingerprints.take(
             conn,
             till_id,
             mark,
             owner,
-            at=micros(self.clock.now()),
-            window_us=self.window_us if window_us is None else window_us,
+            at=at,
+            window_us=within_us,
             confirms=confirms,
         )
         return None if holder is None else invoices.by_id(conn, holder)
 
-    def may_sign(self, conn: sqlite3.Connection, row: InvoiceRow) -> LikelyRepeat | None:
-        """Return why this sale must not be signed. Part of the write-ahead's transaction."""
+    def may_sign(
+        self, conn: sqlite3.Connection, row: InvoiceRow
+    ) -> LikelyRepeat | MaybeSigned | None:
+        """Return why this sale must not be signed. Part of the write-ahead's transaction, in which no other sale is
+        open."""
         earlier = self.claim(conn, row)
-        return None if earlier is None else likely_repeat(earlier)
+        return None if earlier is None else refusal(earlier)
+
+
+def is_quarantined(conn: sqlite3.Connection, row: InvoiceRow) -> bool:
+    """Return whether an unsigned sale may have a receipt all the same: it was given up while signing was held."""
+    return row.state is SigningState.RECEIVED and unclear_keys.may_be_signed(conn, row)
+
+
+def refusal(earlier: InvoiceRow) -> LikelyRepeat | MaybeSigned:
+    """Return the answer for a repeat of a sale that is signed, or may be."""
+    if earlier.state is SigningState.SIGNED:
+        return likely_repeat(earlier)
+    found = maybe_signed()
+    found.extra |= {
+        "invoiceId": earlier.id,
+        "confirmWith": {"header": CONFIRM_HEADER, "value": earlier.id},
+    }
+    return found
 
 
 def repeat_window_us(keyless_window_s: float) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gateway.store import invoices, unclear_keys
 from hw_fakes.vscu.unit import UnitControl
 from tests.support.clock import FakeClock
 from tests.support.paid_shop import PEOPLE, a_paid_sale, a_phone, mpesa_tender, paid_shop
@@ -102,6 +103,28 @@ async def test_an_unsigned_sale_holds_nothing_against_a_new_key_and_is_a_repeat_
         assert (await shop.till().sell("r1", refused)).status == 422
         assert (await shop.till().sell("r2", refused)).status == 201
     assert len(await unit.journal()) == 2
+
+
+async def test_a_quarantined_sale_keeps_a_new_key_until_a_person_confirms_it(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    """What a numbering decision has given up may have a receipt that is not known here."""
+    sale = a_sale()
+    async with open_shop(make_settings(shop_dir, unit.url)) as shop:
+        await unit.knobs(html404=True)
+        assert (await shop.till().sell("one", sale)).json["signed"] == "no"
+        await unit.knobs(html404=False)
+        db = shop.gateway.db
+        row = await db.read(lambda conn: invoices.by_key(conn, "till-1", "one"))
+        assert row is not None
+        names = unclear_keys.names_of(row)
+        await db.write(lambda conn: unclear_keys.quarantine(conn, names, at=row.created_at))
+        other = await shop.till().sell("two", sale)
+        assert named(other) == (409, "MAYBE_SIGNED")
+        assert other.json["confirmWith"] == {"header": "Confirm-New-Sale", "value": row.id}
+        assert await unit.journal() == []
+        assert (await confirmed(shop, "two", sale, row.id)).status == 201
+    assert len(await unit.journal()) == 1
 
 
 async def test_both_keys_at_once_are_one_receipt(unit: UnitControl, shop_dir: Path) -> None:
