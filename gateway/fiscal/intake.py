@@ -211,6 +211,7 @@ class Intake:
                 return earlier
             if sale.confirms is None and self.repeats.applies(new):
                 await self._unless_signed(new)
+            await self._unless_quarantined(new, came_ns)
             raise
         except _Open as open_:
             return open_.row
@@ -323,10 +324,19 @@ class Intake:
             if error is refusal:
                 # Not claimed, and yet remembered: it may be signed already, whatever keeps it from it now.
                 await self._may_begin(names_of(new)[-1], came_ns)
+            if isinstance(error, StoreError):
+                await self._unless_quarantined(new, came_ns)
             raise
         if repeated and row.state is SigningState.SIGNED:
             raise likely_repeat(row)
         return await self._outcome(row, came_ns)
+
+    async def _unless_quarantined(self, new: NewInvoice, came_ns: int) -> None:
+        """Raise MaybeSigned or UnitAhead for a sale that could not be claimed and that a lost part of the store
+        may have signed: "not signed" would be false."""
+        if self._db.broken is None:
+            for name in names_of(new):
+                await self._may_begin(name, came_ns)
 
     def _row_of(self, sale: Submission) -> NewInvoice:
         at = micros(self._clock.now())

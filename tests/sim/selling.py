@@ -166,10 +166,13 @@ class Shop(Day):
         store is an old copy)."""
         items: list[Asked] = [*self.sales, *self.notes]
         with self.disk.look() as conn:
-            rows = conn.execute("SELECT till_receipt_no, state FROM invoice").fetchall()
-        ended = {number for number, state in rows if state in ("SIGNED", "REJECTED")}
+            rows = conn.execute("SELECT till_receipt_no, idem_key, state FROM invoice").fetchall()
+        ended = {number for number, _, state in rows if state in ("SIGNED", "REJECTED")}
+        keys = {key for _, key, state in rows if state in ("SIGNED", "REJECTED")}
         for item in items:
-            if item.tries and item.key not in ended:
+            # A till that makes new keys repeats its newest one, which has a row of its own.
+            lost_key = isinstance(item, Sale) and item.new_keys and item.idem_key not in keys
+            if item.tries and (item.key not in ended or lost_key):
                 item.forgotten = True
         for note in self.notes:
             if note.forgotten and note.tries and note.of is not None:
