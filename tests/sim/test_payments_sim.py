@@ -57,7 +57,7 @@ def test_what_is_wrong_with_other_gateways_is_found(
     wrong: Patch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make = wrong(monkeypatch)
-    for seed in range(1, 81):
+    for seed in range(1, 161):
         if simulate(seed, make).problems:
             return
-    raise AssertionError("eighty days, and nobody noticed")
+    raise AssertionError("160 days, and none shows it")
