@@ -57,7 +57,7 @@ def test_what_is_wrong_with_other_gateways_is_found(
     wrong: Patch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make = wrong(monkeypatch)
-    for seed in range(1, 161):
+    for seed in (*range(103, 161), *range(1, 103)):
         if simulate(seed, make).problems:
             return
     raise AssertionError("160 days, and none shows it")
