@@ -8,6 +8,7 @@ lies beside them; a gateway does not start then, and the same command goes on wh
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
@@ -29,6 +30,8 @@ from gateway.store.database import FILE_NAME, UNFINISHED, only_instance
 from gateway.store.lost import Carried, carry
 
 _SCRATCH = ".restoring-"
+# Bytes.
+_PIECE = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +148,12 @@ def _write(path: Path, text: str) -> None:
 def _unpack(backup: Path, folder: Path) -> dict[str, Any]:
     """Every file of the backup into `folder`, each checked. StoreCorrupt for any that is not whole."""
     try:
-        with tarfile.open(backup) as tar:
-            _extract(tar, folder)
+        with gzip.open(backup) as whole:
+            with tarfile.open(fileobj=whole, mode="r:") as tar:
+                _extract(tar, folder)
+            # Only its end holds the checksum of all that was compressed.
+            while whole.read(_PIECE):
+                pass
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
         for name, digest in manifest["sha256"].items():
             with (folder / name).open("rb") as file:

@@ -17,7 +17,7 @@ import aiohttp
 
 from hw_fakes.vscu.unit import ExternalUnit, UnitControl
 from tests.support.daemon import READY_MAX_S, Daemon
-from tests.support.decisions import AGAIN, codes, portal_time, statement
+from tests.support.decisions import codes, portal_time, statement
 from tests.support.shop import TECHNICIANS, TOKENS, Reply, Technician, a_sale
 
 GONE = (aiohttp.ClientError, ConnectionError, TimeoutError)
@@ -171,7 +171,7 @@ class KillShop:
         try:
             async with asyncio.timeout(STUCK_S):
                 while len(self.receipts) == before and not self.wrong and not self.held:
-                    self.systemd.check()
+                    self.check()
                     await asyncio.sleep(0.02)
         except TimeoutError:
             problem = await self.problem()
@@ -207,8 +207,15 @@ class KillShop:
                 now = (len(self.systemd.exits), len(self.systemd.refused), len(self.receipts))
                 if now != before:
                     return "ended" if now[2] == before[2] else "sells"
-                self.systemd.check()
+                self.check()
                 await asyncio.sleep(0.02)
+
+    def check(self) -> None:
+        """Raise what ended the supervisor, the operator or a till: the shop would only look stuck."""
+        self.systemd.check()
+        for task in (*self._tills, *([self._operator] if self._operator else [])):
+            if task.done():
+                task.result()
 
     # --- tills --------------------------------------------------------------------------------------
 
@@ -294,7 +301,7 @@ class KillShop:
         reply = await person.decide(sale, **said)
         if reply.status == 200:
             self.decisions[said["choice"]] += 1
-        elif not codes(reply) & AGAIN:
+        else:
             self.decisions["/".join(sorted(codes(reply))) or str(reply.json.get("code"))] += 1
 
     # --- the end ------------------------------------------------------------------------------------
