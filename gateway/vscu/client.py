@@ -92,6 +92,10 @@ FIRST_WATERMARK = "20180520000000"
 OK_AND_EMPTY = ("000", "0", "00", "0000", "001")
 
 
+# How long a unit may take to be initialised, for which it asks KRA. Seconds.
+INITIALISE_S = 60.0
+
+
 class WrongListener(aiohttp.ClientConnectionError):
     """A new connection would reach another program than the unit. Nothing was sent."""
 
@@ -326,8 +330,10 @@ class UnitClient:
         return ContactResult(ok, answer.result_dt, reason, answer.code)
 
     async def initialise(self, serial: str) -> Initialised | NotInitialised:
-        """`selectInitInfo`: one-shot 000, then 902 (etims.md 1.5)."""
-        answer = await self.call("selectInitInfo", {"dvcSrlNo": serial})
+        """`selectInitInfo`: one-shot 000, then 902 (etims.md 1.5). Its one answer is waited for longer than others:
+        once it is lost, a new unit cannot be told from one that another store has sold with."""
+        wait_s = max(INITIALISE_S, self._answer_timeout_s)
+        answer = await self.call("selectInitInfo", {"dvcSrlNo": serial}, timeout_s=wait_s)
         if isinstance(answer, CallFailed):
             return NotInitialised(answer.reason, answered=False)
         if answer.code in self._success and isinstance(answer.data, dict):
