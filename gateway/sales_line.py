@@ -67,7 +67,11 @@ class SalesLine:
         rest = UnitRest(
             clock,
             UnitWork(
-                part.at_work_s, part.work_is_bounded, part.forgets_on_restart, self._unit_life
+                part.at_work_s,
+                part.work_is_bounded,
+                part.forgets_on_restart,
+                self._unit_life,
+                part.upload_s,
             ),
             monitor,
             lambda: None if in_process else client.refused_ns,

@@ -69,6 +69,9 @@ class UnitSettings(Section):
     # Whether it certainly does. False: only a restart of the unit ends its work (one-receipt.md, "At rest").
     # Default: true in process, where the gateway is the unit's only client; false for an external unit.
     at_work_bounded: bool | None = None
+    # While it reaches KRA, what the unit has signed is on KRA's portal within this time (A9 of evidence.md; its
+    # timer is not published). Until then no operator can declare a sale not signed.
+    upload_s: Annotated[float, Field(ge=0, le=3600)] = 60
     probe_timeout_s: Seconds = 3
     # A unit that does not answer by then is served without, so that the status page exists.
     start_timeout_s: Seconds = 30

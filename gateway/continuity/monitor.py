@@ -106,6 +106,8 @@ class CeilingMonitor:
         # When the last answered contact of this process began, by CLOCK_BOOTTIME: what was signed before it
         # is on KRA's portal after it.
         self.contact_begun_ns: int | None = None
+        # When the first one after the last that failed began; None while the last one failed.
+        self.contact_since_ns: int | None = None
         # Set at the end of each contact, answered or not.
         self._contact_ended = asyncio.Event()
         # The last contact that failed, until one succeeds.
@@ -296,6 +298,10 @@ class CeilingMonitor:
             result = await self._link.contact()
             if result.ok:
                 self.contact_begun_ns = begun_ns
+                if self.contact_since_ns is None:
+                    self.contact_since_ns = begun_ns
+            else:
+                self.contact_since_ns = None
         finally:
             self._contact_ended.set()
         if not result.ok:

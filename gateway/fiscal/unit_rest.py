@@ -30,6 +30,11 @@ class KraContact(Protocol):
         """When the last contact of this process that KRA answered began, by CLOCK_BOOTTIME."""
         ...
 
+    @property
+    def contact_since_ns(self) -> int | None:
+        """When the first one after the last that failed began; None while the last one failed."""
+        ...
+
     def contact_soon(self) -> None: ...
 
     async def contact_after(self, boottime_ns: int, timeout_s: float) -> bool:
@@ -41,12 +46,14 @@ class KraContact(Protocol):
 class UnitWork:
     """What is assumed about the unit's work: a request ends within `at_work_s` where `bounded` (A5), and a
     restarted unit forgets what it had only accepted where `forgets` (A3); else it ends that within `at_work_s`
-    of its restart. `unit_life` identifies the unit's present run; None for an external unit."""
+    of its restart. `upload_s`: while it reaches KRA, what it has signed is on the portal within this time (A9).
+    `unit_life` identifies the unit's present run; None for an external unit."""
 
     at_work_s: float
     bounded: bool
     forgets: bool
     unit_life: str | None = None
+    upload_s: float = 0.0
 
     @property
     def after_restart_ns(self) -> int:
@@ -56,14 +63,16 @@ class UnitWork:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """The clocks at one moment: boot id, now, this process's start, the last contact with KRA, and the last
-    time at which nothing listened on an external unit's port, which ends its run."""
+    """The clocks at one moment: boot id, now, this process's start, the last contact with KRA, the last
+    time at which nothing listened on an external unit's port, which ends its run, and since when no contact
+    with KRA has failed."""
 
     boot_id: str
     now_ns: int
     started_ns: int
     contact_ns: int | None = None
     restart_ns: int | None = None
+    since_ns: int | None = None
 
 
 def last_sent_ns(row: InvoiceRow, at: Moment) -> int:
@@ -110,9 +119,20 @@ def rest_of_all(
     return max(known) if len(known) == len(over) else None
 
 
-def upload(quiet_ns: int, at: Moment) -> bool:
-    """Return whether KRA was reached after the unit had ended its work: the portal shows what it signed."""
-    return at.contact_ns is not None and at.contact_ns >= quiet_ns
+def uploaded_ns(quiet_ns: int, work: UnitWork, at: Moment) -> int | None:
+    """Return from when on a contact with KRA shows that everything is on the portal that the unit had signed by
+    `quiet_ns`; None while KRA is not reached. A unit that was restarted reaches KRA before it sends what its
+    earlier run has left (seen on the fake unit, whose timer takes a second)."""
+    if at.since_ns is None:
+        return None
+    return max(quiet_ns, at.since_ns) + int(work.upload_s * 1e9)
+
+
+def upload(quiet_ns: int, work: UnitWork, at: Moment) -> bool:
+    """Return whether KRA was reached so long after the unit had ended its work that the portal shows what it
+    signed."""
+    shown_ns = uploaded_ns(quiet_ns, work, at)
+    return shown_ns is not None and at.contact_ns is not None and at.contact_ns >= shown_ns
 
 
 class UnitRest:
@@ -138,6 +158,7 @@ class UnitRest:
             self._started_ns,
             self._link.contact_begun_ns,
             self._restart_ns(),
+            self._link.contact_since_ns,
         )
 
     def of(self, row: InvoiceRow) -> Sequence[FieldError]:
@@ -185,10 +206,18 @@ class UnitRest:
                 f"{self._wall(quiet_ns)}, and search the portal again before that."
             )
             return [FieldError(pointer, "TOO_SOON", says)]
-        if not upload(quiet_ns, at):
+        shown_ns = uploaded_ns(quiet_ns, self.work, at)
+        reached = at.contact_ns is not None and at.contact_ns >= quiet_ns
+        if reached and shown_ns is not None and shown_ns > at.now_ns:
+            says = (
+                "The control unit may still be sending receipts to KRA. Decide after "
+                f"{self._wall(shown_ns)}, and search the portal again before that."
+            )
+            return [FieldError(pointer, "TOO_SOON", says)]
+        if not upload(quiet_ns, self.work, at):
             self._link.contact_soon()
             says = (
-                f"KRA has not been reached since {self._wall(quiet_ns)}, so a receipt may be in the control "
+                f"KRA has not been reached since {self._wall(max(quiet_ns, shown_ns or 0))}, so a receipt may be in the control "
                 "unit and not on the portal yet. The gateway asks KRA now; if that fails, bring the internet "
                 "back. Then search the portal again, and decide."
             )

@@ -49,6 +49,8 @@ port = {self.unit_port}
 serial = "{SERIAL}"
 resend = true
 forgets_on_restart = true
+# The fake unit sends what an earlier run left a second after it has started.
+upload_s = 3
 [store]
 directory = "{directory / "store"}"
 [api]

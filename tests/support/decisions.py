@@ -16,6 +16,7 @@ class Link:
         self._clock = clock
         self.answers = answers
         self.contact_begun_ns: int | None = clock.boottime_ns() if answers else None
+        self.contact_since_ns: int | None = self.contact_begun_ns
         self.asked = 0
 
     def contact_soon(self) -> None:
@@ -25,6 +26,7 @@ class Link:
         self.asked += 1
         if self.answers:
             self.contact_begun_ns = self._clock.boottime_ns()
+            self.contact_since_ns = self.contact_since_ns or self.contact_begun_ns
         return self.answers
 
 

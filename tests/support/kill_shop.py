@@ -141,13 +141,17 @@ class KillShop:
         if self.machine is not None:
             await self.machine.start()
         self.systemd.start()
-        await self.ready()
-        self._operator = asyncio.ensure_future(self._operate())
-        self._tills = [
-            asyncio.ensure_future(self._sell(name, random.Random(self.chance.random())))
-            for name in TOKENS
-        ]
-        await self.sells()
+        try:
+            await self.ready()
+            self._operator = asyncio.ensure_future(self._operate())
+            self._tills = [
+                asyncio.ensure_future(self._sell(name, random.Random(self.chance.random())))
+                for name in TOKENS
+            ]
+            await self.sells()
+        except BaseException:
+            await self.__aexit__()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:

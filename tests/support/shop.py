@@ -42,6 +42,7 @@ def make_settings(directory: Path, unit_url: str, **sections: Any) -> Settings:
             "forgets_on_restart": True,
             "at_work_s": 0.01,
             "at_work_bounded": True,
+            "upload_s": 0,
         },
         "store": {"directory": directory / "store", "ballast_mb": 0},
         "backup": {"every_hours": 0},

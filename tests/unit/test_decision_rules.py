@@ -111,12 +111,46 @@ def test_rest_of_all(
 
 
 @pytest.mark.parametrize(
-    ("contact_s", "allowed"), [(None, False), (1089, False), (1090, True), (1500, True)]
+    ("contact_s", "since_s", "allowed"),
+    [
+        pytest.param(None, None, False, id="never"),
+        pytest.param(1089, 600, False, id="before the end of the work"),
+        pytest.param(1090, 600, False, id="the unit may still be sending"),
+        pytest.param(1149, 600, False, id="a second too early"),
+        pytest.param(1150, 600, True, id="it has had its time"),
+        pytest.param(1500, 1441, False, id="KRA is reached again only now"),
+        pytest.param(1501, 1441, True, id="and has been for the time"),
+        pytest.param(1500, None, False, id="the last contact failed"),
+    ],
 )
-def test_upload(contact_s: int | None, allowed: bool) -> None:
-    """V4: a contact that began before the unit's work was over proves nothing."""
-    contact_ns = None if contact_s is None else contact_s * S
-    assert upload(1090 * S, replace(AT, contact_ns=contact_ns)) is allowed
+def test_upload(contact_s: int | None, since_s: int | None, allowed: bool) -> None:
+    """V4 and A9: a contact that began before the unit's work was over proves nothing, and neither does one that
+    began before the unit has sent what it had."""
+    at = replace(
+        AT,
+        contact_ns=None if contact_s is None else contact_s * S,
+        since_ns=None if since_s is None else since_s * S,
+    )
+    assert upload(1090 * S, replace(IN, upload_s=60), at) is allowed
+    without = contact_s is not None and since_s is not None and contact_s >= 1090
+    assert upload(1090 * S, IN, at) is without
+
+
+async def test_not_signed_waits_until_the_unit_has_sent_what_it_has() -> None:
+    clock = FakeClock()
+    link = Link(clock)
+    unit_rest = UnitRest(clock, replace(IN, at_work_s=5, upload_s=60), link)
+    row = replace(ROW, last_sent_boot_id=clock.boot_id(), last_sent_boot_ns=clock.boottime_ns())
+    clock.pass_time(seconds=6)
+    await link.contact_after(0, 0)
+    (early,) = await unit_rest.ask_kra(unit_rest.of(row))
+    assert early.code == "TOO_SOON"
+    assert "sending receipts to KRA" in early.message
+    clock.pass_time(seconds=60)
+    # Only a contact after that shows that KRA was reached all the time.
+    assert [each.code for each in unit_rest.of(row)] == ["KRA_NOT_REACHED"]
+    assert [each.code for each in await unit_rest.ask_kra(unit_rest.of(row))] == ["LOOK_AGAIN"]
+    assert unit_rest.of(row) == []
 
 
 async def test_a_contact_that_the_decision_itself_causes_asks_for_another_look() -> None:
