@@ -147,7 +147,7 @@ def _profiles(settings: Settings) -> list[Problem]:
     logo = str(settings.receipt.logo) if settings.receipt.logo else None
     problems = []
     for name, printer in settings.printers.items():
-        problem = escpos.problem_of(printer.profile, logo)
+        problem = escpos.problem_of(printer.profile, logo, printer.qr)
         if problem is not None:
             problems.append(Problem(f"printers.{name}.profile", problem))
     return problems

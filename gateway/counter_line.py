@@ -224,6 +224,8 @@ class CounterLine:
             compose=composer(shop(self._settings), setup),
             printer=printer,
             rules=rules,
+            port=part.port,
+            confirm=part.confirm,
         )
         printer.holds = worker.holds
         return worker
@@ -246,6 +248,11 @@ def printer_setup(name: str, part: PrinterSettings) -> PrinterSetup:
         paper_mm=part.paper_mm,
         columns=part.columns or COLUMNS[part.paper_mm],
         cut=part.cut,
+        cut_how=part.cut_command,
+        qr=part.qr,
         confirm=part.confirm,
         drawer_pin=part.drawer_pin,
+        pulse_ms=part.drawer_pulse_ms,
+        buffer_bytes=part.buffer_bytes,
+        speed_mm_s=part.speed_mm_s,
     )

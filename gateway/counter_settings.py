@@ -32,10 +32,21 @@ class PrinterSettings(Section):
     cut: bool = True
     # How the printer says "not so fast": by characters or by a wire of its cable.
     flow: Flow = "none"
-    # How it confirms a slip: GS r, GS ( H, or not at all (then every slip ends as "unconfirmed").
-    confirm: Literal["status", "process-id", "none"] = "status"
+    # How it confirms a slip: as is found out when it is plugged in, GS r, GS ( H, or not at all (then every slip
+    # ends as "sent").
+    confirm: Literal["auto", "status", "process-id", "none"] = "auto"
+    # Its own QR command, or a picture. By itself: its own where the profile or its answer to GS I says so.
+    qr: Literal["auto", "native", "picture"] = "auto"
+    # The cutter's command: as the profile says, GS V 0, GS V 1, GS V 66 (it feeds by itself), ESC i, ESC m.
+    cut_command: Literal["profile", "full", "partial", "feed", "esc-i", "esc-m"] = "profile"
+    # Without flow control no more than this is on its way, and a printer that answers nothing is taken to be no
+    # faster than this. Raise them for a printer whose leaflet names more.
+    buffer_bytes: Annotated[int, Field(ge=256, le=1_000_000)] = 1024
+    speed_mm_s: Annotated[float, Field(ge=10, le=500)] = 50
     # The pin of the cash drawer's plug; without it none hangs on this printer.
     drawer_pin: Literal[2, 5] | None = None
+    # How long the drawer's coil is switched on.
+    drawer_pulse_ms: Annotated[int, Field(ge=2, le=510)] = 50
     # The printers that take over its slips while it fails, best first.
     failover: tuple[str, ...] = ()
 

@@ -22,7 +22,7 @@ from gateway.errors import (
 from gateway.store import events, print_jobs
 from gateway.store.print_jobs import PrintJob
 
-STATES = ("QUEUED", "SENDING", "BLOCKED", "HELD", "UNCONFIRMED", "PRINTED", "DROPPED")
+STATES = ("QUEUED", "SENDING", "BLOCKED", "HELD", "UNCONFIRMED", "SENT", "PRINTED", "DROPPED")
 OPEN = ("QUEUED", "SENDING", "BLOCKED", "HELD", "UNCONFIRMED")
 JOBS_MAX = 200
 
@@ -33,6 +33,7 @@ def register(app: web.Application) -> None:
     app.router.add_post("/v1/print-jobs/{id}/release", post_release)
     app.router.add_post("/v1/print-jobs/{id}/drop", post_drop)
     app.router.add_post("/v1/print-jobs/{id}/answer", post_answer)
+    app.router.add_post("/v1/printers/{name}/answer", post_answer_all)
     app.router.add_get("/v1/devices", get_devices)
     app.router.add_post("/v1/devices/{name}/drawer", post_drawer)
     app.router.add_post("/v1/devices/{name}/display", post_display)
@@ -93,6 +94,47 @@ async def post_answer(request: web.Request) -> web.Response:
     return web.json_response(job_json(job))
 
 
+async def post_answer_all(request: web.Request) -> web.Response:
+    """One answer for every unconfirmed slip of a printer up to a job's number: `{"cameOut": true, "last": 150}`."""
+    till = till_of(request)
+    parts, name = services(request), request.match_info["name"]
+    if parts.counter.worker(name) is None:
+        raise NotFound("There is no printer of this name.")
+    _, value = await read_json(request)
+    said = value if isinstance(value, dict) else {}
+    came_out, last = said.get("cameOut"), said.get("last")
+    errors = []
+    if not isinstance(came_out, bool):
+        errors.append(FieldError("/cameOut", "WRONG_TYPE", "cameOut must be true or false."))
+    if not isinstance(last, int) or isinstance(last, bool) or not 0 < last < 2**63:
+        says = "last must be the number of the newest job that was looked at."
+        errors.append(FieldError("/last", "WRONG_TYPE", says))
+    if errors:
+        raise RequestError("Say whether the slips came out, and up to which.", errors=errors)
+    assert isinstance(came_out, bool)
+    assert isinstance(last, int)
+    return web.json_response({"answered": await answer_all(parts, name, came_out, last, till.id)})
+
+
+async def answer_all(parts: Services, printer: str, came_out: bool, last: int, who: str) -> int:
+    """Settle every unconfirmed slip of a printer up to job `last`, in one transaction; return how many."""
+    at = micros(parts.clock.now())
+    what = "came-out" if came_out else "lost"
+
+    def settle(conn: sqlite3.Connection) -> int:
+        jobs = print_jobs.unconfirmed(conn, printer, last)
+        for job in jobs:
+            print_jobs.answer(conn, job.id, came_out, who, at=at)
+            copy = None if came_out else _again(conn, job, who, at)
+            data = {"job": job.id, "printer": printer, "said": what, "who": who, "copyJob": copy}
+            events.record(conn, at=at, kind="print.decided", subject=job.invoice_id, data=data)
+        return len(jobs)
+
+    answered = await parts.db.write(settle)
+    parts.wake()
+    return answered
+
+
 async def find_job(parts: Services, job_id: str) -> PrintJob:
     job: PrintJob | None = None
     if job_id.isascii() and job_id.isdigit() and len(job_id) < 16:
@@ -151,7 +193,7 @@ def job_json(job: PrintJob) -> dict[str, Any]:
         "printer": job.printer,
         "meantFor": job.meant_for,
         "copyNo": job.copy_no,
-        "state": job.state,
+        "state": job.shown,
         "reason": job.reason,
         "attempts": job.attempts,
         "createdAt": iso(from_micros(job.created_at)),

@@ -6,72 +6,66 @@ makes it "printed", and its silence makes it "unconfirmed".
 
 A slip carries questions between its lines (GS r or GS ( H, every few hundred bytes), which the printer
 answers as it gets there. All must be answered: a printer whose plug was bumped has lost some of them
-with the lines around them, and would otherwise confirm half a slip.
+with the lines around them, and would otherwise confirm half a slip. What is not answered is also not
+outrun: no more is on its way than the smallest buffer holds (`pace.py`).
+
+Many printers answer no such question, some answer none at all. That is found out when the line is opened
+(`abilities.py`), and their slips end as "sent": all bytes have left, and nothing spoke against it.
 """
 
 from __future__ import annotations
 
 import logging
-import secrets
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal
+from typing import TYPE_CHECKING
 
-from gateway.clock import Clock
 from gateway.devices import printer_status
-from gateway.devices.channel import (
-    Channel,
-    ChannelLost,
-    LineSettings,
-    Tap,
-    is_network,
-    is_printer_class,
+from gateway.devices.channel import ChannelLost
+from gateway.devices.pace import Piece, Reckoning, Window
+from gateway.devices.printer_asked import (
+    CONFIRM_S,
+    REAL_TIME_S,
+    STOPPED,
+    AskedPrinter,
+    Confirm,
+    PrinterSetup,
 )
-from gateway.devices.printer_status import (
-    DLE_EOT,
-    GS_R_PAPER,
-    ID_MAX,
-    REAL_TIME,
-    Listener,
-    PrinterStatus,
-)
+from gateway.devices.printer_status import GS_R_PAPER, ID_MAX
+from gateway.devices.printer_talk import LOOK_S, QUIET_S
 from gateway.printing.document import Document
+
+if TYPE_CHECKING:
+    from gateway.devices.escpos import Manner
+
+__all__ = ["Confirm", "Outcome", "PrinterSetup", "ReceiptPrinter", "Result"]
 
 log = logging.getLogger(__name__)
 
-# Bits on the wire per byte: start, eight data, stop.
-BITS_PER_BYTE = 10
-# How long a printer may take for a real-time answer, which it gives at once, in seconds.
-REAL_TIME_S = 0.5
-# Beyond the time on the wire, how long a printer that says it is well may take to get on. Seconds.
-CONFIRM_S = 8.0
 # How often a printer that has not confirmed is asked how it is, in seconds.
 ASK_S = 1.0
-# One wait on the line, in seconds.
-LOOK_S = 0.1
-# So long a silence means that nothing of before is still on its way. Seconds.
-QUIET_S = 0.3
 # A line that takes nothing for so long is held by the printer. Seconds.
 HELD_S = 2.0
 # What a slip that is coming out gets to end when the gateway stops, in seconds: an ordinary one at
 # 9600 baud takes three.
 STOP_S = 4.5
-# So many reads with something in them in one wait are no answer any more; it is another device.
-FLOOD_READS = 500
+# A port that the pulse has shaken off the bus is gone within this time. Seconds.
+SHAKEN_S = 0.2
+# How long a printer that does not confirm is left to its paper before it is asked how it is. Seconds.
+AFTER_MAX_S = 3.0
 PIECE_BYTES = 256
-PULSE_PIN_2 = b"\x1bp\x00\x19\xfa"
-PULSE_PIN_5 = b"\x1bp\x01\x19\xfa"
+# The pause after a pulse, in units of 2 ms, as the command reference proposes for a drawer's coil.
+PULSE_OFF = 0xFA
 HELD = "the printer holds its line: paper, cover, or switched off?"
 SILENT = "the printer fell silent while printing"
-STOPPED = "the gateway stopped while it was printing"
-
-Confirm = Literal["status", "process-id", "none"]
+NOT_CONFIRMED = "the printer did not confirm"
+RAN_OUT = "the printer stopped in the slip or right after it"
 
 
 class Result(Enum):
     PRINTED = "PRINTED"  # the printer has confirmed everything up to the slip's last byte
+    SENT = "SENT"  # all bytes have left to a printer that cannot confirm, and it said nothing against it
     UNCONFIRMED = "UNCONFIRMED"  # begun, not confirmed: it may be out, in part, or not
     NOT_SENT = "NOT_SENT"  # not one byte of the slip has left
     UNFIT = "UNFIT"  # it cannot be put into this printer's bytes; trying again would not help
@@ -87,186 +81,9 @@ class Outcome:
     wire_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class PrinterSetup:
-    """Where a printer is and how it is spoken to; from settings."""
-
-    name: str
-    line: LineSettings
-    profile: str = "default"
-    paper_mm: int = 80
-    columns: int = 42
-    cut: bool = True
-    confirm: Confirm = "status"
-    drawer_pin: Literal[2, 5] | None = None
-
-
-class ReceiptPrinter:
-    """Keeps the line open between slips, so that the printer can be watched while it is idle.
-
-    All of it belongs to the printer's thread, except `close` and the attributes."""
-
-    def __init__(self, setup: PrinterSetup, clock: Clock | None = None) -> None:
-        self.setup = setup
-        self.tap = Tap(clock.now if clock else None)
-        self.status = PrinterStatus()
-        # Told from the printer's thread why a slip that has begun does not go on, None when it does.
-        self.holds: Callable[[str | None], None] = lambda reason: None
-        self._channel = Channel(setup.line, self.tap)
-        self._stop = threading.Event()
-        self._heard = Listener()
-        # Whether a real-time question has gone unanswered: its answer may still come.
-        self._unanswered = False
-        # Whether answers to GS r may still come for what was sent before; and how many at most.
-        self._in_step = False
-        self._owed = 0
-        # Not from 0: the answers of before a restart must not fit.
-        self._number = secrets.randbelow(ID_MAX)
-
-    def wire_s(self, size: int) -> float:
-        """How long so many bytes take on a serial line; 0 where the line has no such speed."""
-        port = self.setup.line.port
-        if is_network(port) or is_printer_class(port):
-            return 0.0
-        return size * BITS_PER_BYTE / self.setup.line.baud
-
-    def exclude(self, ports: tuple[str, ...]) -> None:
-        """Ports that are never opened, whatever name leads to them."""
-        self._channel.excluded = ports
-
-    def close(self) -> None:
-        """From any thread: whatever waits, ends soon; a slip that is coming out may end."""
-        self._stop.set()
-
-    def reopen(self) -> None:
-        """After `close`: it may be used again."""
-        self._stop.clear()
-
-    def release(self) -> None:
-        """Give the line back. In the printer's thread."""
-        self._channel.discard()
-        self._channel.close()
-
-    # --- asked while idle ---------------------------------------------------------------------------
-
-    def look(self) -> str | None:
-        """How it is: None when it would print, otherwise why not. Sends no slip's byte."""
-        problem = self._opened()
-        if problem is not None:
-            return problem
-        if self.setup.confirm == "none":
-            # A printer that cannot speak is taken to be well as long as its line is there.
-            return self._gone()
-        try:
-            status = self._ask()
-            if status is None:
-                # Opened anew next time: an adapter that was put back on another port is found then.
-                self._channel.close()
-                return "the printer gives no answer: is it switched on and connected?"
-            self.status = status
-            if status.stops is None and not self._in_step:
-                self._get_in_step()
-                # Loaded while nothing waits for it, and after the gateway can sell.
-                from gateway.devices import escpos  # noqa: F401
-        except ChannelLost as lost:
-            self._channel.close()
-            return str(lost)
-        return status.stops
-
-    def _gone(self) -> str | None:
-        """Why the line of a printer that never answers is gone, so that the next look opens it anew;
-        else the first slip after an unplug would be sent into nothing."""
-        try:
-            while self._channel.read_some(0):
-                pass
-        except ChannelLost as lost:
-            self._channel.close()
-            return str(lost)
-        return None
-
-    def _opened(self) -> str | None:
-        if self._channel.is_open:
-            return None
-        try:
-            self._channel.open()
-        except ChannelLost as lost:
-            return str(lost)
-        self._heard, self._unanswered, self._in_step = Listener(), False, False
-        return None
-
-    def _get_in_step(self) -> None:
-        """Have the printer work off what it was sent before, so that no late answer to that can
-        confirm the next slip. What stays unanswered is remembered, and then waited for as well."""
-        if self.setup.confirm == "process-id":
-            self._in_step = True  # its answers say what they answer
-            return
-        self._heard.papers = 0
-        if not self._push(GS_R_PAPER):
-            return
-        self._in_step = True
-        for _ in self._listen(CONFIRM_S):
-            if self._heard.papers:
-                break
-        if self._heard.papers:
-            for _ in self._listen(QUIET_S):
-                pass
-            self._owed = 0
-        else:
-            self._owed += 1
-
-    def _ask(self) -> PrinterStatus | None:
-        """The real-time status; None when the printer says nothing. One question at a time, because
-        the answers do not say what they answer."""
-        status = PrinterStatus()
-        if self._unanswered:
-            for _ in self._listen(QUIET_S):
-                pass
-        self._hear(0)
-        for number in REAL_TIME:
-            self._heard.real_time.clear()
-            if not self._push(DLE_EOT + bytes([number])):
-                return None
-            answer = self._answer()
-            if answer is None:
-                self._unanswered = True
-                return None
-            if self._unanswered:
-                # The first answers belong to the questions before; the last one is to this.
-                for _ in self._listen(QUIET_S):
-                    answer = self._heard.real_time.pop() if self._heard.real_time else answer
-                self._unanswered = False
-            status = printer_status.real_time(status, number, answer)
-        return status
-
-    def _answer(self) -> int | None:
-        for _ in self._listen(REAL_TIME_S):
-            if self._heard.real_time:
-                return self._heard.real_time.popleft()
-        return None
-
-    def _push(self, data: bytes) -> bool:
-        """A few bytes now; False if the printer does not take them."""
-        left = data
-        for _ in range(int(REAL_TIME_S / LOOK_S)):
-            left = left[self._channel.write_some(left, LOOK_S) :]
-            if not left:
-                return True
-        return False
-
-    def _hear(self, wait_s: float) -> bool:
-        data = self._channel.read_some(wait_s)
-        self._heard.feed(data)
-        return bool(data)
-
-    def _listen(self, silence_s: float) -> Iterator[None]:
-        """One turn for every read; ends after so long a silence, a flood, or when all ends."""
-        left = round(silence_s / LOOK_S)
-        for _ in range(FLOOD_READS):
-            if not self._hear(LOOK_S):
-                left -= 1
-            yield
-            if left <= 0 or self._stop.is_set():
-                return
+class ReceiptPrinter(AskedPrinter):
+    """Prints slips and opens the drawer. All of it belongs to the printer's thread, except what `AskedPrinter`
+    says of `close` and the attributes."""
 
     # --- the drawer ------------------------------------------------------------------------------------
 
@@ -276,39 +93,78 @@ class ReceiptPrinter:
         pulse = self.pulse
         if pulse is None:
             return "no drawer is set up at this printer"
-        problem = self.look()
         # Paper and cover do not matter to the drawer's plug, but an offline printer queues the pulse.
-        if problem is not None:
-            return problem
         try:
-            return None if self._push(pulse) else HELD
+            if not (self.is_fresh and self.is_online()) and (problem := self.look()) is not None:
+                return problem
+            return None if self._talk.push(pulse) else HELD
+        except ChannelLost as lost:
+            self._channel.close()
+            return str(lost)
+
+    def shaken(self) -> str | None:
+        """After a pulse: why the port is not there any more; None where it has taken the pulse well. The coil
+        can throw a cheap adapter off the bus, and a slip must not be under way then."""
+        try:
+            self._talk.settle(SHAKEN_S)
+            return None
         except ChannelLost as lost:
             self._channel.close()
             return str(lost)
 
     @property
     def pulse(self) -> bytes | None:
-        return {None: None, 2: PULSE_PIN_2, 5: PULSE_PIN_5}[self.setup.drawer_pin]
+        if self.setup.drawer_pin is None:
+            return None
+        on = min(255, max(1, self.setup.pulse_ms // 2))
+        return b"\x1bp" + bytes([0 if self.setup.drawer_pin == 2 else 1, on, PULSE_OFF])
 
     # --- a slip --------------------------------------------------------------------------------------
+
+    @property
+    def confirms(self) -> bool:
+        """Whether each slip is confirmed by the printer's own answers."""
+        if self.setup.confirm == "auto":
+            return bool(self.found and self.found.answers and self.found.confirms)
+        return self.setup.confirm != "none"
+
+    @property
+    def manner(self) -> Manner:
+        """How a slip is made for it. The native QR only where it is known that the printer has it: elsewhere
+        its bytes come out as text."""
+        from gateway.devices.escpos import Manner
+
+        qr = self.setup.qr if self.setup.qr != "auto" else self.corrected.qr
+        if qr == "auto" and self.setup.profile == "default":
+            model = self.found or self.known
+            qr = "native" if model is not None and model.native_qr else "picture"
+        return Manner(self.setup.profile, self.setup.cut, self.setup.cut_how, qr)
 
     def print_slip(self, document: Document) -> Outcome:
         """Encode, send, wait for the confirmation; the caller has looked. Never raises for the wire's
         faults, nor for a document that cannot be encoded."""
         asked: list[int] = []
         try:
-            data = self._encode(document, asked)
+            pieces = self._encode(document, asked)
         except Exception as error:  # whatever a library or a picture file has against this slip
             log.exception("slip.unfit printer=%s", self.setup.name)
             return Outcome(Result.UNFIT, f"it cannot be put on this printer's paper: {error}")
-        size, wire_s = len(data), self.wire_s(len(data))
+        size = sum(len(piece.data) for piece in pieces)
+        wire_s = self.wire_s(size)
         problem = self._opened()
         if problem is not None:
             return Outcome(Result.NOT_SENT, problem, size, wire_s)
-        self._heard.papers = 0
-        self._heard.ids.clear()
+        self._talk.heard.papers = 0
+        self._talk.heard.ids.clear()
+        reckoned = Reckoning(self.setup.speed_mm_s, size / wire_s if wire_s else 0.0)
         try:
-            reason = self._send(data) or self._confirmed(asked, wire_s)
+            reason = self._send(pieces, asked, reckoned)
+            if reason is None:
+                reason = (
+                    self._confirmed(asked, wire_s)
+                    if asked
+                    else self._stands(min(AFTER_MAX_S, reckoned.rest_s(self._now_s())))
+                )
         except ChannelLost as lost:
             self._channel.close()
             reason = f"the line broke while printing: {lost}"
@@ -316,12 +172,12 @@ class ReceiptPrinter:
             self.holds(None)
         if reason is None:
             self._owed = 0
-            return Outcome(Result.PRINTED, "", size, wire_s)
+            return Outcome(Result.PRINTED if asked else Result.SENT, "", size, wire_s)
         self._in_step = False
-        self._owed = max(0, self._owed + len(asked) - self._heard.papers)
+        self._owed = max(0, self._owed + len(asked) - self._talk.heard.papers)
         return Outcome(Result.UNCONFIRMED, reason, size, wire_s)
 
-    def _encode(self, document: Document, asked: list[int]) -> bytes:
+    def _encode(self, document: Document, asked: list[int]) -> list[Piece]:
         """The slip with its questions; `asked` gets their numbers."""
         from gateway.devices import escpos
 
@@ -332,32 +188,64 @@ class ReceiptPrinter:
                 return printer_status.process_id_request(self._number)
             return GS_R_PAPER
 
-        part, speaks = self.setup, self.setup.confirm != "none"
-        data = escpos.encode(
-            document,
-            profile=part.profile,
-            cut=part.cut,
-            pulse=self.pulse or b"",
-            mark=mark if speaks else None,
-        )
+        speaks = self.confirms
+        pieces = escpos.pieces(document, self.manner, mark if speaks else None)
         if speaks:
-            data += mark()
-        if self.setup.confirm == "status":
             # Twice at the end: one stray byte that looks like an answer must not confirm a slip.
-            data += mark()
-        return data
+            for _ in range(1 if self.setup.confirm == "process-id" else 2):
+                pieces.append(Piece(mark(), asks=True))
+        return pieces
 
-    def _send(self, data: bytes) -> str | None:
+    def _send(self, pieces: list[Piece], asked: list[int], reckoned: Reckoning) -> str | None:
         """Put it all on the line, for as long as the printer takes; None, or why not all went."""
+        window = Window()
+        answers = bool(asked)
+        for piece in pieces:
+            if self._loses:
+                window.answered(self._done(asked))
+                if answers and window.full(len(piece.data), self.setup.buffer_bytes):
+                    answers, reason = self._let_work(window, piece, asked)
+                    if reason is not None:
+                        return reason
+                if not answers:
+                    self._let_pass(piece, reckoned)
+            reason = self._put(piece.data)
+            if reason is not None:
+                return reason
+            window.sent(piece)
+            reckoned.sent(piece, self._now_s())
+        return self._put(b"")
+
+    def _let_work(self, window: Window, piece: Piece, asked: list[int]) -> tuple[bool, str | None]:
+        """Wait until there is room for `piece` by the printer's answers; whether it still answers, and why the
+        slip ends here. One that says that it is well and skips an answer is paced by reckoning from here on."""
+
+        def room() -> bool:
+            window.answered(self._done(asked))
+            return not window.full(len(piece.data), self.setup.buffer_bytes)
+
+        reason = self._until(room, CONFIRM_S, lambda: self._done(asked))
+        return reason is None, None if reason == NOT_CONFIRMED else reason
+
+    def _let_pass(self, piece: Piece, reckoned: Reckoning) -> None:
+        """Wait until there is room by what the printer's paper must have moved."""
+        size, room = len(piece.data), self.setup.buffer_bytes
+        while (wait_s := reckoned.wait_s(size, room, self._now_s())) > 0:
+            if self._stop.is_set():
+                return
+            self._talk.hear(min(LOOK_S, wait_s))
+
+    def _put(self, data: bytes) -> str | None:
+        """Give the line these bytes; with none, wait until the driver has put everything on it."""
         left = memoryview(data)
         held, ending = 0, 0
         before = -1
-        while left or (before := self._channel.pending()):
+        while left or (not data and (before := self._channel.pending())):
             moved = self._channel.write_some(bytes(left[:PIECE_BYTES]), LOOK_S) if left else 0
             left = left[moved:]
             if not moved:
                 # No space, or all of it is in the adapter's driver; a read is the pause.
-                self._hear(0 if left else LOOK_S)
+                self._talk.hear(0 if left else LOOK_S)
                 moved = int(not left and self._channel.pending() != before)
             held = 0 if moved else held + 1
             if self._stop.is_set():
@@ -366,27 +254,51 @@ class ReceiptPrinter:
                     return STOPPED
             if held == round(HELD_S / LOOK_S):
                 # Its buffer is full and it says so by flow control; no question gets through now.
-                told = self._heard.told
+                told = self._talk.heard.told
                 self.holds((told.stops if told else None) or HELD)
             elif moved:
                 self.holds(None)
         return None
 
+    def _stands(self, wait_s: float) -> str | None:
+        """After the last byte to a printer that does not confirm: None where nothing speaks against it."""
+        found = self.found
+        if found is None or not found.answers or self.setup.confirm == "none":
+            return None
+        end_s = self._now_s() + wait_s
+        while not self._stop.is_set() and (rest_s := end_s - self._now_s()) > 0:
+            self._talk.hear(min(LOOK_S, rest_s))
+        status = self._ask()
+        if status is None:
+            return SILENT
+        self.status = status
+        return None if status.stops is None else f"{RAN_OUT}: {status.stops}"
+
     def _confirmed(self, asked: list[int], wire_s: float) -> str | None:
         """None when the printer has worked off the slip; waits on while it says what it lacks."""
-        if self.setup.confirm == "none":
-            return "this printer cannot confirm"
-        patience_s, since_asked_s = wire_s + CONFIRM_S, 0.0
-        silent = ending = done = 0
-        while self._done(asked) < len(asked):
+
+        def done() -> int:
+            return self._done(asked)
+
+        return self._until(lambda: done() >= len(asked), wire_s + CONFIRM_S, done)
+
+    def _until(
+        self, fits: Callable[[], bool], patience_s: float, progress: Callable[[], int]
+    ) -> str | None:
+        """Wait until the printer has answered enough; None, or why it does not. Waits on while it says what it
+        lacks, and while `progress` grows."""
+        since_asked_s = 0.0
+        silent = ending = 0
+        done = progress()
+        while not fits():
             if patience_s <= 0:
-                return SILENT if silent else "the printer did not confirm"
-            if not self._hear(LOOK_S):
+                return SILENT if silent else NOT_CONFIRMED
+            if not self._talk.hear(LOOK_S):
                 since_asked_s += LOOK_S
                 patience_s -= LOOK_S
-            elif self._done(asked) > done:
+            elif progress() > done:
                 # It gets on: slow, not silent. A question would only queue behind the slip.
-                done = self._done(asked)
+                done = progress()
                 since_asked_s = 0.0
                 patience_s = max(patience_s, CONFIRM_S)
             if self._stop.is_set():
@@ -416,5 +328,5 @@ class ReceiptPrinter:
     def _done(self, asked: list[int]) -> int:
         """How many of the slip's questions have been answered."""
         if self.setup.confirm == "process-id":
-            return len(self._heard.ids.intersection(asked))
-        return self._heard.papers - self._owed
+            return len(self._talk.heard.ids.intersection(asked))
+        return self._talk.heard.papers - self._owed

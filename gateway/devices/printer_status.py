@@ -18,6 +18,8 @@ GS_R_PAPER = b"\x1dr\x01"
 XON, XOFF = 0x11, 0x13
 # The first byte of a process ID response, the one after it, and how many follow the first.
 ID_HEAD, ID_KIND, ID_REST = 0x37, 0x22, 6
+# The first byte of an answer to GS I with a text, its end, and the longest text that is taken.
+NAME_HEAD, NAME_END, NAME_MAX = 0x5F, 0x00, 80
 ASB_REST = 3
 # Sixteen bits, four to a byte of 0x40 to 0x4F: none of them looks like a status or flow control.
 ID_MAX = 0xFFFF
@@ -103,7 +105,7 @@ class Listener:
     """Sorts a printer's bytes as they come, in whatever pieces; never raises.
 
     `real_time`: answers to DLE EOT, oldest first. `papers`: how many answers to GS r. `ids`: process
-    IDs. `told`: what the printer said last by itself, None if it never did.
+    IDs. `told`: what the printer said last by itself, None if it never did. `name`: its last answer to GS I.
     """
 
     def __init__(self) -> None:
@@ -111,14 +113,21 @@ class Listener:
         self.papers = 0
         self.ids: set[int] = set()
         self.told: PrinterStatus | None = None
+        self.name = ""
         self._open = bytearray()
+        # The text of a name that has begun; its letters look like answers of every kind.
+        self._name: bytearray | None = None
 
     def feed(self, data: bytes) -> None:
         for byte in data:
             self._take(byte)
 
     def _take(self, byte: int) -> None:
-        if byte in (XON, XOFF) or byte & 0x80:
+        if self._name is not None and self._in_name(byte):
+            return
+        if byte == NAME_HEAD:
+            self._name = bytearray()
+        elif byte in (XON, XOFF) or byte & 0x80:
             return  # flow control, or noise: no answer has bit 7
         if byte & 0x93 == 0x12:
             # In real time, which may be between two bytes of something longer.
@@ -127,6 +136,17 @@ class Listener:
             self._open = bytearray([byte])
         elif byte & 0x10 == 0:
             self._follow(byte)
+
+    def _in_name(self, byte: int) -> bool:
+        """Take a byte of a name; return False for one that belongs to none, which ends it."""
+        assert self._name is not None
+        if 0x20 <= byte < 0x7F and len(self._name) < NAME_MAX:
+            self._name.append(byte)
+            return True
+        if byte == NAME_END:
+            self.name = self._name.decode("ascii").strip()
+        self._name = None
+        return byte == NAME_END
 
     def _follow(self, byte: int) -> None:
         if not self._open:

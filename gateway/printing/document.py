@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Align = Literal["left", "center", "right"]
+# By the printer's own command, as a picture, or as is right for the printer.
+QrHow = Literal["auto", "native", "picture"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,7 @@ class Qr:
 
     content: str
     module_dots: int = 5
+    how: QrHow = "auto"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,18 +9,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol, TypeVar
 
 from gateway.clock import Clock, micros, wake_or_sleep
+from gateway.devices.abilities import Abilities, from_json
 from gateway.devices.channel import Tap
 from gateway.devices.printer import Outcome, Result
+from gateway.devices.printer_asked import Corrections
 from gateway.devices.printer_status import PrinterStatus
 from gateway.errors import StoreError
 from gateway.printing.document import Document, Drawer
-from gateway.store import events, print_jobs
+from gateway.store import events, print_jobs, printer_found
 from gateway.store.database import Database
 from gateway.store.print_jobs import PrintJob
 
@@ -39,6 +41,7 @@ KICK_S = 10.0
 # How long another printer may take to say that it would print. Seconds.
 OTHER_S = 3.0
 BUSY = "the printer is busy with a slip"
+WAS_OFF = "the printer answered nothing when it was sent, and answers now: it may have been off"
 
 Compose = Callable[[sqlite3.Connection, PrintJob, int], Document]
 
@@ -48,8 +51,17 @@ class Printer(Protocol):
 
     status: PrinterStatus
     tap: Tap
+    known: Abilities | None
+    corrected: Corrections
+    found: Abilities | None
+    learned: Callable[[Abilities], None]
+    woke: Callable[[], None]
 
+    @property
+    def is_fresh(self) -> bool: ...
     def look(self) -> str | None: ...
+    def shaken(self) -> str | None: ...
+    def forget(self) -> None: ...
     def print_slip(self, document: Document) -> Outcome: ...
     def kick(self) -> str | None: ...
     def reopen(self) -> None: ...
@@ -78,9 +90,14 @@ class PrinterWorker:
         compose: Compose,
         printer: Printer,
         rules: SpoolRules,
+        port: str = "",
+        confirm: str = "auto",
     ) -> None:
         self.name = name
         self.printer = printer
+        self.port = port
+        # The setting: how slips are confirmed.
+        self.confirm = confirm
         self._db = db
         self._clock = clock
         self._compose = compose
@@ -93,12 +110,17 @@ class PrinterWorker:
         self._pulsed_ns: int | None = None
         self._pulsed_for_sale = False
         self._drawer_open = False
+        # The job whose drawer has been opened: a second try of its slip opens none.
+        self._pulsed_job: int | None = None
+        # Since when the printer has been taken for one that cannot answer, in microseconds.
+        self._mute_since: int | None = None
         self._ending = False
         # Where slips go while this printer fails, best first.
         self.others: Sequence[PrinterWorker] = ()
         # Why nothing comes out; None while all is well.
         self.problem: str | None = None
         self.last: Outcome | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def tap(self) -> Tap:
@@ -132,6 +154,7 @@ class PrinterWorker:
         self.printer.reopen()
         try:
             await self._recover()
+            await self._remember()
             await self._work()
         finally:
             self.printer.close()
@@ -153,6 +176,93 @@ class PrinterWorker:
 
         await self._db.write_soft(settle)
 
+    async def _remember(self) -> None:
+        """Load what the printer was found to answer before, and keep what it is found to answer from now on."""
+        loop = asyncio.get_running_loop()
+        value, corrected = await self._db.read(
+            lambda conn: printer_found.load(conn, self.name, self.port)
+        )
+        try:
+            self.printer.known = None if value is None else from_json(value)
+            self.printer.corrected = Corrections(**corrected)
+        except (KeyError, TypeError, ValueError):
+            log.warning("printer.found_unreadable name=%s", self.name)
+
+        def learned(found: Abilities) -> None:
+            loop.call_soon_threadsafe(self._soon_do, self._keep, found)
+
+        def woke() -> None:
+            loop.call_soon_threadsafe(self._soon_do, self._woke)
+
+        self.printer.learned, self.printer.woke = learned, woke
+
+    def _soon_do(self, work: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
+        task = asyncio.ensure_future(work(*args))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _keep(self, found: Abilities) -> None:
+        at = micros(self._clock.now())
+        if not found.answers and self._mute_since is None:
+            self._mute_since = at
+        if found == self.printer.known:
+            return
+        self.printer.known = found
+        data = {"printer": self.name, **found.as_json()}
+
+        def keep(conn: sqlite3.Connection) -> None:
+            printer_found.keep(conn, self.name, self.port, found.as_json(), at=at)
+            events.record(conn, at=at, kind="printer.found", data=data)
+
+        log.info("printer.found name=%s answers=%s confirms=%s habit=%s model=%s", self.name,
+                 found.answers, found.confirms, found.habit, found.model or "-")  # fmt: skip
+        await self._write_soft(keep)
+
+    async def _woke(self) -> None:
+        """It answers now, so what it was sent while it did not may have gone nowhere."""
+        since, self._mute_since = self._mute_since, None
+        at = micros(self._clock.now())
+        if since is None:
+            return
+        await self._write_soft(
+            lambda conn: print_jobs.doubt_sent(conn, self.name, WAS_OFF, since=since, at=at)
+        )
+
+    async def another_printer(self, who: str) -> None:
+        """Somebody says that another printer is on this port now: find out again what it answers."""
+        at = micros(self._clock.now())
+
+        def forget(conn: sqlite3.Connection) -> None:
+            printer_found.forget(conn, self.name)
+            events.record(
+                conn, at=at, kind="printer.exchanged", data={"printer": self.name, "who": who}
+            )
+
+        await self._db.write(forget)
+        self._mute_since = None
+        if self._thread is not None:
+            self._thread.submit(self.printer.forget)
+        self.notify()
+
+    async def correct(self, corrected: Corrections, who: str) -> None:
+        """Keep what a person has said of this printer; it counts from the next slip on."""
+        at = micros(self._clock.now())
+
+        def keep(conn: sqlite3.Connection) -> None:
+            printer_found.correct(conn, self.name, self.port, asdict(corrected), at=at)
+            data = {"printer": self.name, "who": who, **asdict(corrected)}
+            events.record(conn, at=at, kind="printer.corrected", data=data)
+
+        await self._db.write(keep)
+        self.printer.corrected = corrected
+        self.notify()
+
+    async def _write_soft(self, change: Callable[[sqlite3.Connection], object]) -> None:
+        try:
+            await self._db.write_soft(change)
+        except StoreError as error:
+            log.warning("printer.not_recorded name=%s reason=%s", self.name, error.code)
+
     async def _work(self) -> None:
         pause = RETRY_FIRST_S
         while not self._ending:
@@ -163,17 +273,26 @@ class PrinterWorker:
                 if not self._wake.is_set():
                     await self.watch()
                 continue
+            document = await self._composed(job)
+            if document is None:
+                continue
+            if self.printer.is_fresh:
+                # The drawer does not wait for a round of questions.
+                await self._pulse(job, document)
             problem = await self.watch()
             if self._ending:
                 return
+            if problem is None:
+                if await self._too_old(job):
+                    continue
+                problem = await self._pulse(job, document)
             if problem is not None:
                 if not await self._handed_over(job, problem):
                     await self._clock.sleep(pause)
                     pause = min(pause * 2, RETRY_LAST_S)
                 continue
             pause = RETRY_FIRST_S
-            if not await self._too_old(job):
-                await self._print(job)
+            await self._print(job, document)
 
     def _submit(self, fn: Callable[..., T], *args: object) -> asyncio.Future[T]:
         if self._thread is None:
@@ -281,29 +400,49 @@ class PrinterWorker:
             await self._hold(job, "older than printing.stale_minutes")
         return True
 
-    async def _print(self, job: PrintJob) -> None:
+    async def _composed(self, job: PrintJob) -> Document | None:
+        """The job's document; None where it cannot be put together, and then it waits for a person."""
         now = micros(self._clock.now())
         try:
-            document = await self._db.read(lambda conn: self._compose(conn, job, now))
+            return await self._db.read(lambda conn: self._compose(conn, job, now))
         except StoreError:
             raise
         except Exception as error:  # one slip that cannot be put together must not stop the others
             log.exception("print.unfit job=%d printer=%s", job.id, self.name)
             await self._hold(job, f"it cannot be put together: {error}")
-            return
+            return None
+
+    async def _pulse(self, job: PrintJob, document: Document) -> str | None:
+        """Open the drawer of a cash sale, once and before its slip: an adapter that the pulse throws off the bus
+        must not tear the receipt. Return why the slip cannot begin after that."""
+        wanted = any(isinstance(block, Drawer) for block in document)
+        if not wanted or self._pulsed_job == job.id:
+            return None
+        problem = await self._submit(self.printer.kick)
+        if problem is not None:
+            return problem
+        self._pulsed_job = job.id
+        self._pulsed(for_sale=True)
+        return await self._submit(self.printer.shaken)
+
+    async def _print(self, job: PrintJob, document: Document) -> None:
         # Durable before the first byte: after a crash an original on the wire is never sent again.
         await self._mark(job, "SENDING", attempt=True, durable=job.kind == "ORIGINAL")
-        pulse = any(isinstance(block, Drawer) for block in document)
-        if pulse:
-            self._pulsed(for_sale=True)
         outcome = await self._printed(document)
         self.last = outcome
-        if pulse:
+        if self._pulsed_job == job.id:
             self._pulsed(for_sale=True)
         match outcome.result:
-            case Result.PRINTED:
+            case Result.PRINTED | Result.SENT:
                 self._changed(None)
-                await self._mark(job, "PRINTED", kind="print.printed", outcome=outcome)
+                confirmed = outcome.result is Result.PRINTED
+                await self._mark(
+                    job,
+                    "PRINTED",
+                    kind="print.printed" if confirmed else "print.sent",
+                    outcome=outcome,
+                    proof="CONFIRMED" if confirmed else "SENT",
+                )
             case Result.UNCONFIRMED:
                 self._changed(outcome.reason)
                 await self._mark(
@@ -338,10 +477,11 @@ class PrinterWorker:
         durable: bool = False,
         kind: str | None = None,
         outcome: Outcome | None = None,
+        proof: str | None = None,
     ) -> None:
         def change(conn: sqlite3.Connection) -> None:
             at = micros(self._clock.now())
-            print_jobs.mark(conn, job.id, state, at=at, reason=reason, attempt=attempt)
+            print_jobs.mark(conn, job.id, state, at=at, reason=reason, attempt=attempt, proof=proof)
             if kind is not None:
                 data = {"printer": self.name, "job": job.id, "kind": job.kind, "reason": reason}
                 if outcome is not None:

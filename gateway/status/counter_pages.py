@@ -79,7 +79,7 @@ def describe(conn: sqlite3.Connection, job: PrintJob) -> dict[str, Any]:
         "invoiceId": job.invoice_id,
         "printer": job.printer,
         "meantFor": job.meant_for,
-        "state": job.state,
+        "state": job.shown,
         "reason": job.reason,
         "at": _when(job.created_at),
     }

@@ -20,7 +20,14 @@ from gateway.errors import FieldError, RequestError, UnknownTechnician
 from gateway.fiscal import rates
 from gateway.fiscal.decision_rules import shown_time
 from gateway.money import from_cents, text
-from gateway.status import counter_pages, html, payment_pages, payment_views, report_pages
+from gateway.status import (
+    counter_pages,
+    html,
+    payment_pages,
+    payment_views,
+    printer_pages,
+    report_pages,
+)
 from gateway.status.html import HEADERS, form, page
 from gateway.store import events, receipts, unit
 
@@ -41,6 +48,7 @@ def register(app: web.Application) -> None:
     app.router.add_get("/static/{name}", get_static)
     html.register(app)
     counter_pages.register(app)
+    printer_pages.register(app)
     report_pages.register(app)
     payment_pages.register(app)
 

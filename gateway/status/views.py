@@ -21,6 +21,7 @@ from gateway.fiscal.set_up import SetUp
 from gateway.fiscal.signer import Signer
 from gateway.fiscal.startup import UncleanStop
 from gateway.money import from_cents
+from gateway.printing.printer_words import kind_of
 from gateway.printing.spooler import PrinterWorker
 from gateway.settings import Settings
 from gateway.status import payment_views
@@ -247,6 +248,7 @@ class StatusSource:
         for worker in self.workers:
             queue = queues.get(worker.name)
             reason = worker.problem or (queue.reason if queue else None)
+            kind = kind_of(worker.confirm, worker.printer.found or worker.printer.known)
             printers.append(
                 {
                     "name": worker.name,
@@ -255,6 +257,8 @@ class StatusSource:
                     "queued": queue.waiting if queue else 0,
                     "held": queue.held if queue else 0,
                     "unconfirmed": queue.unconfirmed if queue else 0,
+                    "kind": kind.name,
+                    "says": kind.sentence,
                     "paperNearEnd": worker.printer.status.paper_near_end,
                     "lastSlip": None
                     if worker.last is None

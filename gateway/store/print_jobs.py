@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from gateway.store import events
 
-_COLUMNS = "id, invoice_id, printer, meant_for, kind, copy_no, state, released, reason, attempts, created_at, body"
+_COLUMNS = "id, invoice_id, printer, meant_for, kind, copy_no, state, released, reason, attempts, created_at, body, proof"
 _NEXT = f"""
     SELECT {_COLUMNS} FROM print_job
     WHERE printer = ? AND state IN ('QUEUED', 'BLOCKED') ORDER BY id LIMIT 1"""
@@ -16,8 +16,10 @@ _INSERT = """
     INSERT INTO print_job (invoice_id, printer, kind, copy_no, created_at, updated_at)
     VALUES (?, ?, ?, ?, ?, ?)"""
 _MARK = """
-    UPDATE print_job SET state = ?, reason = ?, attempts = attempts + ?, updated_at = ?
+    UPDATE print_job SET state = ?, reason = ?, attempts = attempts + ?, updated_at = ?, proof = ?
     WHERE id = ?"""
+# A state of the interface: it has all left to a printer that cannot answer.
+SENT = "SENT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,12 @@ class PrintJob:
     attempts: int
     created_at: int
     body: bytes | None
+    proof: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """The state as people and programs see it: "printed" is only what somebody or something has confirmed."""
+        return SENT if self.state == "PRINTED" and self.proof == SENT else self.state
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +107,9 @@ def mark(
     at: int,
     reason: str | None = None,
     attempt: bool = False,
+    proof: str | None = None,
 ) -> None:
-    conn.execute(_MARK, (state, reason, int(attempt), at, job_id))
+    conn.execute(_MARK, (state, reason, int(attempt), at, proof, job_id))
 
 
 def recover(conn: sqlite3.Connection, *, at: int, printer: str | None = None) -> list[PrintJob]:
@@ -125,10 +134,13 @@ def by_id(conn: sqlite3.Connection, job_id: int) -> PrintJob | None:
 
 
 def in_states(conn: sqlite3.Connection, states: Sequence[str], limit: int) -> list[PrintJob]:
-    """The oldest jobs in these states."""
+    """Return the oldest jobs in these states, as they are shown."""
     marks = ",".join("?" * len(states))
     rows = conn.execute(
-        f"SELECT {_COLUMNS} FROM print_job WHERE state IN ({marks}) ORDER BY id LIMIT ?",
+        f"""SELECT {_COLUMNS} FROM print_job
+            WHERE state IN ({marks}) AND (state <> 'PRINTED' OR proof IS NOT '{SENT}')
+               OR {SENT in states:d} AND proof = '{SENT}' AND state = 'PRINTED'
+            ORDER BY id LIMIT ?""",
         (*states, limit),
     )
     return [PrintJob(*row) for row in rows]
@@ -166,11 +178,44 @@ def drop(conn: sqlite3.Connection, job_id: int, reason: str, *, at: int) -> bool
 def answer(conn: sqlite3.Connection, job_id: int, came_out: bool, who: str, *, at: int) -> bool:
     """A person has looked whether an unconfirmed slip came out. False if nobody was asked."""
     cursor = conn.execute(
-        """UPDATE print_job SET state = ?, reason = ?, updated_at = ?
+        """UPDATE print_job SET state = ?, reason = ?, updated_at = ?, proof = ?
            WHERE id = ? AND state = 'UNCONFIRMED'""",
-        ("PRINTED" if came_out else "DROPPED", f"{who} has looked", at, job_id),
+        (
+            "PRINTED" if came_out else "DROPPED",
+            f"{who} has looked",
+            at,
+            "PERSON" if came_out else None,
+            job_id,
+        ),
     )
     return cursor.rowcount == 1
+
+
+def unconfirmed(conn: sqlite3.Connection, printer: str, last: int) -> list[PrintJob]:
+    """Return the jobs of one printer that a person is asked about, up to number `last`, oldest first."""
+    rows = conn.execute(
+        f"""SELECT {_COLUMNS} FROM print_job
+            WHERE printer = ? AND state = 'UNCONFIRMED' AND id <= ? ORDER BY id""",
+        (printer, last),
+    )
+    return [PrintJob(*row) for row in rows]
+
+
+def doubt_sent(
+    conn: sqlite3.Connection, printer: str, reason: str, *, since: int, at: int
+) -> list[PrintJob]:
+    """Ask a person about what was sent to a printer from `since` on that may have been switched off then."""
+    rows = conn.execute(
+        f"""SELECT {_COLUMNS} FROM print_job
+            WHERE printer = ? AND proof = '{SENT}' AND state = 'PRINTED' AND updated_at >= ? ORDER BY id""",
+        (printer, since),
+    ).fetchall()
+    jobs = [PrintJob(*row) for row in rows]
+    for job in jobs:
+        mark(conn, job.id, "UNCONFIRMED", at=at, reason=reason)
+        data = {"printer": job.printer, "job": job.id, "kind": job.kind, "reason": reason}
+        events.record(conn, at=at, kind="print.unconfirmed", subject=job.invoice_id, data=data)
+    return jobs
 
 
 def queues(conn: sqlite3.Connection) -> dict[str, PrinterQueue]:

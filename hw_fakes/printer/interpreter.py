@@ -18,6 +18,13 @@ LINE_DOTS = 30
 ESC, GS, FS, DLE = 0x1B, 0x1D, 0x1C, 0x10
 
 
+def _wide(row: bytes | bytearray) -> bytes:
+    """Each dot twice."""
+    bits = "".join(f"{byte:08b}" for byte in row)
+    double = "".join(bit * 2 for bit in bits)
+    return int(double, 2).to_bytes(2 * len(row), "big") if row else b""
+
+
 @dataclass(slots=True)
 class Style:
     bold: bool = False
@@ -43,6 +50,7 @@ class Interpreter:
         finished: Callable[[], None] = lambda: None,
         began: Callable[[], None] = lambda: None,
         automatic: Callable[[int | None], None] = lambda enabled: None,
+        name: Callable[[int], bytes] = lambda which: b"\x02",
     ) -> None:
         self.paper = paper
         self.problems: list[str] = []
@@ -53,6 +61,8 @@ class Interpreter:
         self._began = began
         # GS a n; None for ESC @, after which the printer's switches count again.
         self._automatic = automatic
+        # What it says to GS I n.
+        self._name = name
         self._style = Style()
         self._line = Line()
         self._qr = {"size": 3, "level": "L", "data": b""}
@@ -168,8 +178,7 @@ class Interpreter:
             # Worked off in order: what came before has been printed when this is answered.
             self._answer(bytes([self._status(which)]))
         elif command == "I":
-            yield
-            self._answer(b"\x02")
+            self._answer(self._name((yield)))
         elif command == "k":
             yield from self._barcode()
         elif command == "a":
@@ -220,7 +229,8 @@ class Interpreter:
 
     def _raster(self) -> Generator[None, int, None]:
         yield
-        yield
+        # Bit 0: twice as wide, bit 1: twice as high; as a digit or a number.
+        mode = (yield) & 3
         x_low, x_high, y_low, y_high = (yield), (yield), (yield), (yield)
         width, height = x_low + 256 * x_high, y_low + 256 * y_high
         rows = []
@@ -228,9 +238,10 @@ class Interpreter:
             row = bytearray()
             for _ in range(width):
                 row.append((yield))
-            rows.append(bytes(row))
+            rows += [_wide(row) if mode & 1 else bytes(row)] * (2 if mode & 2 else 1)
         self._flush()
-        self.paper.open.items.append(Picture(width * 8, rows, self._style.align))
+        dots = width * 8 * (2 if mode & 1 else 1)
+        self.paper.open.items.append(Picture(dots, rows, self._style.align))
 
     def _barcode(self) -> Generator[None, int, None]:
         kind = yield

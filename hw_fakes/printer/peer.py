@@ -51,6 +51,8 @@ class FakePrinter:
         # It works, but does not say a word; or not to GS r and GS ( H, as cheap ones do.
         self.silent = False
         self.confirms = True
+        # What it says to GS I 67; None: nothing, as most cheap ones.
+        self.model: str | None = "TM-T82II"
         # Answers to GS ( H carry another number than they should.
         self.wrong_ids = False
         self.powered = True
@@ -87,6 +89,7 @@ class FakePrinter:
             finished=self._slip,
             began=self._began,
             automatic=self._automatic,
+            name=self._name,
         )
 
     async def __aenter__(self) -> FakePrinter:
@@ -355,6 +358,12 @@ class FakePrinter:
         if which == 0x101:
             return 0x12 | (0x08 if self.offline else 0) | (0 if self.drawer_open else 0x04)
         return 0x12
+
+    def _name(self, which: int) -> bytes:
+        if self.model is None:
+            return b""
+        texts = {65: "30.21", 66: "EPSON", 67: self.model}
+        return b"_" + texts[which].encode() + b"\0" if which in texts else b"\x02"
 
     def _automatic(self, enabled: int | None) -> None:
         self._asb = self.asb_switch if enabled is None else enabled

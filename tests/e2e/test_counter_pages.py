@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from playwright.async_api import Browser, Page
 
 from gateway.store import captures, events
@@ -12,7 +13,7 @@ from gateway.store.captures import NewSlip
 from hw_fakes.printer.peer import FakePrinter
 from hw_fakes.vscu.unit import UnitControl
 from tests.support.browser import PHONE
-from tests.support.printers import states, until
+from tests.support.printers import patience, states, until
 from tests.support.shop import (
     TECHNICIANS,
     TOKENS,
@@ -41,11 +42,13 @@ async def fits(page: Page) -> None:
 
 
 async def test_a_cashier_is_asked_whether_a_slip_came_out_and_answers(
-    unit: UnitControl, shop_dir: Path, browser: Browser
+    unit: UnitControl, shop_dir: Path, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with FakePrinter() as printer:
-        # A printer that cannot confirm: every original ends in doubt.
-        async with open_shop(settings_for(shop_dir, unit, printer, confirm="none")) as shop:
+        # A printer that is set to confirm and does not: every original ends in doubt.
+        printer.confirms = False
+        patience(monkeypatch, confirm_s=1.0)
+        async with open_shop(settings_for(shop_dir, unit, printer, confirm="status")) as shop:
             page = await browser.new_page(viewport=PHONE)
             problems: list[str] = []
             page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)

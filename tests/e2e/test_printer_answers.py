@@ -164,19 +164,26 @@ async def test_a_printer_that_falls_silent_after_the_last_byte_has_not_confirmed
         assert len(originals(printer.paper.slips)) == 2
 
 
-async def test_a_printer_that_never_confirms_prints_every_slip_unconfirmed(
-    unit: UnitControl, shop_dir: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("confirm", "state"), [("auto", PRINTED), ("status", UNCONFIRMED)])
+async def test_a_printer_that_never_confirms_is_found_out_unless_it_is_set_to_confirm(
+    unit: UnitControl,
+    shop_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    confirm: str,
+    state: tuple[str, str],
 ) -> None:
     """A cheap one: it knows DLE EOT and not GS r."""
     patience(monkeypatch, confirm_s=1.0)
     async with FakePrinter() as printer:
         printer.confirms = False
-        async with open_shop(settings_for(shop_dir, unit, one(printer))) as shop:
+        async with open_shop(settings_for(shop_dir, unit, one(printer, confirm=confirm))) as shop:
             for key in ("one", "two"):
                 assert (await shop.till().sell(key, a_sale())).status == 201
-            await until(shop, UNCONFIRMED, UNCONFIRMED)
+            await until(shop, state, state)
             # Given up, and perhaps not out yet.
             await printer.wait_for_slips(2, WITHIN_S)
+            (status,) = await printers(shop)
+            assert status["kind"] == ("ANSWERS" if confirm == "auto" else "CONFIRMS")
         assert len(originals(printer.paper.slips)) == 2
 
 
@@ -185,8 +192,9 @@ async def test_late_answers_to_one_slip_do_not_confirm_the_next(
 ) -> None:
     patience(monkeypatch, confirm_s=1.0)
     async with FakePrinter() as printer:
-        printer.stall()
         async with open_shop(settings_for(shop_dir, unit, one(printer))) as shop:
+            await in_step(shop)
+            printer.stall()
             assert (await shop.till().sell("one", a_sale())).status == 201
             await until(shop, UNCONFIRMED)
             # It was asked again while idle and owes that answer, too.

@@ -134,7 +134,7 @@ async def test_a_printer_that_answers_nothing_is_sent_nothing(
             await until(shop, PRINTED)
 
 
-async def test_a_printer_that_cannot_answer_is_unconfirmed_by_setting(
+async def test_a_slip_of_a_printer_without_answers_by_setting_is_sent_and_asked_of_nobody(
     unit: UnitControl, shop_dir: Path
 ) -> None:
     async with FakePrinter() as printer:
@@ -142,8 +142,12 @@ async def test_a_printer_that_cannot_answer_is_unconfirmed_by_setting(
         ports = one(printer, confirm="none")
         async with open_shop(settings_for(shop_dir, unit, ports)) as shop:
             await shop.till().sell("key", a_sale())
-            await until(shop, UNCONFIRMED)
+            await until(shop, PRINTED)
             await printer.wait_for_slips(1, WITHIN_S)
+            jobs = (await shop.till().request("GET", "/v1/print-jobs?state=SENT")).json["jobs"]
+            assert [job["state"] for job in jobs] == ["SENT"]
+            printed = await shop.till().request("GET", "/v1/print-jobs?state=PRINTED")
+            assert printed.json["jobs"] == []
 
 
 async def test_eight_tills_on_one_printer_at_9600_baud(unit: UnitControl, shop_dir: Path) -> None:

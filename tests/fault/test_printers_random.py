@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from gateway.devices import printer as driver
+from gateway.devices import printer_asked
 from hw_fakes.printer.paper import Slip
 from hw_fakes.printer.peer import FakePrinter, Wire
 from hw_fakes.vscu.unit import UnitControl
@@ -133,6 +134,7 @@ def numbers_of(slip: Slip) -> list[str]:
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Doubt after two seconds where a shop waits for eight: more of it in the same time."""
     monkeypatch.setattr(driver, "CONFIRM_S", 2.0)
+    monkeypatch.setattr(printer_asked, "CONFIRM_S", 2.0)
 
 
 @pytest.mark.usefixtures("hasty")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gateway.devices import abilities, printer_asked
 from gateway.devices import printer as driver
 from gateway.settings import Settings
 from hw_fakes.printer.paper import Slip
@@ -31,8 +32,10 @@ def patience(
     """How long the driver waits from now on, before it says that a printer did not confirm, or gives no
     answer. The fakes live in the tests' own loop, which a busy machine holds up for longer than a real
     printer takes; a test shortens this only where silence is what it is about."""
-    monkeypatch.setattr(driver, "CONFIRM_S", confirm_s)
-    monkeypatch.setattr(driver, "REAL_TIME_S", real_time_s)
+    for part in (driver, printer_asked):
+        monkeypatch.setattr(part, "CONFIRM_S", confirm_s)
+        monkeypatch.setattr(part, "REAL_TIME_S", real_time_s)
+    monkeypatch.setattr(abilities, "FIRST_S", max(2.0, real_time_s))
 
 
 def settings_for(

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from PIL import Image
 
-from gateway.devices.escpos import encode
+from gateway.devices.escpos import Manner, encode
 from gateway.printing.document import Document
 from hw_fakes.printer.interpreter import Interpreter
 from hw_fakes.printer.paper import Paper, Slip
@@ -35,7 +35,7 @@ class Read:
 
 
 def printed(case: Printable) -> bytes:
-    return encode(case.document, profile=case.profile, cut=case.cut)
+    return encode(case.document, Manner(case.profile, case.cut))
 
 
 def paper_of(data: bytes) -> Read:

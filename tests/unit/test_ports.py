@@ -397,4 +397,4 @@ def test_the_settings_of_the_guide_are_settings(tmp_path: Path) -> None:
     text = text.replace('printer = "counter"\n', "").replace('failover = ["kitchen"]\n', "")
     settings = load(write(tmp_path, GOOD + text), ENV).settings
     assert settings.scales["meat"].data_bits == 7
-    assert escpos.encode([], profile=settings.printers["counter"].profile)
+    assert escpos.encode((), escpos.Manner(settings.printers["counter"].profile))

@@ -11,7 +11,7 @@ from escpos.capabilities import CAPABILITIES
 from PIL import Image
 
 from gateway.check import check
-from gateway.devices.escpos import encode
+from gateway.devices.escpos import Manner, encode
 from gateway.printing.document import Cut, Logo, Text
 from gateway.printing.layout import receipt_document
 from gateway.printing.terminal import to_text
@@ -105,7 +105,7 @@ def test_no_profile_says_anything_on_our_standard_output(
     logo = tmp_path / "logo.png"
     Image.new("1", (100, 50)).save(logo)
     for profile in ("default", "RP326", "TM-T88V", "POS-5890", "TUP500"):
-        encode((Logo(str(logo)), Cut()), profile=profile)
+        encode((Logo(str(logo)), Cut()), Manner(profile))
     assert capsys.readouterr().out == ""
 
 
@@ -129,7 +129,7 @@ def test_every_profile_takes_every_receipt(profile: str) -> None:
     for label in ("NS", "CC", "PS"):
         slip = labelled(label, **ACCENTS)
         document = receipt_document(slip, seller(), columns=columns, paper_mm=58)
-        data = encode(document, profile=profile)
+        data = encode(document, Manner(profile))
         read = paper_of(data)
         assert [p for p in read.problems if not p.startswith("code page")] == []
         assert "116.00" not in read.slip.text() and "ITEMS NUMBER" in read.slip.text()
