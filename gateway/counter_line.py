@@ -16,7 +16,7 @@ from gateway.counter.capture import Capture, CaptureRules
 from gateway.counter.display import CustomerDisplay
 from gateway.counter.own_api import OwnApi
 from gateway.counter.scale import Scale
-from gateway.counter.scanner import Scanner
+from gateway.counter.scanner import Scanner, ScannerRules
 from gateway.counter.serial_till import SerialTill
 from gateway.counter.template import Patterns, Template
 from gateway.counter_settings import (
@@ -29,6 +29,7 @@ from gateway.counter_settings import (
 from gateway.devices.channel import LineSettings
 from gateway.devices.line import DeviceLine
 from gateway.devices.printer import PrinterSetup, ReceiptPrinter
+from gateway.devices.scale_codec import Options
 from gateway.errors import StoreError
 from gateway.fiscal.ports import SignedSale
 from gateway.printing.spooler import PrinterWorker, SpoolRules
@@ -64,7 +65,7 @@ class CounterLine:
             worker.others = [by_name[name] for name in others]
         self.displays = {n: self._display(n, part) for n, part in settings.displays.items()}
         self.scales = {
-            name: Scale(name, scale_line(part), part.protocol, clock)
+            name: Scale(name, scale_line(part), part.protocol, clock, scale_options(part))
             for name, part in settings.scales.items()
         }
         self.scanners = {n: self._scanner(n, part) for n, part in settings.scanners.items()}
@@ -145,9 +146,19 @@ class CounterLine:
         ]
         for kind, line in self._lines():
             found.append(
-                {"kind": kind, "name": line.name, "port": ports[line.name], "problem": line.problem}
+                {
+                    "kind": kind,
+                    "name": line.name,
+                    "port": ports[line.name],
+                    "problem": self._problem(line),
+                }
             )
         return found
+
+    def _problem(self, line: DeviceLine) -> str | None:
+        """Return why a device does not work: its line, or bytes that its settings do not cover."""
+        device = self.scales.get(line.name) or self.scanners.get(line.name)
+        return line.problem if device is None else device.problem
 
     def _api(self, till: str) -> OwnApi:
         token = self._settings.till_tokens.get(till)
@@ -166,7 +177,11 @@ class CounterLine:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-        return Scanner(name, LineSettings(part.port, part.baud), self._clock, read)
+        rules = ScannerRules(
+            silence_s=part.silence_s if part.suffix == "none" else None,
+            strip_aim=part.aim_prefix == "strip",
+        )
+        return Scanner(name, LineSettings(part.port, part.baud), self._clock, read, rules)
 
     async def _scanned(self, name: str, till: str | None, code: str) -> None:
         at = micros(self._clock.now())
@@ -233,6 +248,10 @@ class CounterLine:
 
 def scale_line(part: ScaleSettings) -> LineSettings:
     return LineSettings(part.port, part.baud, parity=part.parity, data_bits=part.data_bits)
+
+
+def scale_options(part: ScaleSettings) -> Options:
+    return Options(part.unit, part.decimals)
 
 
 def template_of(part: CaptureSettings) -> Template:

@@ -15,6 +15,18 @@ PaymentMethod = Literal[
     "CASH", "CREDIT", "CASH_CREDIT", "BANK_CHECK", "CARD", "MOBILE_MONEY", "OTHER"
 ]
 Flow = Literal["none", "xonxoff", "rtscts", "dsrdtr"]
+ScaleProtocol = Literal[
+    "toledo",
+    "and",
+    "toledo-continuous",
+    "sics",
+    "nci",
+    "cas",
+    "dibal",
+    "yaohua",
+    "digi",
+    "ohaus",
+]
 
 
 class Section(BaseModel):
@@ -99,15 +111,26 @@ class DisplaySettings(DeviceSettings):
 
 
 class ScaleSettings(DeviceSettings):
-    """A scale: `toledo` is asked by W (8217 and its kin), `and` sends lines by itself (A&D, CAS)."""
+    """A scale: `toledo` is asked by W (8217 and its kin), `and` sends lines (A&D, CAS); the others by
+    maker, in docs/operating/devices.md."""
 
-    protocol: Literal["toledo", "and"] = "toledo"
+    protocol: ScaleProtocol = "toledo"
+    # What the scale's format leaves out: the unit, and the digits behind the point.
+    unit: Literal["kg", "g"] | None = None
+    decimals: Annotated[int, Field(ge=0, le=4)] | None = None
     parity: Literal["N", "E", "O"] = "N"
     data_bits: Literal[7, 8] = 8
 
 
 class ScannerSettings(DeviceSettings):
     """A barcode scanner; what it reads goes to the till's event stream."""
+
+    # What ends a code: CR, LF, TAB, NUL or ETX; or, for a scanner without a suffix, a silence.
+    suffix: Literal["auto", "none"] = "auto"
+    # With suffix "none": a code ends after this silence.
+    silence_s: Annotated[float, Field(ge=0.05, le=1.0)] = 0.2
+    # The three characters before a code that name its kind, as ]E0: left out, or passed on.
+    aim_prefix: Literal["strip", "keep"] = "strip"
 
 
 class SerialTillSettings(DeviceSettings):

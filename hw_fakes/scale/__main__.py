@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import get_args
 
 from hw_fakes.control import alone, run_alone
-from hw_fakes.scale.peer import FakeScale
+from hw_fakes.scale.peer import FakeScale, Protocol
 
 parser = alone("scale", __doc__)
-parser.add_argument("--protocol", choices=["toledo", "and", "cas"], default="toledo")
+parser.add_argument("--protocol", choices=get_args(Protocol), default="toledo")
 parser.add_argument("--capacity", type=Decimal, default=Decimal(15), help="kg")
 parser.add_argument("--settle", type=float, default=0.8, help="seconds until it is at rest")
 options = parser.parse_args()

@@ -1,22 +1,25 @@
 """The scale as a peer on a pty: a pan, what lies on it, how it comes to rest; asked by W, or sending.
 
 Answers as the makers' manuals have them: Mettler Toledo's 8217 protocol (Diva service manual 6.1.4), A&D's
-standard format (AD-4329A 12.1) and CAS's 22 bytes (NT-200 14). Shares nothing with any reader of these.
+standard format (AD-4329A 12.1), CAS's 22 bytes (NT-200 14), Toledo's continuous output, the last digit first
+of Yaohua's XK3190, and the lines of Ohaus. Shares nothing with any reader of these.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from hw_fakes.control import FLAG, NUMBER, TEXT, Knob, action, attribute
 from hw_fakes.line import Wire
 from hw_fakes.serial_device import SerialDevice
 
-Protocol = Literal["toledo", "and", "cas"]
-Unit = Literal["kg", "g", "lb"]
+Protocol = Literal["toledo", "and", "cas", "continuous", "yaohua", "ohaus"]
+# As its display shows it, or not at all.
+Unit = Literal["kg", "KG", "Kg", "g", "lb", ""]
 DIVISION = Decimal("0.005")
 # Above the capacity by more than so many divisions: too much.
 OVER_DIVISIONS = 9
@@ -44,6 +47,8 @@ class FakeScale(SerialDevice):
         self.settle_s = settle_s
         self.interval_s = interval_s
         self.unit: Unit = "kg"
+        # Whether its 8217 answer has a point: some models leave it out.
+        self.point = True
         # It hears the question and gives no answer.
         self.silent = False
         # It never comes to rest (somebody leans on the counter).
@@ -132,6 +137,8 @@ class FakeScale(SerialDevice):
             self._status()
             return
         shown = f"{net * POUND:06.2f}" if self.unit == "lb" else f"{net:06.3f}"
+        if not self.point:
+            shown = shown.replace(".", "")
         self._tell(f"\x02{shown}{'N' if self._tare else ''}\r".encode())
 
     def _status(self) -> None:
@@ -169,6 +176,8 @@ class FakeScale(SerialDevice):
 
     def a_line(self) -> bytes:
         """One line of the continuous output, for what it feels now."""
+        if self.protocol in OTHER_LINES:
+            return OTHER_LINES[self.protocol](self)
         net, stable, over, under = self._felt()
         state = "OL" if over else "ST" if stable else "US"
         kind = "NT" if self._tare else "GS"
@@ -189,6 +198,29 @@ class FakeScale(SerialDevice):
                 + (f" {self.unit:>2}\r\n".encode())
             )
         return f"{state},{kind},{sign}{digits}{self.unit:>2}\r\n".encode()
+
+    def continuous_line(self) -> bytes:
+        """Toledo's continuous output, with its checksum."""
+        net, stable, over, under = self._felt()
+        b = 0x20 | (0x10 if self.unit.lower() == "kg" else 0) | (1 if self._tare else 0)
+        b |= (2 if under else 0) | (4 if over else 0) | (0 if stable else 8)
+        grams = f"{int(abs(net) * 1000):06d}{int(self._tare * 1000):06d}"
+        frame = bytes((2, 0x2D, b, 0x20)) + grams.encode() + b"\r"
+        return frame + bytes((-sum(frame) & 0x7F,))
+
+    def last_digit_first_line(self) -> bytes:
+        """Yaohua's format 1: the display read backwards, then its sign."""
+        net, _, over, under = self._felt()
+        shown = "9999999." if over else f"{abs(net):08.3f}"
+        return b"=" + (shown[::-1][:7] + ("-" if under else shown[0])).encode()
+
+    def ohaus_line(self) -> bytes:
+        net, stable, over, _ = self._felt()
+        if over:
+            return b"  Err8.3\r\n"
+        mark = " " if stable else "?"
+        kind = "NET" if self._tare else "G"
+        return f"{net:10.3f} {self.unit:5} {mark} {kind}\r\n".encode()
 
     # --- control -------------------------------------------------------------------------------------
 
@@ -213,6 +245,7 @@ class FakeScale(SerialDevice):
             "restless": attribute(self, "restless", FLAG),
             "silent": attribute(self, "silent", FLAG),
             "unit": Knob(self._set_unit, TEXT),
+            "point": attribute(self, "point", FLAG),
             "zero": action(self.press_zero),
             "tare": action(self.press_tare),
             "clearTare": action(self.clear_tare),
@@ -228,9 +261,16 @@ class FakeScale(SerialDevice):
         self.put(value)
 
     def _set_unit(self, unit: str) -> None:
-        if unit not in ("kg", "g", "lb"):
-            raise ValueError("unit must be kg, g or lb")
+        if unit not in get_args(Unit):
+            raise ValueError("unit must be kg, KG, Kg, g, lb or empty")
         self.unit = unit  # type: ignore[assignment]
+
+
+OTHER_LINES: dict[str, Callable[[FakeScale], bytes]] = {
+    "continuous": FakeScale.continuous_line,
+    "yaohua": FakeScale.last_digit_first_line,
+    "ohaus": FakeScale.ohaus_line,
+}
 
 
 def _step(kg: Decimal) -> Decimal:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from hw_fakes.control import alone, run_alone
 from hw_fakes.scanner.peer import FakeScanner
 
-SUFFIXES = {"cr": "\r", "lf": "\n", "crlf": "\r\n"}
+SUFFIXES = {
+    "cr": "\r",
+    "lf": "\n",
+    "crlf": "\r\n",
+    "tab": "\t",
+    "nul": "\0",
+    "etx": "\x03",
+    "none": "",
+}
 
 parser = alone("scanner", __doc__)
 parser.add_argument("--suffix", choices=sorted(SUFFIXES), default="cr")

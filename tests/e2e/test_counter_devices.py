@@ -24,7 +24,7 @@ from tests.support.shop import OpenShop, make_settings, open_shop
 
 
 def pan(scale: FakeScale, **more: Any) -> dict[str, Any]:
-    protocol = "toledo" if scale.protocol == "toledo" else "and"
+    protocol = {"cas": "and", "continuous": "toledo-continuous"}.get(scale.protocol, scale.protocol)
     return {"scales": {"pan": {"port": scale.device_path, "protocol": protocol, **more}}}
 
 
@@ -63,6 +63,46 @@ async def test_what_lies_on_the_scale(unit: UnitControl, shop_dir: Path, protoco
             assert "below zero" in (await weigh(shop)).json["detail"]
             scale.press_zero()
             assert (await weigh(shop)).json["weight"] == "0.000"
+
+
+async def test_a_scale_that_is_set_to_another_format_is_named_with_its_bytes(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    async with FakeScale("yaohua", interval_s=0.01) as scale, FakeScale() as short:
+        scales = {
+            "pan": {"port": scale.device_path, "protocol": "and"},
+            "deck": {"port": short.device_path, "protocol": "toledo"},
+        }
+        async with open_shop(make_settings(shop_dir, unit.url, scales=scales)) as shop:
+            scale.put("1.235")
+            await device_is(shop, "pan", 'this looks like protocol = "yaohua"')
+            said = (await weigh(shop)).json["detail"]
+            assert "it sends, but not what is set" in said and "30 30 3d 35 33 32 2e 31" in said
+            await device_is(shop, "deck", None)
+            short.point = False
+            short.put("1.235")
+            assert "decimals = 3" in (await weigh(shop, name="deck")).json["detail"]
+            await device_is(shop, "deck", "decimals = 3")
+            short.point = True
+            assert (await weigh(shop, name="deck")).json["weight"] == "1.235"
+            await device_is(shop, "deck", None)
+
+
+@pytest.mark.parametrize("protocol", ["continuous", "yaohua", "ohaus"])
+async def test_a_scale_of_another_maker(unit: UnitControl, shop_dir: Path, protocol: Any) -> None:
+    async with FakeScale(protocol, interval_s=0.02) as scale:
+        settings = make_settings(shop_dir, unit.url, **pan(scale, unit="kg", decimals=3))
+        async with open_shop(settings) as shop:
+            await device_is(shop, "pan", None)
+            scale.put("1.235")
+            assert (await weigh(shop)).json == {"weight": "1.235", "unit": "kg", "stable": True}
+            scale.restless = True
+            assert "not at rest" in (await weigh(shop)).json["detail"]
+            scale.restless = False
+            scale.put("15.100")
+            assert (await weigh(shop)).status == 503
+            scale.put("-0.100")
+            assert "below zero" in (await weigh(shop)).json["detail"]
 
 
 async def test_a_scale_at_unrest_gives_no_weight_to_charge_for(
@@ -234,7 +274,11 @@ async def test_a_scale_that_is_set_to_pounds_or_to_counting(
 # --- scanner --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("suffix", ["\r", "\n", "\r\n"], ids=["cr", "lf", "crlf"])
+@pytest.mark.parametrize(
+    "suffix",
+    ["\r", "\n", "\r\n", "\t", "\0", "\x03", "\r\0"],
+    ids=["cr", "lf", "crlf", "tab", "nul", "etx", "padded"],
+)
 async def test_a_code_is_an_event_for_its_till_and_for_no_other(
     unit: UnitControl, shop_dir: Path, suffix: str
 ) -> None:
@@ -249,10 +293,10 @@ async def test_a_code_is_an_event_for_its_till_and_for_no_other(
             async with listening(shop, "till-1") as first, listening(shop, "till-2") as second:
                 one.scan("6161100100015")
                 two.scan("5449000000996")
-                one.prefix = "]E0"
+                one.prefix = "\x02]E0"
                 one.scan("6161100100022")
                 heard = await first.wait_for("scanner.read", 2)
-                assert [event["code"] for event in heard] == ["6161100100015", "]E06161100100022"]
+                assert [event["code"] for event in heard] == ["6161100100015", "6161100100022"]
                 assert {event["device"] for event in heard} == {"one"}
                 (other,) = await second.wait_for("scanner.read", 1)
                 assert other["code"] == "5449000000996"
@@ -285,18 +329,19 @@ async def test_junk_is_no_code(unit: UnitControl, shop_dir: Path) -> None:
                 for junk in (
                     b"\x00\xff\xfe\r",
                     b"\r\n\r\n\r",
-                    b"X" * 129 + b"\r",
+                    b"X" * 513 + b"\r",
                     b"Y" * 5000 + b"\r",
                     b"61611\x00100\r",
                     "6161é\r".encode(),
                 ):
                     scanner.send_raw(junk)
-                scanner.scan("Z" * 128)
+                await device_is(shop, "front", "it sends, but not what is set: 36 31 36 31 c3 a9")
+                scanner.scan("Z" * 512)
                 # Fields of a GS1 code are held apart by FNC1.
                 scanner.scan("0106161100100015\x1d3102001250")
                 events = await heard.wait_for("scanner.read", 2)
                 assert [event["code"] for event in events] == [
-                    "Z" * 128,
+                    "Z" * 512,
                     "0106161100100015\x1d3102001250",
                 ]
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.counter.scale import Scale
-from gateway.counter.scanner import CODE_MAX, Scanner
+from gateway.counter.scanner import CODE_MAX, KEEP_MAX, Scanner
 from gateway.devices import display_codec, scale_codec
 from gateway.devices.channel import LineSettings
 from hw_fakes.display.glass import COLUMNS, Glass
@@ -176,12 +176,12 @@ def test_a_scanners_bytes_mean_the_same_in_any_pieces(data: bytes, at: list[int]
         assert all(" " <= char <= "~" or char == "\x1d" for char in code)
 
 
-@given(data=st.binary(min_size=CODE_MAX, max_size=2000))
+@given(data=st.binary(min_size=KEEP_MAX, max_size=2000))
 def test_a_scanner_that_never_ends_fills_nothing(data: bytes) -> None:
     scanner = Scanner("s", LineSettings("nowhere"), FakeClock(), lambda code: None)
     for _ in range(3):
         scanner._heard(data)
-        assert len(scanner._buffer) <= CODE_MAX + 1
+        assert len(scanner._buffer) <= KEEP_MAX + 1
 
 
 # --- display --------------------------------------------------------------------------------------
