@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.clock import Clock
-from gateway.devices import ports
+from gateway.devices import obstacles, ports
 from gateway.devices.channel import is_network
 from gateway.devices.finder import SECTIONS, Finder, Owner, remarks
 from gateway.devices.ports import Port, Roots
@@ -108,8 +108,18 @@ def listing(counter: Counter, roots: Roots, code: str | None) -> dict[str, Any]:
             notes.append(str(failed))
     found = ports.plugged_in(roots)
     here = {port.real for port in found}
+    access = obstacles.service_access()
     return {
-        "ports": [_port_json(port, counter, roots, said) for port in found],
+        "ports": [_port_json(port, counter, roots, said, access) for port in found],
+        "withoutPort": [
+            {
+                "title": each.usb.title,
+                "usb": _usb_json(each.usb),
+                "socket": each.socket,
+                "problem": each.problem,
+            }
+            for each in obstacles.portless(roots)
+        ],
         "notPluggedIn": [
             _owner_json(owner, said)
             for owner in counter.owners
@@ -122,7 +132,11 @@ def listing(counter: Counter, roots: Roots, code: str | None) -> dict[str, Any]:
 
 
 def _port_json(
-    port: Port, counter: Counter, roots: Roots, said: Mapping[str, str | None]
+    port: Port,
+    counter: Counter,
+    roots: Roots,
+    said: Mapping[str, str | None],
+    access: obstacles.Access | None,
 ) -> dict[str, Any]:
     owner = counter.owner_of(port)
     usb = port.usb
@@ -133,7 +147,7 @@ def _port_json(
         "device": port.device,
         "byId": port.by_id,
         "byPath": port.by_path,
-        "usb": usb and {"vendor": usb.vendor, "product": usb.product, "serial": usb.serial or None},
+        "usb": usb and _usb_json(usb),
         "owner": owner and _owner_json(owner, said),
         "excluded": counter.excludes(port),
         "openIn": [
@@ -141,7 +155,12 @@ def _port_json(
             for holder in ports.holders(port, roots)
         ],
         "remarks": remarks(port),
+        "obstacles": obstacles.of_port(port, roots, access),
     }
+
+
+def _usb_json(usb: ports.Usb) -> dict[str, Any]:
+    return {"vendor": usb.vendor, "product": usb.product, "serial": usb.serial or None}
 
 
 def _owner_json(owner: Owner, said: Mapping[str, str | None]) -> dict[str, Any]:
@@ -161,7 +180,9 @@ def listing_text(found: Mapping[str, Any]) -> str:
         today = f", today {port['device']}" if port["device"] != port["name"] else ""
         lines.append(f"    {port['title']}{today}")
         lines.append(f"    {_whose(port)}")
-        lines += [f"    {remark}" for remark in port["remarks"]]
+        lines += [f"    {remark}" for remark in (*port["remarks"], *port["obstacles"])]
+    for each in found["withoutPort"]:
+        lines += [f"USB socket {each['socket']}: {each['title']}", f"    {each['problem']}"]
     if not found["ports"]:
         lines.append("No serial port and no USB printer is plugged in.")
     for owner in found["notPluggedIn"]:
@@ -198,6 +219,8 @@ def _problem(owner: Mapping[str, Any]) -> str:
 async def find(counter: Counter, roots: Roots, clock: Clock, say: Callable[[str], None]) -> None:
     for note in counter.notes:
         say(note)
+    for each in obstacles.portless(roots):
+        say(f"USB socket {each.socket}: {each.usb.title}: {each.problem}")
     look = lambda: ports.plugged_in(roots)  # noqa: E731
     await Finder(look, counter.owner_of, counter.excludes, clock, say).run()
 

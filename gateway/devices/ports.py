@@ -28,6 +28,9 @@ class Roots:
     dev: Path = Path("/dev")
     sys: Path = Path("/sys")
     proc: Path = Path("/proc")
+    run: Path = Path("/run")
+    # Programs and settings of the machine: /usr, /etc.
+    root: Path = Path("/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,12 @@ class Usb:
     serial: str = ""
     name: str = ""
     interface: str = ""
+
+    @property
+    def title(self) -> str:
+        """Maker and model, as far as the device has them."""
+        name = self.name or f"USB {self.vendor}:{self.product}"
+        return f"{name}, serial number {self.serial or 'none'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +73,7 @@ class Port:
     @property
     def title(self) -> str:
         """Maker and model, as far as it tells."""
-        if self.usb is None:
-            return self.kind
-        name = self.usb.name or f"USB {self.usb.vendor}:{self.usb.product}"
-        return f"{name}, serial number {self.usb.serial or 'none'}"
+        return self.kind if self.usb is None else self.usb.title
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +101,13 @@ def plugged_in(roots: Roots = Roots()) -> list[Port]:
         if real not in found and Path(real).exists():
             found[real] = Port(device, real, kind, by_id.get(real), by_path.get(real), usb)
 
-    for entry in _entries(roots.sys / "class/tty"):
+    for entry in entries(roots.sys / "class/tty"):
         usb = _usb(entry)
         if usb is not None:
             add(str(roots.dev / entry.name), "USB serial", usb)
-        elif _BUILT_IN.fullmatch(entry.name) and _text(entry / "type") not in ("", _NO_UART):
+        elif _BUILT_IN.fullmatch(entry.name) and text_of(entry / "type") not in ("", _NO_UART):
             add(str(roots.dev / entry.name), "built-in serial", None)
-    for entry in _entries(roots.sys / "class/usbmisc"):
+    for entry in entries(roots.sys / "class/usbmisc"):
         if entry.name.startswith("lp"):
             add(str(roots.dev / "usb" / entry.name), "USB printer", _usb(entry))
     for real in (*by_id, *by_path):
@@ -123,7 +129,7 @@ def holders(port: Port, roots: Roots = Roots()) -> list[Holder]:
     """Who has it open. Another user's processes are seen by their lock only, unless asked by root."""
     locked = _lockers(port, roots)
     opened = set(locked)
-    for folder in _entries(roots.proc):
+    for folder in entries(roots.proc):
         if not folder.name.isdigit():
             continue
         try:
@@ -142,7 +148,7 @@ def _lockers(port: Port, roots: Roots) -> set[int]:
         return set()
     where = f"{os.major(stat.st_dev):02x}:{os.minor(stat.st_dev):02x}:{stat.st_ino}"
     found = set()
-    for line in _text(roots.proc / "locks").splitlines():
+    for line in text_of(roots.proc / "locks").splitlines():
         words = line.split()
         if len(words) >= 6 and words[1] == "FLOCK" and words[5] == where and words[4].isdigit():
             found.add(int(words[4]))
@@ -151,50 +157,67 @@ def _lockers(port: Port, roots: Roots) -> set[int]:
 
 def _process(pid: int, roots: Roots) -> str:
     """`pos-gateway` for the script of that name, whatever interpreter runs it."""
-    words = _text(roots.proc / str(pid) / "cmdline").split("\0")
+    words = text_of(roots.proc / str(pid) / "cmdline").split("\0")
     names = [Path(word).name for word in words[:3]]
     if "pos-gateway" in names or words[1:3] == ["-m", "gateway"]:
         return "pos-gateway"
-    return _text(roots.proc / str(pid) / "comm") or (names[0] if names else "") or "a program"
+    return text_of(roots.proc / str(pid) / "comm") or (names[0] if names else "") or "a program"
 
 
 def _links(folder: Path) -> dict[str, str]:
     """Real device -> the best of the links to it: newer systemd has two by path, the plain one first."""
     found: dict[str, str] = {}
-    for link in sorted(_entries(folder), key=lambda link: ("usbv" in link.name, link.name)):
+    for link in sorted(entries(folder), key=lambda link: ("usbv" in link.name, link.name)):
         real = os.path.realpath(link)
         if Path(real).exists():
             found.setdefault(real, str(link))
     return found
 
 
-def _usb(entry: Path) -> Usb | None:
-    """The USB device above a class entry of /sys; None where there is none."""
+def class_entry(port: Port, roots: Roots) -> Path:
+    """Return its entry in a class of /sys, by the name that the kernel gave it."""
+    kind = "usbmisc" if port.kind == "USB printer" else "tty"
+    return roots.sys / "class" / kind / Path(port.real).name
+
+
+def usb_folder(entry: Path) -> Path | None:
+    """Return the folder of the USB device above a class entry of /sys; None where there is none."""
     at = Path(os.path.realpath(entry / "device"))
-    interface = ""
-    for folder in (at, *at.parents):
-        interface = interface or _text(folder / "bInterfaceNumber")
-        if (folder / "idVendor").is_file():
-            name = f"{_text(folder / 'manufacturer')} {_text(folder / 'product')}".strip()
-            return Usb(
-                vendor=_text(folder / "idVendor"),
-                product=_text(folder / "idProduct"),
-                serial=_text(folder / "serial"),
-                name=name,
-                # Which of an adapter's ports: the interface, and the number beneath it.
-                interface=f"{interface}.{_text(at / 'port_number')}",
-            )
-    return None
+    return next((folder for folder in (at, *at.parents) if (folder / "idVendor").is_file()), None)
 
 
-def _entries(folder: Path) -> list[Path]:
+def usb_of(folder: Path, interface: str = "") -> Usb:
+    """Return what the USB device of this folder of /sys says of itself."""
+    name = f"{text_of(folder / 'manufacturer')} {text_of(folder / 'product')}".strip()
+    return Usb(
+        vendor=text_of(folder / "idVendor"),
+        product=text_of(folder / "idProduct"),
+        serial=text_of(folder / "serial"),
+        name=name,
+        interface=interface,
+    )
+
+
+def _usb(entry: Path) -> Usb | None:
+    """Return the USB device above a class entry of /sys; None where there is none."""
+    folder = usb_folder(entry)
+    if folder is None:
+        return None
+    at = Path(os.path.realpath(entry / "device"))
+    between = (at, *at.parents[: len(at.parts) - len(folder.parts)])
+    number = next((text for f in between if (text := text_of(f / "bInterfaceNumber"))), "")
+    # Which of an adapter's ports: the interface, and the number beneath it.
+    return usb_of(folder, f"{number}.{text_of(at / 'port_number')}")
+
+
+def entries(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
     except OSError:
         return []
 
 
-def _text(file: Path) -> str:
+def text_of(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:

@@ -14,13 +14,68 @@ class Machine:
     def __init__(self, folder: Path) -> None:
         self.dev = folder / "dev"
         self.sys = folder / "sys"
-        for part in ("dev/usb", "sys/class/tty", "sys/class/usbmisc", "sys/devices"):
+        self.proc, self.run, self.root = (folder / name for name in ("proc", "run", "root"))
+        for part in (
+            "dev/usb",
+            "sys/class/tty",
+            "sys/class/usbmisc",
+            "sys/devices",
+            "sys/bus/usb/devices",
+            "proc",
+            "run/udev/data",
+            "root/etc",
+        ):
             (folder / part).mkdir(parents=True, exist_ok=True)
         self._links: dict[str, list[Path]] = {}
 
     @property
     def roots(self) -> Roots:
-        return Roots(dev=self.dev, sys=self.sys)
+        return Roots(self.dev, self.sys, self.proc, self.run, self.root)
+
+    def runs(self, program: str, pid: int = 612) -> None:
+        """A program that runs."""
+        (self.proc / str(pid)).mkdir()
+        (self.proc / str(pid) / "comm").write_text(f"{program}\n")
+
+    def has(self, file: str, text: str = "") -> None:
+        """A file below the root of the machine."""
+        path = self.root / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def usb(
+        self,
+        socket: str = "1-1",
+        *,
+        vendor: str,
+        product: str,
+        kind: str = "ff00",
+        driver: str = "",
+        model: str = "",
+    ) -> Path:
+        """A device on the bus with one interface of this class, and no port; the interface."""
+        device = self.sys / "devices" / socket
+        interface = device / f"{socket}:1.0"
+        interface.mkdir(parents=True)
+        (device / "idVendor").write_text(f"{vendor}\n")
+        (device / "idProduct").write_text(f"{product}\n")
+        if model:
+            (device / "product").write_text(f"{model}\n")
+        (interface / "bInterfaceClass").write_text(f"{kind[:2]}\n")
+        (interface / "bInterfaceSubClass").write_text(f"{kind[2:]}\n")
+        if driver:
+            home = self.sys / "bus/usb/drivers" / driver
+            home.mkdir(parents=True, exist_ok=True)
+            (interface / "driver").symlink_to(home)
+        for entry in (device, interface):
+            (self.sys / "bus/usb/devices" / entry.name).symlink_to(entry)
+        return interface
+
+    def udev_says(self, entry: Path, number: str, *properties: str) -> None:
+        """The properties that udev keeps of a device with this number."""
+        (entry / "dev").write_text(f"{number}\n")
+        text = "".join(f"E:{each}\n" for each in properties)
+        (self.run / "udev/data" / f"c{number}").write_text(text)
 
     def built_in(self, name: str, kind: str = "4") -> Path:
         """A UART of the main board; `kind` 0 has no hardware behind it."""

@@ -22,7 +22,7 @@ def test_the_service_may_use_what_is_plugged_in_later() -> None:
     assert allowed == {"ttyS", "ttyUSB", "ttyACM", "usb"}
     groups = re.search(r"^SupplementaryGroups=(.+)$", text, re.MULTILINE)
     assert groups is not None and groups[1].split() == ["dialout", "lp"]
-    for module in ("usbserial", "cdc_acm"):
+    for module in ("usbserial", "cdc_acm", "usblp"):
         assert len(re.findall(rf"^(?:Wants|After)=.*modprobe@{module}\.service", text, re.M)) == 2
 
 
