@@ -54,16 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="what the running gateway says of itself")
     status.add_argument("--json", action="store_true", help="the whole of it")
     status.set_defaults(run=_status)
-    devices = commands.add_parser("devices", help="what is plugged in, whose it is, what it says")
-    what = devices.add_mutually_exclusive_group()
-    what.add_argument("--find", action="store_true", help="unplug it, plug it in again: its name")
-    what.add_argument("--tap", metavar="NAME", help="the traffic of a device of the settings")
-    devices.add_argument("--once", action="store_true", help="with --tap: what there is, then end")
-    devices.add_argument("--json", action="store_true", help="the list for scripts")
-    # Other folders than /dev and /sys, for containers and tests.
-    devices.add_argument("--dev", type=Path, default=Path("/dev"), help=argparse.SUPPRESS)
-    devices.add_argument("--sys", type=Path, default=Path("/sys"), help=argparse.SUPPRESS)
-    devices.set_defaults(run=_devices)
+    devices = _devices_command(commands)
     journal = commands.add_parser("journal", help="the signed receipts: verify or export them")
     parts = journal.add_subparsers(required=True, metavar="what")
     verify = parts.add_parser("verify", help="check chain, counts and gaps in the store")
@@ -116,6 +107,25 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--directory", type=Path, help="keep the demo's data here")
     demo.set_defaults(run=_demo)
     return parser
+
+
+def _devices_command(commands: Any) -> argparse.ArgumentParser:
+    devices: argparse.ArgumentParser = commands.add_parser(
+        "devices", help="what is plugged in, whose it is, what it says"
+    )
+    what = devices.add_mutually_exclusive_group()
+    what.add_argument("--find", action="store_true", help="unplug it, plug it in again: its name")
+    what.add_argument("--tap", metavar="NAME", help="the traffic of a device of the settings")
+    what.add_argument(
+        "--network", action="store_true", help="printers on this machine's own network"
+    )
+    devices.add_argument("--once", action="store_true", help="with --tap: what there is, then end")
+    devices.add_argument("--json", action="store_true", help="the list for scripts")
+    # Other folders than /dev and /sys, for containers and tests.
+    devices.add_argument("--dev", type=Path, default=Path("/dev"), help=argparse.SUPPRESS)
+    devices.add_argument("--sys", type=Path, default=Path("/sys"), help=argparse.SUPPRESS)
+    devices.set_defaults(run=_devices)
+    return devices
 
 
 def _unit_test_command(commands: Any) -> argparse.ArgumentParser:
@@ -216,6 +226,9 @@ def _devices(options: argparse.Namespace) -> int:
     try:
         if options.find:
             asyncio.run(device_tools.find(counter, roots, SystemClock(), say))
+        elif options.network:
+            answers = asyncio.run(device_tools.network(counter, roots))
+            print(dump(answers) if options.json else device_tools.network_text(answers))
         elif options.tap is not None:
             asyncio.run(
                 device_tools.tap(

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.clock import Clock
-from gateway.devices import obstacles, ports
+from gateway.devices import network_finder, obstacles, ports
 from gateway.devices.channel import is_network
 from gateway.devices.finder import SECTIONS, Finder, Owner, remarks
 from gateway.devices.ports import Port, Roots
@@ -211,6 +211,55 @@ def _called(owner: Mapping[str, Any]) -> str:
 
 def _problem(owner: Mapping[str, Any]) -> str:
     return f": {owner['problem']}" if owner["problem"] else ""
+
+
+# --- the network ------------------------------------------------------------------------------------
+
+
+async def network(counter: Counter, roots: Roots) -> dict[str, Any]:
+    """Return the printers that answer on this machine's own networks, as JSON."""
+    own = network_finder.own_addresses()
+    found = await network_finder.scan(network_finder.neighbours(own), roots)
+    return {
+        "searched": [str(each.network) for each in own],
+        "printers": [
+            {
+                "name": each.name,
+                "hardware": each.hardware,
+                "owner": next(
+                    (_owner_json(owner, {}) for owner in counter.owners if owner.port == each.name),
+                    None,
+                ),
+            }
+            for each in found
+        ],
+        "notes": list(counter.notes),
+    }
+
+
+def network_text(found: Mapping[str, Any]) -> str:
+    """Return the same in words."""
+    if not found["searched"]:
+        return "This machine has no address in a private network: is the cable in, or the Wi-Fi on?"
+    lines = []
+    for printer in found["printers"]:
+        owner = printer["owner"]
+        hardware = f", hardware address {printer['hardware']}" if printer["hardware"] else ""
+        whose = _called(owner) if owner else "no device of the settings has it"
+        lines += [printer["name"], f"    answers on the printer port{hardware}; {whose}"]
+        if owner is None:
+            lines += [
+                "    Give it a fixed address in the router or at the printer, then put this in the "
+                "settings and restart the gateway:",
+                f'\n    [printers.NAME]\n    port = "{printer["name"]}"\n',
+            ]
+    if not lines:
+        lines.append(
+            f"No printer answers on {', '.join(found['searched'])}: is it switched on, and in the same "
+            "network as this machine? Its self-test print (feed button held at power-on) has its "
+            "address. A printer that another program prints to answers that program only."
+        )
+    return "\n".join([*lines, *found["notes"]])
 
 
 # --- the wizard -------------------------------------------------------------------------------------
