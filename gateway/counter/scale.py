@@ -70,7 +70,7 @@ class Scale:
 
     @property
     def problem(self) -> str | None:
-        """Why it gives no weight, as far as that is known without a question."""
+        """Return why it gives no weight, as far as that is known without a question."""
         if self.line.problem is not None:
             return self.line.problem
         if self._foreign >= FOREIGN_BYTES:
@@ -91,7 +91,7 @@ class Scale:
             self._owed = max(0, self._owed - len(found))
         self._reading = found[-1]
         self._foreign = 0
-        self._setup = self._reading.problem if _is_setup(self._reading) else None
+        self._setup = self._shown(self._reading).problem if _is_setup(self._reading) else None
         self._news.set()
 
     async def read(self) -> Reading:
@@ -144,9 +144,11 @@ class Scale:
 
     def _shown(self, reading: Reading) -> Reading:
         """Return the reading; with the bytes where it could not be understood."""
-        if reading.problem != GARBLED:
+        if reading.problem is None or not _is_setup(reading):
             return reading
-        return Reading(problem=f"{GARBLED}; {scale_codec.not_as_set(self._raw, self.protocol)}")
+        if reading.problem == GARBLED:
+            return Reading(problem=f"{GARBLED}; {scale_codec.not_as_set(self._raw, self.protocol)}")
+        return Reading(problem=scale_codec.with_bytes(reading.problem, self._raw, self.protocol))
 
     def _unread(self) -> str:
         """Return what to say of a question without an answer."""

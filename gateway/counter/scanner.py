@@ -42,7 +42,7 @@ NO_END = (
 
 @dataclass(frozen=True, slots=True)
 class ScannerRules:
-    """`silence_s`: a code ends after this silence, too (None: only with its suffix)."""
+    """`silence_s`: a code also ends after this silence (None: only with its suffix)."""
 
     silence_s: float | None = None
     strip_aim: bool = True
@@ -74,7 +74,7 @@ class Scanner:
 
     @property
     def problem(self) -> str | None:
-        """Why its codes do not reach the till."""
+        """Return why its codes do not reach the till."""
         return self.line.problem or self._unread
 
     def _opened(self) -> None:

@@ -1,4 +1,4 @@
-"""What keeps a device on the counter from working: other programs, sleep, missing drivers, permissions.
+"""Find what keeps a device on the counter from working: other programs, sleep, missing drivers, permissions.
 
 Reads /sys, /proc, /run/udev and the lists of programs only. Each sentence ends with the next step.
 """

@@ -45,7 +45,7 @@ class Usb:
 
     @property
     def title(self) -> str:
-        """Maker and model, as far as the device has them."""
+        """Return maker and model, as far as the device has them."""
         name = self.name or f"USB {self.vendor}:{self.product}"
         return f"{name}, serial number {self.serial or 'none'}"
 
@@ -72,7 +72,7 @@ class Port:
 
     @property
     def title(self) -> str:
-        """Maker and model, as far as it tells."""
+        """Return maker and model, as far as the device has them."""
         return self.kind if self.usb is None else self.usb.title
 
 

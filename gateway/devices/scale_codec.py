@@ -91,12 +91,27 @@ def looks_like(data: bytes, but: Protocol | None = None) -> Protocol | None:
 
 def not_as_set(data: bytes, protocol: Protocol) -> str:
     """Return the sentence for bytes that the protocol of the settings does not cover."""
-    shown = data[-BYTES_SHOWN:].hex(" ")
-    text = f"it sends, but not what is set (protocol {protocol}): {shown}"
+    text = f"it sends, but not what is set (protocol {protocol}): {_shown(data)}"
     likely = looks_like(data, but=protocol)
-    if likely is None:
+    if likely is not None:
+        return f'{text}; this looks like protocol = "{likely}": set that in its section'
+    likely = looks_like(bytes(byte & 0x7F for byte in data))
+    if likely is None or all(byte < 0x80 for byte in data):
         return text
-    return f'{text}; this looks like protocol = "{likely}": set that in its section'
+    parity = "E" if all(byte.bit_count() % 2 == 0 for byte in data) else "O"
+    return (
+        f'{text}; this looks like protocol = "{likely}" with a parity bit: set that, data_bits = 7 and '
+        f'parity = "{parity}" in its section'
+    )
+
+
+def with_bytes(problem: str, data: bytes, protocol: Protocol) -> str:
+    """Return a problem of the settings with the bytes that show it."""
+    return f"{problem} (protocol {protocol}, it sends {_shown(data)})"
+
+
+def _shown(data: bytes) -> str:
+    return data[-BYTES_SHOWN:].hex(" ")
 
 
 def _toledo(answer: bytes, options: Options) -> Reading:

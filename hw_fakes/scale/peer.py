@@ -2,7 +2,7 @@
 
 Answers as the makers' manuals have them: Mettler Toledo's 8217 protocol (Diva service manual 6.1.4), A&D's
 standard format (AD-4329A 12.1), CAS's 22 bytes (NT-200 14), Toledo's continuous output, the last digit first
-of Yaohua's XK3190, and the lines of Ohaus. Shares nothing with any reader of these.
+of Yaohua's XK3190, the lines of Ohaus, and the answers of MT-SICS, NCI, CAS and Dibal. Shares nothing with any reader of these.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from hw_fakes.control import FLAG, NUMBER, TEXT, Knob, action, attribute
 from hw_fakes.line import Wire
 from hw_fakes.serial_device import SerialDevice
 
-Protocol = Literal["toledo", "and", "cas", "continuous", "yaohua", "ohaus"]
+Protocol = Literal[
+    "toledo", "and", "cas", "continuous", "yaohua", "ohaus", "sics", "nci", "cas-asked", "dibal"
+]
 # As its display shows it, or not at all.
 Unit = Literal["kg", "KG", "Kg", "g", "lb", ""]
 DIVISION = Decimal("0.005")
@@ -59,6 +61,7 @@ class FakeScale(SerialDevice):
         self._tare = Decimal(0)
         self._moved_at = float("-inf")
         self._swings = 0
+        self._heard = b""
         self._sending: asyncio.TimerHandle | None = None
 
     # --- the pan -------------------------------------------------------------------------------------
@@ -112,6 +115,13 @@ class FakeScale(SerialDevice):
     # --- asked by W ----------------------------------------------------------------------------------
 
     def hear(self, data: bytes) -> None:
+        if self.protocol in ASKED:
+            question, answer = ASKED[self.protocol]
+            self._heard += data
+            while question in self._heard:
+                self._heard = self._heard.partition(question)[2]
+                if not self.silent:
+                    self._tell(answer(self))
         if self.protocol != "toledo":
             return
         for byte in data:
@@ -160,7 +170,7 @@ class FakeScale(SerialDevice):
 
     def plug(self) -> None:
         super().plug()
-        if self.protocol != "toledo" and self._sending is None:
+        if self.protocol not in ("toledo", *ASKED) and self._sending is None:
             self._send_on()
 
     def close(self) -> None:
@@ -222,6 +232,37 @@ class FakeScale(SerialDevice):
         kind = "NET" if self._tare else "G"
         return f"{net:10.3f} {self.unit:5} {mark} {kind}\r\n".encode()
 
+    # --- asked by another question -------------------------------------------------------------------
+
+    def sics_answer(self) -> bytes:
+        net, stable, over, under = self._felt()
+        if over or under:
+            return b"S +\r\n" if over else b"S -\r\n"
+        return f"S {'S' if stable else 'D'} {net:10.3f} {self.unit}\r\n".encode()
+
+    def nci_answer(self) -> bytes:
+        net, stable, over, under = self._felt()
+        status = bytes((0x30 | (0 if stable else 1), 0x30 | (2 if over else 0) | under)) + b"\r\x03"
+        return f"\n{abs(net):08.3f}{self.unit.upper()}\r\n".encode() + status
+
+    def cas_answer(self) -> bytes:
+        net, stable, over, under = self._felt()
+        state = "F" if over else "S" if stable else "U"
+        body = f"{state}{'-' if under else ' '}{abs(net):06.3f}{self.unit:>2}".encode()
+        check = 0
+        for byte in body:
+            check ^= byte
+        return b"\x01\x02" + body + bytes((check,)) + b"\x03\x04"
+
+    def dibal_answer(self) -> bytes:
+        net, _, over, under = self._felt()
+        status = 1 if over or under else 0
+        digits = f"99{status}{int(abs(net) * 1000):05d}0000000"
+        check = 0
+        for digit in digits:
+            check ^= int(digit)
+        return f"{digits}{chr(0x30 + check)}\r\n".encode()
+
     # --- control -------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
@@ -270,6 +311,14 @@ OTHER_LINES: dict[str, Callable[[FakeScale], bytes]] = {
     "continuous": FakeScale.continuous_line,
     "yaohua": FakeScale.last_digit_first_line,
     "ohaus": FakeScale.ohaus_line,
+}
+
+
+ASKED: dict[str, tuple[bytes, Callable[[FakeScale], bytes]]] = {
+    "sics": (b"SI\r\n", FakeScale.sics_answer),
+    "nci": (b"W\r", FakeScale.nci_answer),
+    "cas-asked": (b"\x05\x11", FakeScale.cas_answer),
+    "dibal": (b"98000001\r\n", FakeScale.dibal_answer),
 }
 
 

@@ -7,6 +7,7 @@ import asyncio
 import fcntl
 import os
 import termios
+from contextlib import AsyncExitStack
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,12 @@ from hw_fakes.scanner.peer import FakeScanner
 from hw_fakes.vscu.unit import UnitControl
 from tests.support.clock import FakeClock
 from tests.support.counter import device_is, listening, weigh
-from tests.support.shop import OpenShop, make_settings, open_shop
+from tests.support.shop import OpenShop, Reply, make_settings, open_shop
 
 
 def pan(scale: FakeScale, **more: Any) -> dict[str, Any]:
-    protocol = {"cas": "and", "continuous": "toledo-continuous"}.get(scale.protocol, scale.protocol)
+    named = {"cas": "and", "continuous": "toledo-continuous", "cas-asked": "cas"}
+    protocol = named.get(scale.protocol, scale.protocol)
     return {"scales": {"pan": {"port": scale.device_path, "protocol": protocol, **more}}}
 
 
@@ -88,21 +90,42 @@ async def test_a_scale_that_is_set_to_another_format_is_named_with_its_bytes(
             await device_is(shop, "deck", None)
 
 
-@pytest.mark.parametrize("protocol", ["continuous", "yaohua", "ohaus"])
-async def test_a_scale_of_another_maker(unit: UnitControl, shop_dir: Path, protocol: Any) -> None:
-    async with FakeScale(protocol, interval_s=0.02) as scale:
-        settings = make_settings(shop_dir, unit.url, **pan(scale, unit="kg", decimals=3))
-        async with open_shop(settings) as shop:
-            await device_is(shop, "pan", None)
-            scale.put("1.235")
-            assert (await weigh(shop)).json == {"weight": "1.235", "unit": "kg", "stable": True}
-            scale.restless = True
-            assert "not at rest" in (await weigh(shop)).json["detail"]
-            scale.restless = False
-            scale.put("15.100")
-            assert (await weigh(shop)).status == 503
-            scale.put("-0.100")
-            assert "below zero" in (await weigh(shop)).json["detail"]
+async def test_scales_of_other_makers(unit: UnitControl, shop_dir: Path) -> None:
+    protocols: list[Any] = ["continuous", "yaohua", "ohaus", "sics", "nci", "cas-asked", "dibal"]
+    async with AsyncExitStack() as stack:
+        scales = {
+            each: await stack.enter_async_context(FakeScale(each, interval_s=0.02))
+            for each in protocols
+        }
+        named = {
+            name: pan(scale, unit="kg", decimals=3)["scales"]["pan"]
+            for name, scale in scales.items()
+        }
+        async with open_shop(make_settings(shop_dir, unit.url, scales=named)) as shop:
+
+            async def all_weigh() -> dict[str, Reply]:
+                replies = await asyncio.gather(*(weigh(shop, name=name) for name in scales))
+                return dict(zip(scales, replies, strict=True))
+
+            for name, scale in scales.items():
+                await device_is(shop, name, None)
+                scale.put("1.235")
+            for name, reply in (await all_weigh()).items():
+                assert reply.json == {"weight": "1.235", "unit": "kg", "stable": True}, name
+            for scale in scales.values():
+                scale.put("-0.100")
+            for name, reply in (await all_weigh()).items():
+                part = "status 1" if name == "dibal" else "below zero"
+                assert (reply.status, part in reply.json["detail"]) == (503, True), name
+            for scale in scales.values():
+                scale.put("15.100")
+            assert {reply.status for reply in (await all_weigh()).values()} == {503}
+            for scale in scales.values():
+                scale.lift()
+                scale.put("1.235")
+                scale.restless = True
+            for name, reply in (await all_weigh()).items():
+                assert (reply.status, "not at rest" in reply.json["detail"]) == (503, True), name
 
 
 async def test_a_scale_at_unrest_gives_no_weight_to_charge_for(

@@ -32,7 +32,7 @@ def test_a_port_in_order_has_no_obstacle(machine: Machine) -> None:
     assert portless(machine.roots) == []
 
 
-def test_a_modem_manager_that_was_not_sent_away(machine: Machine) -> None:
+def test_a_modem_manager_that_does_not_ignore_the_port(machine: Machine) -> None:
     machine.plug("ttyUSB0")
     machine.runs("ModemManager")
     (sentence,) = said(machine)

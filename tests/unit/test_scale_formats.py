@@ -231,6 +231,17 @@ def test_a_format_is_recognised_when_another_is_set(
     assert (data * 2)[-4:].hex(" ") in text
 
 
+@pytest.mark.parametrize("parity", ["E", "O"])
+@pytest.mark.parametrize(
+    "frame", [b"\x0201.235\r", b"ST,GS,+0001.235kg\r\n", b"    1.235 kg  \r\n"]
+)
+def test_a_parity_bit_that_is_not_set_is_recognised(frame: bytes, parity: str) -> None:
+    odd = parity == "O"
+    sent = bytes(byte | 0x80 if byte.bit_count() % 2 != odd else byte for byte in frame * 3)
+    text = not_as_set(sent, "and")
+    assert f'data_bits = 7 and parity = "{parity}"' in text, text
+
+
 @pytest.mark.parametrize("data", [b"", b"\xff\xfe\x12" * 30, b"6161", bytes(range(256))])
 def test_bytes_of_no_format_are_shown_without_a_guess(data: bytes) -> None:
     assert looks_like(data) is None
@@ -250,3 +261,13 @@ def test_a_scale_that_sends_another_format_is_shown_without_a_question(
     scale._heard(data)
     assert "it sends, but not what is set" in (scale.problem or "")
     assert data[-8:].hex(" ") in (scale.problem or "")
+
+
+async def test_a_problem_of_the_settings_shows_the_bytes() -> None:
+    scale = Scale("pan", LineSettings("nowhere"), "toledo", FakeClock())
+    scale.line.problem = None
+    scale._heard(b"\x0201235\r")
+    said = scale.problem or ""
+    assert "decimals = 3" in said and "protocol toledo" in said and "02 30 31 32 33 35 0d" in said
+    scale._heard(b"\x0201.235\r")
+    assert scale.problem is None
