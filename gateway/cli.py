@@ -227,7 +227,7 @@ def _devices(options: argparse.Namespace) -> int:
         if options.find:
             asyncio.run(device_tools.find(counter, roots, SystemClock(), say))
         elif options.network:
-            answers = asyncio.run(device_tools.network(counter, roots))
+            answers = asyncio.run(device_tools.network(counter, roots, SystemClock()))
             print(dump(answers) if options.json else device_tools.network_text(answers))
         elif options.tap is not None:
             asyncio.run(

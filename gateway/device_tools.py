@@ -6,6 +6,7 @@ looks for a port's name before the settings can be good. Opens no port.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import tomllib
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.clock import Clock
-from gateway.devices import network_finder, obstacles, ports
+from gateway.devices import mdns_finder, network_finder, obstacles, ports
 from gateway.devices.channel import is_network
 from gateway.devices.finder import SECTIONS, Finder, Owner, remarks
 from gateway.devices.ports import Port, Roots
@@ -216,43 +217,68 @@ def _problem(owner: Mapping[str, Any]) -> str:
 # --- the network ------------------------------------------------------------------------------------
 
 
-async def network(counter: Counter, roots: Roots) -> dict[str, Any]:
-    """Return the printers that answer on this machine's own networks, as JSON."""
+async def network(counter: Counter, roots: Roots, clock: Clock) -> dict[str, Any]:
+    """Return the printers on this machine's own networks, as JSON."""
     own = network_finder.own_addresses()
-    found = await network_finder.scan(network_finder.neighbours(own), roots)
+    found, announced = await asyncio.gather(
+        network_finder.scan(network_finder.neighbours(own), roots), _announced(clock)
+    )
+    models = {each.address: each.model for each in announced or ()}
+    answering = {each.address for each in found}
+    printers = [(each.name, each.hardware, models.get(each.address)) for each in found]
+    for each in announced or ():
+        if each.raw_port is not None and each.address not in answering:
+            printers.append((f"socket://{each.address}:{each.raw_port}", None, each.model))
     return {
         "searched": [str(each.network) for each in own],
         "printers": [
-            {
-                "name": each.name,
-                "hardware": each.hardware,
-                "owner": next(
-                    (_owner_json(owner, {}) for owner in counter.owners if owner.port == each.name),
-                    None,
-                ),
-            }
-            for each in found
+            {"name": name, "hardware": hardware, "model": model, "owner": _on(name, counter)}
+            for name, hardware, model in printers
         ],
+        "withoutRawPort": [
+            {"address": each.address, "model": each.model}
+            for each in announced or ()
+            if each.raw_port is None and each.address not in answering
+        ],
+        "mdns": announced is not None,
         "notes": list(counter.notes),
     }
 
 
+async def _announced(clock: Clock) -> list[mdns_finder.Announced] | None:
+    try:
+        return await mdns_finder.browse(clock)
+    except OSError:
+        return None  # no multicast here; the search by port goes on
+
+
+def _on(name: str, counter: Counter) -> dict[str, Any] | None:
+    return next((_owner_json(owner, {}) for owner in counter.owners if owner.port == name), None)
+
+
 def network_text(found: Mapping[str, Any]) -> str:
     """Return the same in words."""
-    if not found["searched"]:
+    if not found["searched"] and not found["printers"]:
         return "This machine has no address in a private network: is the cable in, or the Wi-Fi on?"
     lines = []
     for printer in found["printers"]:
         owner = printer["owner"]
+        model = f"{printer['model']}: " if printer["model"] else ""
         hardware = f", hardware address {printer['hardware']}" if printer["hardware"] else ""
         whose = _called(owner) if owner else "no device of the settings has it"
-        lines += [printer["name"], f"    answers on the printer port{hardware}; {whose}"]
+        lines += [printer["name"], f"    {model}answers on the printer port{hardware}; {whose}"]
         if owner is None:
             lines += [
                 "    Give it a fixed address in the router or at the printer, then put this in the "
                 "settings and restart the gateway:",
                 f'\n    [printers.NAME]\n    port = "{printer["name"]}"\n',
             ]
+    for printer in found["withoutRawPort"]:
+        lines += [
+            f"{printer['address']}: {printer['model']}",
+            "    announces itself, but takes no connection on port 9100: switch raw printing (port "
+            "9100) on in its settings",
+        ]
     if not lines:
         lines.append(
             f"No printer answers on {', '.join(found['searched'])}: is it switched on, and in the same "

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Interface
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gateway.clock import SystemClock
 from gateway.device_tools import network_text
-from gateway.devices import network_finder
+from gateway.devices import mdns_finder, network_finder
+from gateway.devices.mdns_finder import Announced
 from gateway.devices.network_finder import Found, neighbours, scan
 from tests.conftest import need_tool
 from tests.support.machine import Machine
@@ -101,9 +106,62 @@ def test_the_command_finds_a_printer_in_a_network_of_its_own(tmp_path: Path) -> 
     assert "192.168.76.9" not in shown
 
 
+NOTHING = {"searched": [], "printers": [], "withoutRawPort": [], "mdns": True, "notes": []}
+
+
 def test_no_network_and_no_printer_say_what_to_do() -> None:
-    none = {"searched": [], "printers": [], "notes": []}
-    assert "is the cable in" in network_text(none)
-    empty = {"searched": ["192.168.1.0/24"], "printers": [], "notes": []}
+    assert "is the cable in" in network_text(NOTHING)
+    empty = NOTHING | {"searched": ["192.168.1.0/24"]}
     assert "No printer answers on 192.168.1.0/24" in network_text(empty)
+    ipp = empty | {"withoutRawPort": [{"address": "192.168.1.9", "model": "EPSON TM-m30"}]}
+    assert "192.168.1.9: EPSON TM-m30\n    announces itself, but" in network_text(ipp)
     assert all(own.ip.is_private for own in network_finder.own_addresses())
+
+
+async def test_a_printer_that_announces_itself_is_found_with_its_model() -> None:
+    """Real mDNS on the loopback interface: one printer with port 9100, one with IPP only."""
+    zeroconf = need_module("zeroconf")
+    asyncio_zeroconf = need_module("zeroconf.asyncio")
+    services = [
+        ("_pdl-datastream._tcp.local.", "127.0.0.9", 9100, {"ty": "EPSON TM-m30\x1b[2J"}),
+        ("_ipp._tcp.local.", "127.0.0.9", 631, {"ty": "other"}),
+        ("_ipp._tcp.local.", "127.0.0.7", 631, {}),
+    ]
+    announcing = asyncio_zeroconf.AsyncZeroconf(
+        interfaces=["127.0.0.1"], ip_version=zeroconf.IPVersion.V4Only
+    )
+    try:
+        for number, (kind, address, port, properties) in enumerate(services):
+            info = zeroconf.ServiceInfo(
+                kind, f"Shop{number}.{kind}", parsed_addresses=[address], port=port,
+                properties=properties, server=f"shop{number}.local.",
+            )  # fmt: skip
+            await (await announcing.async_register_service(info))
+        async with asyncio.timeout(60):
+            found: list[Announced] = []
+            while [each.raw_port for each in found] != [None, 9100]:
+                found = await mdns_finder.browse(SystemClock(), 1.5, ["127.0.0.1"]) or []
+    finally:
+        await announcing.async_close()
+    ipp_only, raw = found
+    assert (ipp_only.address, ipp_only.model) == ("127.0.0.7", "Shop2")
+    assert raw.address == "127.0.0.9"
+    # Nothing of the network reaches a terminal as a command.
+    assert raw.model in ("EPSON TM-m30[2J", "other")
+
+
+async def test_without_the_package_the_search_by_port_remains(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "zeroconf", None)
+    assert await mdns_finder.browse(SystemClock()) is None
+
+
+def need_module(name: str) -> Any:
+    """Return an optional package. Missing: skipped at a desk, failed in CI."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        if os.environ.get("CI"):
+            pytest.fail(f"{name} is not installed; make installs requirements-discovery.lock")
+        pytest.skip(f"{name} is not installed")
