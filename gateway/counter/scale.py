@@ -21,7 +21,7 @@ from gateway.devices.scale_reading import (
 # A scale answers within this time; one that sends without a question sends enough lines within it.
 ANSWER_S, SENDING_ANSWER_S = 1.0, 2.0
 KEEP_BYTES = 256
-# The newest bytes that a problem shows; so few are a cut answer, so many without a weight are another
+# The newest bytes that a problem shows; fewer than WHOLE_BYTES are a cut answer, FOREIGN_BYTES another
 # format.
 RAW_BYTES, WHOLE_BYTES, FOREIGN_BYTES = 64, 6, 128
 # How often a scale is asked for two equal answers.

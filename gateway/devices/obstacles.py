@@ -64,7 +64,7 @@ class Portless:
 
 
 def service_access() -> Access | None:
-    """Return how the service opens ports; None where that cannot be told from here."""
+    """Return how the service opens ports; None where this process cannot find out."""
     try:
         user = pwd.getpwnam(SERVICE_USER)
     except KeyError:

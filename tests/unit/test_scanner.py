@@ -103,7 +103,7 @@ async def test_a_suffix_that_was_changed_is_found_by_the_second_code() -> None:
     await front.scan(EAN.encode() + b"\r")
     assert await front.scan(OTHER.encode() + b"\t") == [EAN]
     assert "36 09" in (front.scanner.problem or "")
-    # The first of them cannot be told from a half; what follows is read.
+    # The first of them may be a half; the next one is read.
     assert await front.scan(OTHER.encode() + b"\t") == [EAN, OTHER]
     assert front.scanner.problem is None
 
