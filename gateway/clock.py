@@ -80,9 +80,11 @@ def compact(moment: datetime) -> str:
 
 def from_compact(text: str) -> datetime:
     """The unit's 14 digits in Nairobi time -> aware datetime. ValueError if they are not a time."""
-    if len(text) != 14 or not text.isdigit():
+    if len(text) != 14 or not (text.isascii() and text.isdigit()):
         raise ValueError(f"not 14 digits: {text!r}")
-    moment = datetime.strptime(text, "%Y%m%d%H%M%S").replace(tzinfo=EAT)
+    # Not strptime: it raises while another thread sets the locale, as a JVM does when it starts.
+    month, day, hour, minute, second = (int(text[at : at + 2]) for at in range(4, 14, 2))
+    moment = datetime(int(text[:4]), month, day, hour, minute, second, tzinfo=EAT)
     if moment.year < 1970:
         raise ValueError(f"not a time of this age: {text!r}")
     return moment

@@ -84,6 +84,8 @@ def test_banned_calls(path: Path) -> None:
     name = path.name
     if name != "clock.py":
         assert not re.search(r"time\.time\(|datetime\.now\(|monotonic\(|asyncio\.sleep\(", text)
+    # It raises while another thread sets the locale, as the JVM does in our process.
+    assert not re.search(r"\.strptime\(", text)
     if name not in ("supervisor.py",):
         assert not re.search(r"asyncio\.create_task\(|asyncio\.shield\(", text)
     # The relay is a server of its own, with a store of its own.
