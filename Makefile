@@ -15,7 +15,7 @@ EMUPOS := .emupos/.installed
 # Two public Daraja SDKs run against the fake Daraja in the tests. Their requirements are not the gateway's.
 SDKS := .sdks/.installed
 
-.PHONY: demo test lint bench torture sim model mutants boot check jar emupos sdks clean
+.PHONY: demo test lint bench torture sim slips model mutants boot check jar emupos sdks clean
 SEEDS := 5000
 JOBS := $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && n=4; echo $$n)
 SEED := 1
@@ -47,6 +47,11 @@ MUTANTS := 300
 MUTANTS_BAR := 95
 mutants: $(STAMP)
 	$(BIN)/python -m tests.mutants.run --count $(MUTANTS) --seed $(SEED) --bar $(MUTANTS_BAR)
+
+# Random slips through printers in virtual time.
+SLIPS := 10000
+slips: $(STAMP)
+	$(BIN)/python -m tests.printer_sim.slips --slips $(SLIPS) --seed $(SEED)
 
 # The protocol's model, explored to the end: every state that two tills, a unit and an operator can reach.
 model: $(STAMP)

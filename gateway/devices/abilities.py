@@ -14,8 +14,8 @@ from gateway.devices.printer_status import DLE_EOT, Listener
 from gateway.devices.printer_talk import LOOK_S, QUIET_S, Talk
 
 # How long a printer may take for the answer to a question that it answers at once: Wi-Fi and bridges take up to
-# two seconds. Seconds.
-FIRST_S = 2.0
+# two seconds, and this machine some time. Seconds.
+FIRST_S = 2.5
 # How long it may take to say its name, in seconds.
 NAME_S = 1.0
 GS_I_MODEL = b"\x1dI\x43"
@@ -104,13 +104,14 @@ def find_out(talk: Talk) -> Abilities | str | None:
 
 
 def _what_it_answers(talk: Talk, first: _Reply, last: _Reply) -> Abilities:
-    # A printer that lags by one answers this with what it answered nothing to before.
+    # A printer that lags by one answers this with its own answer, and answered the one before with another.
     again = _ask(talk, 4, FIRST_S)
-    late = bool(again.answers) and bool(last.answers) and again.answers[-1] != last.answers[-1]
-    if not first.answers:
-        # Either it never answers 1, or the answer to 4 came to the 1 that follows now.
-        late = late or bool(_ask(talk, 1, FIRST_S).answers)
+    late = _differ(last, again) and not _differ(again, _ask(talk, 4, FIRST_S))
     replies = {1: first, 4: last, 2: _ask(talk, 2, FIRST_S), 3: _ask(talk, 3, FIRST_S)}
+    for number, reply in replies.items():
+        if not reply.answers:
+            # Once more: an answer can be lost.
+            replies[number] = _ask(talk, number, FIRST_S)
     if late:
         questions: tuple[int, ...] = (1, 2, 3, 4)
     else:
@@ -121,9 +122,13 @@ def _what_it_answers(talk: Talk, first: _Reply, last: _Reply) -> Abilities:
     return Abilities(
         questions=questions,
         habit="late" if late else "twice" if twice else "pairs",
-        answer_s=min(3 * FIRST_S, max(0.5, 3 * slowest)),
+        answer_s=min(2 * FIRST_S, max(0.5, 2 * slowest)),
         model=_model(talk),
     )
+
+
+def _differ(one: _Reply, other: _Reply) -> bool:
+    return bool(one.answers) and bool(other.answers) and one.answers[-1] != other.answers[-1]
 
 
 def _ask(talk: Talk, number: int, wait_s: float) -> _Reply:

@@ -35,6 +35,8 @@ MARK_EVERY = 256
 # A picture goes in bands of about so many bytes, and never of more than 255 rows: some printers read only the low
 # byte of the row count.
 BAND_BYTES, BAND_ROWS = 512, 255
+# The widest head, in dots.
+COLUMNS_MAX = 576
 # White around a QR, in modules.
 QR_BORDER = 4
 RASTER_PLAIN, RASTER_DOUBLED = 0, 3
@@ -135,7 +137,7 @@ class _Hand:
 
     def drawn_qr(self, content: str, dots: int) -> Iterator[tuple[bytes, int]]:
         """Yield bands of a drawn QR and their heights in dots. In doubled dots: a fourth of the bytes."""
-        doubled = self._raster()
+        doubled = self.rasters()
         scale = -(-dots // 2) if doubled else dots
         code = segno.make(content, error="m", micro=False)
         # As much white around as the head leaves.
@@ -181,7 +183,7 @@ class _Hand:
         row_bytes = -(-ink.width // 8)
         # What was set before, such as the alignment, stands before the picture.
         before = self.take()
-        if not self._raster():
+        if not self.rasters():
             self.printer.image(
                 ImageOps.invert(ink.convert("L")), impl="bitImageColumn", fragment_height=24
             )
@@ -204,7 +206,7 @@ class _Hand:
         self.printer.clear()
         return data
 
-    def _raster(self) -> bool:
+    def rasters(self) -> bool:
         return bool(self.printer.profile.supports("bitImageRaster"))
 
     def _head_dots(self) -> int:
@@ -231,6 +233,15 @@ def problem_of(profile: str, logo: str | None, qr: QrHow = "auto") -> str | None
         except (Error, OSError, ValueError) as error:
             return f"{profile!r} cannot print the logo {logo}: {error}"
     return None
+
+
+def longest_command(profile: str) -> int:
+    """Return the bytes of the longest command of a slip: a band of a picture, or 24 rows of dots in columns."""
+    try:
+        rasters = _Hand(profile).rasters()
+    except ValueError:
+        rasters = False
+    return (BAND_BYTES if rasters else 3 * COLUMNS_MAX) + 48
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ __all__ = ["Confirm", "Outcome", "PrinterSetup", "ReceiptPrinter", "Result"]
 
 log = logging.getLogger(__name__)
 
-# How often a printer that has not confirmed is asked how it is, in seconds.
+# How often a printer that has not confirmed is asked how it is, if it answers at once. Seconds.
 ASK_S = 1.0
 # A line that takes nothing for so long is held by the printer. Seconds.
 HELD_S = 2.0
@@ -95,7 +95,10 @@ class ReceiptPrinter(AskedPrinter):
             return "no drawer is set up at this printer"
         # Paper and cover do not matter to the drawer's plug, but an offline printer queues the pulse.
         try:
-            if not (self.is_fresh and self.is_online()) and (problem := self.look()) is not None:
+            if (
+                not (self.is_fresh and self.is_online() is not False)
+                and (problem := self.look()) is not None
+            ):
                 return problem
             return None if self._talk.push(pulse) else HELD
         except ChannelLost as lost:
@@ -151,7 +154,7 @@ class ReceiptPrinter(AskedPrinter):
             return Outcome(Result.UNFIT, f"it cannot be put on this printer's paper: {error}")
         size = sum(len(piece.data) for piece in pieces)
         wire_s = self.wire_s(size)
-        problem = self._opened()
+        problem = self._opened() or self._padded()
         if problem is not None:
             return Outcome(Result.NOT_SENT, problem, size, wire_s)
         self._talk.heard.papers = 0
@@ -172,10 +175,19 @@ class ReceiptPrinter(AskedPrinter):
             self.holds(None)
         if reason is None:
             self._owed = 0
+            # One that does not confirm may have lost bytes of a picture, and wait for them.
+            self._torn = not asked
             return Outcome(Result.PRINTED if asked else Result.SENT, "", size, wire_s)
-        self._in_step = False
+        self._in_step, self._torn = False, True
         self._owed = max(0, self._owed + len(asked) - self._talk.heard.papers)
         return Outcome(Result.UNCONFIRMED, reason, size, wire_s)
+
+    def _padded(self) -> str | None:
+        try:
+            return None if self._pad() else HELD
+        except ChannelLost as lost:
+            self._channel.close()
+            return str(lost)
 
     def _encode(self, document: Document, asked: list[int]) -> list[Piece]:
         """The slip with its questions; `asked` gets their numbers."""
@@ -207,8 +219,8 @@ class ReceiptPrinter(AskedPrinter):
                     answers, reason = self._let_work(window, piece, asked)
                     if reason is not None:
                         return reason
-                if not answers:
-                    self._let_pass(piece, reckoned)
+                if not answers and (reason := self._let_pass(piece, reckoned)) is not None:
+                    return reason
             reason = self._put(piece.data)
             if reason is not None:
                 return reason
@@ -227,13 +239,41 @@ class ReceiptPrinter(AskedPrinter):
         reason = self._until(room, CONFIRM_S, lambda: self._done(asked))
         return reason is None, None if reason == NOT_CONFIRMED else reason
 
-    def _let_pass(self, piece: Piece, reckoned: Reckoning) -> None:
-        """Wait until there is room by what the printer's paper must have moved."""
+    def _let_pass(self, piece: Piece, reckoned: Reckoning) -> str | None:
+        """Wait until there is room by what the printer's paper must have moved, and while it says that it is
+        offline: what is sent then only fills its buffer. Return why the slip ends here."""
         size, room = len(piece.data), self.setup.buffer_bytes
-        while (wait_s := reckoned.wait_s(size, room, self._now_s())) > 0:
-            if self._stop.is_set():
-                return
-            self._talk.hear(min(LOOK_S, wait_s))
+        while not self._stop.is_set():
+            wait_s = reckoned.wait_s(size, room, self._now_s())
+            if wait_s > 0:
+                self._talk.hear(min(LOOK_S, wait_s))
+                continue
+            online = self._goes_on()
+            if online is None:
+                return SILENT
+            if online:
+                break
+        return None
+
+    def _goes_on(self) -> bool | None:
+        """Between two pieces: whether a printer that answers at once is online; None where it fell silent, as in a
+        power cut, which takes what is in its buffer."""
+        found = self.found
+        asks = found is not None and 1 in found.questions and found.habit == "pairs"
+        if found is None or not asks or found.answer_s > REAL_TIME_S:
+            return True
+        online = self.is_online()
+        if online:
+            self.holds(None)
+            return True
+        status = self._ask()
+        if status is None:
+            return None
+        self.status = status
+        self.holds(status.stops)
+        if status.stops is not None:
+            self._talk.settle(ASK_S)
+        return status.stops is None
 
     def _put(self, data: bytes) -> str | None:
         """Give the line these bytes; with none, wait until the driver has put everything on it."""
@@ -306,7 +346,7 @@ class ReceiptPrinter(AskedPrinter):
                 if self.status.stops is not None or ending * LOOK_S > STOP_S:
                     return STOPPED
                 continue
-            if since_asked_s < ASK_S:
+            if since_asked_s < max(ASK_S, self.found.answer_s if self.found else 0.0):
                 continue
             since_asked_s = 0.0
             status = self._ask()

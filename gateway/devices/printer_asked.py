@@ -27,7 +27,7 @@ from gateway.devices.printer_status import (
     REAL_TIME,
     PrinterStatus,
 )
-from gateway.devices.printer_talk import QUIET_S, Talk
+from gateway.devices.printer_talk import LOOK_S, QUIET_S, Talk
 from gateway.printing.document import QrHow
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ CONFIRM_S = 8.0
 FRESH_S = 6.0
 # How long the drawer waits for the printer's word that it is online. Seconds.
 ONLINE_S = 0.2
+# How long a line may take for the bytes that end an open command. Seconds.
+PAD_S = 5.0
 # A printer is taken for one that answers nothing when it was silent so many times.
 SILENCES = 2
 STOPPED = "the gateway stopped while it was printing"
@@ -113,6 +115,8 @@ class AskedPrinter:
         # Whether answers to GS r may still come for what was sent before; and how many at most.
         self._in_step = False
         self._owed = 0
+        # Whether the printer may wait for the rest of a command: at the first contact, and after a broken slip.
+        self._torn = True
         self._well_at_s: float | None = None
         # How often it was silent at the first contact.
         self._silences = 0
@@ -201,8 +205,6 @@ class AskedPrinter:
             self.found, self._in_step = replace(self.found, confirms=None), False
         if status.stops is None and not self._in_step:
             self._get_in_step()
-            # Loaded while nothing waits for it, and after the gateway can sell.
-            from gateway.devices import escpos  # noqa: F401
         return status.stops
 
     def _find_out(self) -> str | None:
@@ -266,20 +268,19 @@ class AskedPrinter:
             return str(lost)
         self._talk.renew()
         self.found, self._unanswered, self._in_step = None, False, False
+        self._torn = True
         return None
 
     def _get_in_step(self) -> None:
         """Have the printer work off what it was sent before, so that no late answer to that can
         confirm the next slip. What stays unanswered is remembered, and then waited for as well."""
-        if self.setup.confirm == "process-id":
-            self._in_step = True  # its answers say what they answer
-            return
         assert self.found is not None
-        if self.found.confirms is False:
-            self._in_step = True
+        if self.setup.confirm == "process-id" or self.found.confirms is False:
+            # Its answers say what they answer; or it gives none.
+            self._in_step = self._pad()
             return
         self._talk.heard.papers = 0
-        if not self._talk.push(GS_R_PAPER):
+        if not self._pad() or not self._talk.push(GS_R_PAPER):
             return
         self._in_step = True
         for _ in self._talk.listen(CONFIRM_S):
@@ -294,6 +295,22 @@ class AskedPrinter:
         if self.found.confirms is None and not self._stop.is_set():
             self.found = replace(self.found, confirms=answered)
             self.learned(self.found)
+
+    def _pad(self) -> bool:
+        """End what may be open in the printer: a picture that was cut off takes the next bytes as its own, and they
+        would be the next slip's first lines. NUL prints nothing. Return False if the line does not take it."""
+        if not self._torn:
+            return True
+        from gateway.devices.escpos import longest_command
+
+        left = bytes(longest_command(self.setup.profile))
+        for _ in range(round(PAD_S / LOOK_S)):
+            left = left[self._channel.write_some(left, LOOK_S) :]
+            if not left and not self._channel.pending():
+                self._torn = False
+                return True
+            self._talk.hear(0 if left else LOOK_S)
+        return False
 
     def _ask(self) -> PrinterStatus | None:
         """The real-time status; None when the printer says nothing. One question at a time, because
@@ -339,11 +356,11 @@ class AskedPrinter:
                 return self._talk.heard.real_time.popleft()
         return None
 
-    def is_online(self) -> bool:
-        """Whether it says within a moment that it is, or does not say. A pulse to one that is not is queued, and
-        opens the drawer whenever the cover is closed."""
+    def is_online(self) -> bool | None:
+        """Whether it says within a moment that it is; None where it does not say. A pulse to one that is not is
+        queued, and opens the drawer whenever the cover is closed."""
         if self.found is None or not self.found.answers:
-            return True
+            return None
         heard = self._talk.heard
         self._talk.hear(0)
         heard.real_time.clear()
@@ -353,7 +370,7 @@ class AskedPrinter:
             if heard.real_time:
                 return not printer_status.real_time(PrinterStatus(), 1, heard.real_time[-1]).offline
         self._unanswered = True
-        return True
+        return None
 
     @property
     def is_fresh(self) -> bool:

@@ -34,6 +34,12 @@ def knobs(printer: FakePrinter) -> dict[str, Knob]:
         "stalled": switch(p.stall, p.resume, lambda: p.stalled),
         "silent": attribute(p, "silent", FLAG),
         "confirms": attribute(p, "confirms", FLAG),
+        "habit": attribute(p, "habit", (str,)),
+        "questions": Knob(
+            lambda value: setattr(p, "questions", set(value)), (list,), lambda: sorted(p.questions)
+        ),
+        "model": attribute(p, "model", (str, *NOTHING)),
+        "shakenS": attribute(p, "shaken_s", NUMBER),
         "wrongIds": attribute(p, "wrong_ids", FLAG),
         "asb": attribute(p, "asb_switch", (int,)),
         "speedMmS": attribute(p, "speed_mm_s", (*NUMBER, *NOTHING)),

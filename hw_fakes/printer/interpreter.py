@@ -51,6 +51,9 @@ class Interpreter:
         began: Callable[[], None] = lambda: None,
         automatic: Callable[[int | None], None] = lambda enabled: None,
         name: Callable[[int], bytes] = lambda which: b"\x02",
+        chinese: bool = False,
+        native_qr: bool = True,
+        rows_max: int | None = None,
     ) -> None:
         self.paper = paper
         self.problems: list[str] = []
@@ -61,6 +64,10 @@ class Interpreter:
         self._began = began
         # GS a n; None for ESC @, after which the printer's switches count again.
         self._automatic = automatic
+        # Two bytes above 7F are one character until FS . ends that; ESC @ does not.
+        self._chinese = chinese
+        self._native_qr = native_qr
+        self._rows_max = rows_max
         # What it says to GS I n.
         self._name = name
         self._style = Style()
@@ -96,7 +103,8 @@ class Interpreter:
             elif byte == DLE:
                 yield from self._dle()
             elif byte == FS:
-                yield  # one-byte selections of Asian sets: taken, not used
+                # FS & and FS . ; other one-byte selections of Asian sets are taken, not used.
+                self._chinese = {0x26: True, 0x2E: False}.get((yield), self._chinese)
             elif byte not in (0x0D, 0x00, 0x18, 0x0C):
                 self.problems.append(f"control {byte:#04x}")
 
@@ -214,6 +222,10 @@ class Interpreter:
             self.problems.append(f"GS ( {name}")
 
     def _qr_function(self, function: int, data: bytes) -> None:
+        if not self._native_qr:
+            # Its length and its letters come out as they are.
+            self._print(bytes([0x31, function]) + data)
+            return
         if function == 67:
             self._qr["size"] = data[0]
         elif function == 69:
@@ -233,7 +245,9 @@ class Interpreter:
         mode = (yield) & 3
         x_low, x_high, y_low, y_high = (yield), (yield), (yield), (yield)
         width, height = x_low + 256 * x_high, y_low + 256 * y_high
-        rows = []
+        if self._rows_max is not None:
+            height &= self._rows_max
+        rows: list[bytes] = []
         for _ in range(height):
             row = bytearray()
             for _ in range(width):
@@ -265,6 +279,8 @@ class Interpreter:
         if codec is None:
             self.problems.append(f"code page {style.code_page}")
             codec = "cp437"
+        if self._chinese:
+            codec = "gb18030"
         text = data.decode(codec, "replace")
         run = Run(
             text, style.bold, style.width, style.height, style.underline, style.inverse, style.small

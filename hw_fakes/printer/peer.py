@@ -23,7 +23,8 @@ class FakePrinter:
 
     `link` is the name that stays over a replug, as udev makes it.
     `asb`: what its switches say about automatic status back, in the bits of GS a. `speed_mm_s`: how
-    fast its head goes; None: at once. `tcp_port`: on this loopback port (0: any) instead of a pty.
+    fast its head goes; None: at once. `chinese`: it starts in Chinese mode. `native_qr`: it knows the QR command.
+    `rows_max`: it reads no more rows of a picture (255: only the low byte). `tcp_port`: on this loopback port (0: any) instead of a pty.
     """
 
     def __init__(
@@ -39,7 +40,11 @@ class FakePrinter:
         asb: int = 0,
         speed_mm_s: float | None = None,
         tcp_port: int | None = None,
+        chinese: bool = False,
+        native_qr: bool = True,
+        rows_max: int | None = None,
     ) -> None:
+        self._kind = {"chinese": chinese, "native_qr": native_qr, "rows_max": rows_max}
         self.paper = Paper()
         self.roll_mm = roll_mm
         self.used_mm = 0.0
@@ -53,6 +58,13 @@ class FakePrinter:
         self.confirms = True
         # What it says to GS I 67; None: nothing, as most cheap ones.
         self.model: str | None = "TM-T82II"
+        # Which DLE EOT it answers, and how: "pairs", "twice" (a second copy 30 ms later), "late" (the answer to the
+        # question before), "zero" (00 always), "echo" (all input back), "nonsense" (letters).
+        self.questions = {1, 2, 3, 4}
+        self.habit = "pairs"
+        # What the drawer's pulse does to its adapter: so long it is off the bus. Seconds.
+        self.shaken_s = 0.0
+        self._before: bytes | None = None
         # Answers to GS ( H carry another number than they should.
         self.wrong_ids = False
         self.powered = True
@@ -90,6 +102,7 @@ class FakePrinter:
             began=self._began,
             automatic=self._automatic,
             name=self._name,
+            **self._kind,  # type: ignore[arg-type]
         )
 
     async def __aenter__(self) -> FakePrinter:
@@ -272,6 +285,9 @@ class FakePrinter:
         if not self.powered:
             self.ignored_bytes += len(data)
             return
+        if self.habit == "echo":
+            self._line.send(data)
+            return
         self._held += self._real_time(data)
         over = len(self._held) - self._buffer_bytes
         if over > 0:
@@ -310,7 +326,7 @@ class FakePrinter:
             elif len(self._real) < 3:
                 break
             else:
-                self._answer(bytes([self._status(0x100 + self._real[2])]))
+                self._answer_now(self._real[2])
                 del self._real[:3]
         return bytes(passed)
 
@@ -386,10 +402,28 @@ class FakePrinter:
 
     def _confirm(self, data: bytes) -> None:
         """What is answered when the printer gets there: GS r, GS ( H, GS I."""
+        if self.habit in ("zero", "nonsense") and data:
+            data = b"\0" if self.habit == "zero" else b"OK\r"
         if self.wrong_ids and len(data) == 7:
             data = data[:2] + bytes(byte ^ 0x01 for byte in data[2:6]) + data[6:]
         if self.confirms:
             self._answer(data)
+
+    def _answer_now(self, number: int) -> None:
+        """To DLE EOT `number`, by its habit."""
+        if number not in self.questions:
+            return
+        said = bytes([self._status(0x100 + number)])
+        if self.habit == "late":
+            said, self._before = self._before or b"", said
+        elif self.habit == "zero":
+            said = b"\0"
+        elif self.habit == "nonsense":
+            said = b"OK\r"
+        if said:
+            self._answer(said)
+        if self.habit == "twice":
+            asyncio.get_running_loop().call_later(0.03, self._answer, said)
 
     def _answer(self, data: bytes) -> None:
         if not self.silent and self.powered:
@@ -399,6 +433,10 @@ class FakePrinter:
         self.drawer_open = True
         self.drawer_kicks += 1
         self._tell()
+        if self.shaken_s:
+            loop = asyncio.get_running_loop()
+            loop.call_soon(self.unplug)
+            loop.call_later(self.shaken_s, self.plug)
 
     def _began(self) -> None:
         if self.paper.open.began is None:

@@ -116,8 +116,8 @@ async def test_the_time_on_the_wire_is_known_and_shown(unit: UnitControl, shop_d
             page = await shop.till().request("GET", "/")
     (last,) = [part["lastSlip"] for part in status.json["printing"]["printers"]]
     event = json.loads(said[0])
-    # From ESC @ on; the three bytes behind the cut ask the printer to confirm.
-    size = len(slip.raw) - slip.raw.index(b"\x1b@") + 3
+    # From ESC @ on; two questions behind the cut, three bytes each, ask the printer to confirm.
+    size = len(slip.raw) - slip.raw.index(b"\x1b@") + 6
     assert last["bytes"] == event["bytes"] == size
     assert last["wireMs"] == event["wireMs"] == round(last["bytes"] * 10 / 9600 * 1000)
     assert 1500 < last["wireMs"] < 2200
