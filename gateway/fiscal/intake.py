@@ -20,7 +20,6 @@ from gateway.domain import invoice_json
 from gateway.domain.invoice import Invoice
 from gateway.domain.signing import FINAL_STATES, OPEN_STATES, SigningState
 from gateway.errors import (
-    ClockFault,
     FieldError,
     GatewayError,
     KeyInvalid,
@@ -178,8 +177,9 @@ class Intake:
     async def _submit(self, sale: Submission, came_ns: int) -> Answer | InvoiceRow:
         """Claim and wait; the sale that must end first, where there is one. LikelyRepeat for one that has."""
         new = self._row_of(sale)
-        # A clock that is wrong makes every earlier sale look old: the cashier is asked.
-        window_us = FOREVER_US if isinstance(self._refusal(), ClockFault) else None
+        # A clock that is wrong makes every earlier sale look old: the cashier is asked. Whether it is wrong is only known
+        # for certain once nothing keeps the gate closed.
+        window_us = None if self._refusal() is None else FOREVER_US
         mark = fingerprint(new.till_receipt_no, new.body_digest)
 
         def record(conn):  # type: ignore[no-untyped-def]
@@ -210,7 +210,7 @@ class Intake:
             if earlier is not None:
                 return earlier
             if sale.confirms is None and self.repeats.applies(new):
-                await self._unless_signed(new)
+                await self._unless_signed(new, window_us or self.repeats.window_us)
             await self._unless_quarantined(new, came_ns)
             raise
         except _Open as open_:
@@ -223,11 +223,11 @@ class Intake:
             return before
         return await self._outcome(claimed.row, came_ns)
 
-    async def _unless_signed(self, new: NewInvoice) -> None:
+    async def _unless_signed(self, new: NewInvoice, window_us: int) -> None:
         """Raise LikelyRepeat, or that its outcome is not known, for a sale that came before under another key and
         cannot be claimed now."""
         mark = fingerprint(new.till_receipt_no, new.body_digest)
-        since = new.at - self.repeats.window_us
+        since = new.at - window_us
         row = await self._db.read(
             lambda conn: invoices.by_fingerprint(conn, new.till_id, mark, since=since)
         )
@@ -266,7 +266,8 @@ class Intake:
         if confirms is not None:
             return await self.again(till_id, ids.confirmed_key(body_digest, confirms), body_digest)
         mark = fingerprint(till_receipt_no, body_digest)
-        since = micros(self._clock.now()) - self._keyless_window_us
+        window_us = self._keyless_window_us if self._refusal() is None else FOREVER_US
+        since = micros(self._clock.now()) - window_us
         row = await self._db.read(
             lambda conn: invoices.by_fingerprint(conn, till_id, mark, since=since)
         )
@@ -300,7 +301,7 @@ class Intake:
         new = replace(new, idem_key=ids.keyless_key(mark, new.at))
         refusal = self._refusal()
         # A clock that is wrong makes every earlier sale look old: the cashier is asked.
-        window_us = FOREVER_US if isinstance(refusal, ClockFault) else self._keyless_window_us
+        window_us = self._keyless_window_us if refusal is None else FOREVER_US
 
         def record(conn):  # type: ignore[no-untyped-def]
             earlier = invoices.claim_keyless(conn, new, mark, window_us=window_us)
@@ -325,6 +326,12 @@ class Intake:
                 # Not claimed, and yet remembered: it may be signed already, whatever keeps it from it now.
                 await self._may_begin(names_of(new)[-1], came_ns)
             if isinstance(error, StoreError):
+                # Nothing can be claimed; the sale may be open, or signed, from an earlier sending.
+                answer = await self.again_keyless(
+                    sale.till_id, sale.invoice.till_receipt_no, sale.body_digest, None
+                )
+                if answer is not None:
+                    return answer
                 await self._unless_quarantined(new, came_ns)
             raise
         if repeated and row.state is SigningState.SIGNED:

@@ -75,6 +75,8 @@ class Repeats:
             sale.id,
             confirms,
             window_us=window_us,
+            # The clock may have been set since the gate was asked about a new sale.
+            at=sale.at if isinstance(sale, NewInvoice) else None,
         )
 
     def take(
@@ -86,12 +88,13 @@ class Repeats:
         confirms: str | None = None,
         *,
         window_us: int | None = None,
+        at: int | None = None,
     ) -> InvoiceRow | None:
         """As `claim`, for an owner that is no invoice yet."""
         if till_id in self.reuses_numbers:
             return None
         within_us = self.window_us if window_us is None else window_us
-        at = micros(self.clock.now())
+        at = micros(self.clock.now()) if at is None else at
         before = fingerprints.holder(conn, till_id, mark)
         if before is not None and before.id not in (owner, confirms):
             recent = at - before.created_at <= within_us

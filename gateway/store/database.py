@@ -37,6 +37,7 @@ from gateway.store.sqlite_errors import (
     is_damage,
     is_full,
     name_of,
+    unread,
 )
 from gateway.store.witness import LostKey, StoreConnection, Witness
 
@@ -132,7 +133,10 @@ class Database:
         except sqlite3.DatabaseError as error:
             if is_damage(error):
                 raise self._translated(error) from error
-            raise
+            refused = unread(error)
+            if refused is None:
+                raise
+            raise refused from error
         finally:
             self._readers.put_nowait(reader)
             self._tell()

@@ -45,6 +45,27 @@ def is_full(error: sqlite3.Error, path: Path) -> bool:
     return name.startswith(_PERHAPS_FULL) and causes.is_full(path.parent)
 
 
+def unread(error: sqlite3.Error) -> StoreError | None:
+    """Return the error of a read that the system did not let through; None for an error of the query itself. What the
+    store holds is not known then, and nothing of it has changed."""
+    name = name_of(error)
+    unknown = {"signed": "unknown"}
+    if name.startswith(LOCKED):
+        return StoreBusy(
+            "Another program has locked the gateway's store. Close it (a sqlite3 shell?), then send the same sale again.",
+            retry_after_s=5,
+            extra=unknown,
+        )
+    if name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_NOMEM", "SQLITE_FULL")):
+        return StoreError(
+            f"The store could not be read ({name}). Send the same sale again with the same key; if this stays, call the "
+            "technician.",
+            retry_after_s=10,
+            extra=unknown,
+        )
+    return None
+
+
 def at_start(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> StoreError:
     """Return the error for a start that failed. A full disk and a file of another user are not a damaged store: no
     backup helps there."""

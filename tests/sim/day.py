@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 from unittest import mock
 
+from gateway.daemon import _is_whole
+from gateway.errors import StoreCorrupt, StoreError
 from gateway.store import migrate
 from tests.sim.unit import SimUnit
 from tests.sim.world import Disk, Life, VirtualLoop, World
@@ -71,6 +73,9 @@ class Day:
     # How many lives may also die when something rare is going on.
     aims: int = 0
     others: list[asyncio.Task[None]] = field(default_factory=list)
+    tills: list[asyncio.Task[None]] = field(default_factory=list)
+    # Why the shop's store is not used any more, and the day is over.
+    refused: str | None = None
 
     # What a shop does: the tills' work, what else goes on, and what must be true at the end.
 
@@ -98,14 +103,23 @@ class Day:
             life = self.life = Life(world, self.lives)
             world.trace(f"life {life.number} starts, dies at {world.dies_at}")
             try:
-                self.system = self.start(life)
+                try:
+                    self.system = self.start(life)
+                except StoreError as error:
+                    world.trace(f"life {life.number} does not start: {error!r}")
+                    life.alive = False
+                    self.disk.close()
+                    if isinstance(error, StoreCorrupt) and self.refuses(error):
+                        return
+                    await asyncio.sleep(60)
+                    continue
                 process = asyncio.ensure_future(self.system.run())
                 dead = asyncio.ensure_future(life.ended.wait())
                 await asyncio.wait({process, dead}, return_when=asyncio.FIRST_COMPLETED)
                 if process.done() and not dead.done():
                     error = process.exception()
                     world.trace(f"life {life.number} ends by itself: {error!r}")
-                    if not _the_stores(error):
+                    if not self.is_the_stores(error):
                         world.problems.append(f"a part died: {error!r}")
                     life.alive = False
             finally:
@@ -114,6 +128,24 @@ class Day:
             if self.disk.lost_something() or self.disk.puts_back():
                 self.put_back()
             await asyncio.sleep(world.chance.choice((0.5, 5, 60)))
+
+    def is_the_stores(self, error: BaseException | None) -> bool:
+        """A store that fails ends the process; that is what it is meant to do."""
+        faulty = self.disk.faults is not None and (
+            "The store" in str(error) or "The disk" in str(error)
+        )
+        return isinstance(error, StoreError) or faulty
+
+    def refuses(self, error: StoreCorrupt) -> bool:
+        """Whether the day ends because the store is damaged and says so. A store that is whole is started again."""
+        if not self.disk.damaged:
+            self.world.problems.append(f"a whole store is refused: {error}")
+        if _is_whole(self.disk.directory):
+            return False
+        self.refused = str(error)
+        for till in self.tills:
+            till.cancel()
+        return True
 
     def dies_soon(self) -> None:
         """In the midst of what is done next, if this life was not to die before."""
@@ -240,13 +272,15 @@ class Day:
         `tills` that have no end by then."""
         works = (self.power, self.clock, self.person, *others)
         self.others = [asyncio.ensure_future(work()) for work in works]
+        self.tills = tills
         await asyncio.wait(tills, timeout=storm_s)
         self.world.weather_clears()
         if self.life is not None and self.life.alive:
             self.life.die()
         done, pending = await asyncio.wait(tills, timeout=day_s)
         for task in done:
-            task.result()
+            if not task.cancelled():
+                task.result()
         return list(pending)
 
     def over(self) -> None:
@@ -254,11 +288,6 @@ class Day:
         for task in self.others:
             if task.done():
                 task.result()
-
-
-def _the_stores(error: BaseException | None) -> bool:
-    """A store that fails ends the process; that is what it is meant to do."""
-    return type(error).__name__ in ("StoreError", "DiskFull", "StoreCorrupt")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 from decimal import Decimal
@@ -14,7 +15,7 @@ from gateway.api import problem
 from gateway.clock import from_compact
 from gateway.continuity.monitor import CeilingMonitor
 from gateway.domain.ceiling import CeilingState, Limits
-from gateway.errors import GatewayError
+from gateway.errors import DiskFull, GatewayError, StoreBusy, StoreError
 from gateway.fiscal.ahead import AheadWatch
 from gateway.fiscal.commit import Committer, Identity
 from gateway.fiscal.contradiction import Contradictions
@@ -29,8 +30,9 @@ from gateway.fiscal.resolver import Resolver
 from gateway.fiscal.signer import Signer
 from gateway.fiscal.unit_rest import UnitRest, UnitWork
 from gateway.store import invoices, receipts, unit
-from gateway.store.database import Database
+from gateway.store.database import Database, waits_out
 from gateway.store.invoices import InvoiceRow
+from gateway.supervisor import Restart, Supervisor
 from gateway.vscu.sale import SaleEncoder, SaleForm
 from gateway.vscu.wire import encode
 from gateway.wiring import StoredSales
@@ -59,6 +61,7 @@ class RealGateway:
         self.clock = SimClock(life)
         self.unit = sim_unit
         self.client = SimClient(life, sim_unit, self.clock)
+        self.disk = disk
         self.db: Database = disk.open(life)
         # What else is part of a receipt's commit.
         self.hooks: list[CommitHook] = []
@@ -185,16 +188,34 @@ class RealGateway:
         await self.signer.recover()
         await self.take_up()
         await self.days.catch_up()
-        monitor = asyncio.ensure_future(self.monitor.run())
+        monitor = self._started(self.monitor.run, StoreBusy, DiskFull)
         await self.monitor.first_answer(3)
         await self.ahead.check()
         self.life.world.trace(f"life {self.life.number} is ready")
         self.ready = True
-        signer = asyncio.ensure_future(self.signer.run())
-        more = [asyncio.ensure_future(loop()) for loop in (self.days.run, *self.loops())]
+        signer = self._started(self.signer.run)
+        more = [asyncio.ensure_future(loop()) for loop in self.loops()]
+        if self.disk.faults is None:
+            more.insert(0, asyncio.ensure_future(self.days.run()))
+        else:
+            # As the daemon starts them (app.py).
+            supervisor = Supervisor(self.clock)
+            supervisor.start("days", self.days.run, Restart.BACKOFF)
+            more.append(asyncio.ensure_future(self.db.failed()))
         done, _ = await asyncio.wait([monitor, signer, *more], return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
+
+    def _started(
+        self, loop: Callable[[], Awaitable[None]], *waits: type[StoreError]
+    ) -> asyncio.Task[None]:
+        """Start a loop whose transactions wait, on days with disk faults, as `Supervisor` lets them."""
+        if self.disk.faults is None:
+            return asyncio.ensure_future(loop())  # type: ignore[arg-type, return-value]
+        context = contextvars.copy_context()
+        context.run(waits_out.set, waits)
+        work: Any = loop()
+        return asyncio.get_running_loop().create_task(work, context=context)
 
     async def _last_counter(self) -> int:
         return await self.db.read(receipts.last_counter)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from gateway.store import invoices
-from tests.sim import day
+from tests.sim import borders, day
 from tests.sim.books import check_books
 from tests.sim.day import Asked, Day, Outcome
 from tests.sim.gateway import RealGateway
@@ -194,7 +194,7 @@ class Shop(Day):
         self.disk.lies = not self.disk.copies and chance.getstate()[1][1] % 4 == 0
         # Dice of their own: the rest of the day stays as it was.
         dice = random.Random(chance.getstate()[1][1])
-        works = []
+        works, more = [], borders.more_sales(world.seed)
         for number in range(chance.randint(1, 2 if self.returns else 4)):
             name = f"till-{number}"
             mine = [
@@ -202,7 +202,7 @@ class Shop(Day):
                     name, f"{name}-{n}",
                     refused=chance.random() < 0.05, keyless=chance.random() < 0.2,
                 )
-                for n in range(chance.randint(1, 4 if self.returns else 6))
+                for n in range(chance.randint(1, 4 if self.returns else 6) + more)
             ]  # fmt: skip
             for sale in mine:
                 sale.new_keys = not sale.keyless and dice.random() < 0.3
@@ -211,7 +211,12 @@ class Shop(Day):
         desks = 3 if self.returns else chance.choice((0, 0, 1, 2))
         works += [self.desk(f"desk-{n}", chance.randint(1, 3)) for n in range(desks)]
         tills = [asyncio.ensure_future(work) for work in works]
-        if await self.storm(tills, [self.stubborn, self.beside], STORM_S, DAY_S):
+        open_tills = await self.storm(tills, [self.stubborn, self.beside], STORM_S, DAY_S)
+        if self.refused is not None:
+            self.over()
+            world.problems += check_books(None, self.unit.journal, self.sales, self.notes)
+            return
+        if open_tills:
             items: list[Asked] = [*self.sales, *self.notes]
             open_ = [i.key for i in items if i.final is None and not i.forgotten]
             world.problems.append(f"no end for {open_}")

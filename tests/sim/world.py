@@ -12,19 +12,17 @@ import random
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from gateway.store import damage, meta, verify, witness, witness_start
+from gateway.store import damage, meta, start, verify, witness, witness_start
 from gateway.store.database import FILE_NAME, Database, _prepare_reader, _prepare_writer
-from gateway.store.witness import StoreConnection
-
-# Some days begin a minute before Nairobi's midnight, so that a close is written in the storm.
-START = datetime(2026, 11, 23, 5, 0, tzinfo=UTC)
-LATE = datetime(2026, 11, 23, 20, 59, tzinfo=UTC)
+from tests.sim import borders, disk_faults, pages
+from tests.sim.connection import InlineConnection
+from tests.sim.pages import Pages
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -84,7 +82,7 @@ class World:
     def __init__(self, seed: int, directory: Path) -> None:
         self.seed = seed
         self.chance = random.Random(seed)
-        self.start = LATE if seed % 4 == 3 else START
+        self.start = borders.start_of(seed)
         self.directory = directory
         self.loop = asyncio.get_running_loop()
         self.quiet = False  # the end of a run: no more faults
@@ -113,7 +111,9 @@ class World:
         return self.start + timedelta(seconds=self.loop.time())
 
     def set_clock(self, step_s: float) -> None:
-        self.skew += timedelta(seconds=step_s)
+        # Linux sets no clock to before 1970.
+        epoch = datetime.fromtimestamp(1, UTC)
+        self.skew = max(self.skew + timedelta(seconds=step_s), epoch - self.true_time())
         self.clock_right = False
         self.trace(f"clock steps {step_s}")
 
@@ -151,41 +151,6 @@ class SimClock:
             await never()
 
 
-class InlineConnection:
-    """What `Database` needs of an aiosqlite connection, without its thread: a real SQLite
-    connection, run in the loop's own order so that a seed replays exactly."""
-
-    def __init__(self, life: Life, path: Path, disk: Disk, *, reads: bool = False) -> None:
-        place = f"file:{path}?mode=ro" if reads else path
-        self._conn = sqlite3.connect(
-            place, isolation_level=None, uri=reads, factory=StoreConnection
-        )
-        self._life = life
-        self._disk = disk
-        self._reads = reads
-        self.limited = False
-
-    async def _execute(self, run: Callable[[], Any]) -> Any:
-        await self._life.point()
-        if self._reads:
-            result = run()
-            # SQLite shows a commit to others only when its fsync is done.
-            self._disk.told()
-        else:
-            try:
-                self._disk.before_write(self)
-                result = run()
-            finally:
-                self._disk.after_write(self)
-        await self._life.point()
-        if not self._reads:
-            self._disk.told()
-        return result
-
-    def full(self) -> bool:
-        return bool(self._conn.execute("PRAGMA synchronous").fetchone()[0] == 2)
-
-
 @cache
 def _new_store() -> bytes:
     """A store in which nothing has happened yet; made once for all days."""
@@ -204,7 +169,12 @@ class Disk:
         self.directory = world.directory / "store-0"
         self.directory.mkdir(parents=True)
         (self.directory / FILE_NAME).write_bytes(_new_store())
-        self._generation = 0
+        self.faults = disk_faults.of(world)
+        if self.faults is not None:
+            self.faults.store = self
+        # On some days checkpoints happen, and a power cut leaves torn and reordered pages.
+        self.pages: Pages | None = pages.of(world)
+        self._generation = self._exchanged = 0
         self._synced = 0
         self._before = self._witness_before = 0
         self._writer: InlineConnection | None = None
@@ -220,6 +190,8 @@ class Disk:
         # Whether this disk reports a sync before the data are durable, and whether that has cost it something.
         self.lies = False
         self.lied = self._has_lied = False
+        # Whether pages of this disk were changed while the machine was off.
+        self.damaged = False
 
     @property
     def _witness(self) -> Path:
@@ -232,16 +204,29 @@ class Disk:
     def open(self, life: Life) -> Database:
         """The real `Database` on real files, with connections that run inline."""
         path = self.directory / FILE_NAME
+        if self.faults is not None:
+            self.faults.at_open(path)
+        checked = start.noted(self.directory)
         self._writer = InlineConnection(life, path, self)
         _prepare_writer(self._writer._conn, path, 1000)
-        # Everything stays in the WAL, so that what was synced is a length.
-        self._writer._conn.execute("PRAGMA wal_autocheckpoint = 0")
+        # Where everything stays in the WAL, what was synced is a length.
+        every = 0 if self.pages is None else self.pages.every
+        self._writer._conn.execute(f"PRAGMA wal_autocheckpoint = {every}")
         self._synced = self._size()
-        found = verify.at_start(self._writer._conn)
-        if found is not None:
-            self.world.problems.append(f"a whole store is taken for damaged: {found}")
-        beside = witness_start.attach(self._writer._conn, self.directory)
+        if self.damaged:
+            beside = start.at_first(
+                self._writer._conn, path, self.directory, checked=checked
+            ).beside
+        else:
+            found = verify.at_start(self._writer._conn)
+            if found is not None:
+                self.world.problems.append(f"a whole store is taken for damaged: {found}")
+            beside = witness_start.attach(self._writer._conn, self.directory)
+        if checked:
+            damage.clear(self.directory)
         self._synced = self._size()
+        if self.pages is not None:
+            self.pages.opened(*self.files())
         self.durable = self._ended()
         noticed = meta.get(self._writer._conn, meta.NOTICED)
         queue: asyncio.Queue[Any] = asyncio.Queue()
@@ -251,7 +236,29 @@ class Disk:
             reader._conn.witness = None if beside is None else beside.for_reader()
             self._readers.append(reader)
             queue.put_nowait(reader)
-        return Database(path, self._writer, queue, noticed=noticed, beside=beside)  # type: ignore[arg-type]
+        self.db = Database(path, self._writer, queue, noticed=noticed, beside=beside)  # type: ignore[arg-type]
+        return self.db
+
+    def files(self) -> tuple[bytes, bytes]:
+        """The main file and the WAL as a process that reads them finds them."""
+        wal = self._wal.read_bytes() if self._wal.exists() else b""
+        return (self.directory / FILE_NAME).read_bytes(), wal
+
+    def exchange(self, main: bytes, wal: bytes) -> None:
+        """Put other files in place of the open ones, under the connections of this life."""
+        self._exchanged += 1
+        target = self.world.directory / f"exchanged-{self._exchanged}"
+        target.mkdir()
+        (target / FILE_NAME).write_bytes(main)
+        (target / f"{FILE_NAME}-wal").write_bytes(wal)
+        for file in self.directory.glob(f"{witness.FILE_NAME}*"):
+            # The open witness stays the same file.
+            (target / file.name).hardlink_to(file)
+        self.directory = target
+        for connection in (self._writer, *self._readers):
+            assert connection is not None
+            connection.connect(target / FILE_NAME)
+        self.db.path = target / FILE_NAME
 
     def before_write(self, writer: InlineConnection) -> None:
         conn = writer._conn
@@ -270,9 +277,12 @@ class Disk:
         self._settle()
 
     def after_write(self, writer: InlineConnection) -> None:
-        if writer.full():
+        full = writer.full() and (self.faults is None or not self.faults.sync_failed)
+        if full:
             self._synced = self._size()
             self.durable |= self._ended()
+        if self.pages is not None:
+            self.pages.wrote(*self.files(), full=full)
 
     def _ended(self) -> set[str]:
         assert self._writer is not None
@@ -285,11 +295,16 @@ class Disk:
 
     def _settle(self) -> None:
         self._before = self._synced
+        if self.pages is not None:
+            self.pages.settle()
         log = Path(f"{self._witness}-wal")
         self._witness_before = log.stat().st_size if log.exists() else 0
 
     def crash(self, *, power: bool) -> None:
-        """Leave what the next process will find. Power: of what was not synced, any beginning."""
+        """Leave what the next process will find. Power: of what was not synced, any beginning; on some days any
+        sectors."""
+        if self.faults is not None:
+            self.faults.leave_ghost(self._wal)
         size = self._size()
         kept = size
         if power:
@@ -301,12 +316,21 @@ class Disk:
         self._generation += 1
         target = self.world.directory / f"store-{self._generation}"
         target.mkdir()
-        shutil.copyfile(self.directory / FILE_NAME, target / FILE_NAME)
-        if self._wal.exists():
-            (target / f"{FILE_NAME}-wal").write_bytes(self._wal.read_bytes()[:kept])
-        self._keep_witness(target, power=power, cut=kept < self._synced)
+        main, wal = self.files()
+        wal, cut = wal[:kept], kept < self._synced
+        if power and self.pages is not None:
+            self.pages.wrote(main, self.files()[1], full=False)
+            found, cut = self.pages.after_power_cut()
+            main, wal = found.main, found.wal
+        (target / FILE_NAME).write_bytes(main)
+        if wal:
+            (target / f"{FILE_NAME}-wal").write_bytes(wal)
+        self._keep_witness(target, power=power, cut=cut)
         if (self.directory / damage.FILE_NAME).exists():
-            self.world.problems.append(f"damage is seen: {damage.read(self.directory)}")
+            if self.damaged:
+                shutil.copyfile(self.directory / damage.FILE_NAME, target / damage.FILE_NAME)
+            else:
+                self.world.problems.append(f"damage is seen: {damage.read(self.directory)}")
         self.world.trace(f"crash power={power} wal {size} synced {self._synced} kept {kept}")
         self.close()
         shutil.rmtree(self.directory)
@@ -379,7 +403,8 @@ class Disk:
             if connection is not None:
                 if connection._conn.witness is not None:
                     connection._conn.witness.close()
-                connection._conn.close()
+                for conn in (connection._conn, *connection.replaced):
+                    conn.close()
         self._readers.clear()
         self._writer = None
 
