@@ -266,7 +266,10 @@ class Intake:
         if confirms is not None:
             return await self.again(till_id, ids.confirmed_key(body_digest, confirms), body_digest)
         mark = fingerprint(till_receipt_no, body_digest)
-        window_us = self._keyless_window_us if self._refusal() is None else FOREVER_US
+        return await self._marked(till_id, mark, self._keyless_window_us)
+
+    async def _marked(self, till_id: str, mark: str, window_us: int) -> Answer | None:
+        """Return what became of the sale that has this fingerprint; LikelyRepeat when it is signed."""
         since = micros(self._clock.now()) - window_us
         row = await self._db.read(
             lambda conn: invoices.by_fingerprint(conn, till_id, mark, since=since)
@@ -327,9 +330,7 @@ class Intake:
                 await self._may_begin(names_of(new)[-1], came_ns)
             if isinstance(error, StoreError):
                 # Nothing can be claimed; the sale may be open, or signed, from an earlier sending.
-                answer = await self.again_keyless(
-                    sale.till_id, sale.invoice.till_receipt_no, sale.body_digest, None
-                )
+                answer = await self._marked(sale.till_id, mark, window_us)
                 if answer is not None:
                     return answer
                 await self._unless_quarantined(new, came_ns)
