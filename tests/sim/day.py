@@ -138,7 +138,7 @@ class Day:
 
     def refuses(self, error: StoreCorrupt) -> bool:
         """Whether the day ends because the store is damaged and says so. A store that is whole is started again."""
-        if not self.disk.damaged:
+        if self.disk.rot is None:
             self.world.problems.append(f"a whole store is refused: {error}")
         if _is_whole(self.disk.directory):
             return False

@@ -59,17 +59,19 @@ class Pages:
         # Pages of the WAL after which a checkpoint follows a commit.
         self.every = dice.choice((2, 10, 40, 200))
         self._now = self._durable = self._before = Files(b"", b"")
-        self.checkpoints = 0
+        # What was durable before each of the last checkpoints, for disks that lie.
+        self.older: list[Files] = []
 
     def opened(self, main: bytes, wal: bytes) -> None:
         """Begin with the files of a start, which has synced them."""
         self._now = self._durable = self._before = Files(main, wal)
+        self.older.clear()
 
     def wrote(self, main: bytes, wal: bytes, *, full: bool) -> None:
         """Record what the files are after a transaction, `full`: its commit was synced."""
         if main != self._now.main:
             # A checkpoint: the WAL was synced before it, the main file after it.
-            self.checkpoints += 1
+            self.older = [*self.older[-2:], self._durable]
             full = True
         if full:
             self._durable = Files(main, wal)

@@ -6,12 +6,15 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from gateway.store import invoices
-from tests.sim import borders, day
+from gateway.errors import StoreCorrupt
+from gateway.store import invoices, verify
+from gateway.store.database import FILE_NAME
+from tests.sim import borders, day, rot
 from tests.sim.books import check_books
 from tests.sim.day import Asked, Day, Outcome
 from tests.sim.gateway import RealGateway
@@ -150,8 +153,13 @@ class Shop(Day):
                 await asyncio.sleep(chance.choice((0.01, 0.3, 20, 200)))
                 if self.unit.ours and not self.world.quiet:
                     break
-            with self.disk.look() as conn:
-                row = invoices.open_row(conn)
+            try:
+                with self.disk.look() as conn:
+                    row = invoices.open_row(conn)
+            except (sqlite3.DatabaseError, StoreCorrupt):
+                # Only where the disk has changed pages.
+                assert self.disk.rot is not None
+                row = None
             if row is not None and row.unit_request is not None and row.invc_no is not None:
                 number, like = row.invc_no, json.loads(row.unit_request)
             else:
@@ -165,8 +173,14 @@ class Shop(Day):
         """What was begun since the copy was taken is repeated only while the store is held (docs: When the
         store is an old copy)."""
         items: list[Asked] = [*self.sales, *self.notes]
-        with self.disk.look() as conn:
-            rows = conn.execute("SELECT till_receipt_no, idem_key, state FROM invoice").fetchall()
+        try:
+            with self.disk.look() as conn:
+                rows = conn.execute(
+                    "SELECT till_receipt_no, idem_key, state FROM invoice"
+                ).fetchall()
+        except sqlite3.DatabaseError:
+            assert self.disk.rot is not None
+            rows = []
         ended = {number for number, _, state in rows if state in ("SIGNED", "REJECTED")}
         keys = {key for _, key, state in rows if state in ("SIGNED", "REJECTED")}
         for item in items:
@@ -192,6 +206,8 @@ class Shop(Day):
         self.disk.copies = chance.random() < 0.3
         self.disk.always_marked = not self.unit.read_back
         self.disk.lies = not self.disk.copies and chance.getstate()[1][1] % 4 == 0
+        if not self.disk.copies:
+            self.disk.rot = rot.of(world, lies=self.disk.lies)
         # Dice of their own: the rest of the day stays as it was.
         dice = random.Random(chance.getstate()[1][1])
         works, more = [], borders.more_sales(world.seed)
@@ -212,26 +228,38 @@ class Shop(Day):
         works += [self.desk(f"desk-{n}", chance.randint(1, 3)) for n in range(desks)]
         tills = [asyncio.ensure_future(work) for work in works]
         open_tills = await self.storm(tills, [self.stubborn, self.beside], STORM_S, DAY_S)
-        if self.refused is not None:
-            self.over()
-            world.problems += check_books(None, self.unit.journal, self.sales, self.notes)
-            return
+        if self.refused is None:
+            end = asyncio.ensure_future(self.finish(open_tills))
+            self.tills = [end]
+            await asyncio.wait({end})
+            if not end.cancelled():
+                end.result()
+        self.over()
+        conn = None
+        if isinstance(self.system, RealGateway) and self.disk._writer is not None:
+            conn = self.disk._writer._conn
+        if self.disk.rot is not None:
+            path = self.disk.directory / FILE_NAME
+            damage = self.refused or verify.whole_file(path)
+            if damage is not None:
+                # Said already, or by the background check before long; what was signed and answered is true all the same.
+                world.trace(f"the store is damaged: {damage}")
+                conn = None
+        world.problems += check_books(conn, self.unit.journal, self.sales, self.notes)
+        world.problems += check_notes(self.unit.journal, self.notes)
+
+    async def finish(self, open_tills: list[asyncio.Task[None]]) -> None:
+        """Ask once more for every answer, and close the day."""
         if open_tills:
             items: list[Asked] = [*self.sales, *self.notes]
             open_ = [i.key for i in items if i.final is None and not i.forgotten]
-            world.problems.append(f"no end for {open_}")
+            self.world.problems.append(f"no end for {open_}")
         else:
             await self.replays()
         while not self.answers:
             await asyncio.sleep(1)
-        conn = None
         if isinstance(self.system, RealGateway):
             await self.system.close_the_day()
-            assert self.disk._writer is not None
-            conn = self.disk._writer._conn
-        self.over()
-        world.problems += check_books(conn, self.unit.journal, self.sales, self.notes)
-        world.problems += check_notes(self.unit.journal, self.notes)
 
     async def replays(self) -> None:
         """What a till was told it is told again, byte for byte."""
@@ -267,7 +295,7 @@ class Shop(Day):
                 problems.append(f"{note.key} was told {note.final}, and now {again}")
 
     async def again(self, ask: Callable[[], Any]) -> tuple[int, bytes]:
-        while (said := await ask()) is None:
+        while (said := await ask()) is None or b'"STORE_CORRUPT"' in said[1]:
             await asyncio.sleep(1)
         await asyncio.sleep(1)
         return said  # type: ignore[no-any-return]

@@ -22,7 +22,8 @@ from gateway.store import damage, meta, start, verify, witness, witness_start
 from gateway.store.database import FILE_NAME, Database, _prepare_reader, _prepare_writer
 from tests.sim import borders, disk_faults, pages
 from tests.sim.connection import InlineConnection
-from tests.sim.pages import Pages
+from tests.sim.pages import Files, Pages
+from tests.sim.rot import Rot, looked_at
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -190,8 +191,8 @@ class Disk:
         # Whether this disk reports a sync before the data are durable, and whether that has cost it something.
         self.lies = False
         self.lied = self._has_lied = False
-        # Whether pages of this disk were changed while the machine was off.
-        self.damaged = False
+        # What this disk loses or changes while the machine is off.
+        self.rot: Rot | None = None
 
     @property
     def _witness(self) -> Path:
@@ -213,7 +214,7 @@ class Disk:
         every = 0 if self.pages is None else self.pages.every
         self._writer._conn.execute(f"PRAGMA wal_autocheckpoint = {every}")
         self._synced = self._size()
-        if self.damaged:
+        if self.rot is not None:
             beside = start.at_first(
                 self._writer._conn, path, self.directory, checked=checked
             ).beside
@@ -287,7 +288,12 @@ class Disk:
     def _ended(self) -> set[str]:
         assert self._writer is not None
         ended = "SELECT till_receipt_no FROM invoice WHERE state IN ('SIGNED', 'REJECTED')"
-        return {row[0] for row in self._writer._conn.execute(ended)}
+        try:
+            return {row[0] for row in self._writer._conn.execute(ended)}
+        except sqlite3.DatabaseError:
+            if self.rot is None:
+                raise
+            return set()
 
     def told(self) -> None:
         """Somebody goes on from the last write: from here on it must survive."""
@@ -322,12 +328,17 @@ class Disk:
             self.pages.wrote(main, self.files()[1], full=False)
             found, cut = self.pages.after_power_cut()
             main, wal = found.main, found.wal
+        if power and self.rot is not None:
+            spoiled = self.rot.spoiled(Files(main, wal), self.pages)
+            if spoiled is not None:
+                main, wal = spoiled.main, spoiled.wal
+                self.lied = self._has_lied = True
         (target / FILE_NAME).write_bytes(main)
         if wal:
             (target / f"{FILE_NAME}-wal").write_bytes(wal)
         self._keep_witness(target, power=power, cut=cut)
         if (self.directory / damage.FILE_NAME).exists():
-            if self.damaged:
+            if self.rot is not None:
                 shutil.copyfile(self.directory / damage.FILE_NAME, target / damage.FILE_NAME)
             else:
                 self.world.problems.append(f"damage is seen: {damage.read(self.directory)}")
@@ -340,7 +351,7 @@ class Disk:
         """What is left of a log whose newest part, synced as it was, never reached the disk."""
         # Dice of their own: days on honest disks stay the days that they were.
         chance = random.Random(f"{kept} {self._generation}")
-        if not self.lies or self.world.quiet or chance.random() < 0.5:
+        if not self.lies or self.pages or self.rot or self.world.quiet or chance.random() < 0.5:
             return kept
         less = chance.randint(kept * 6 // 10, kept)
         self.lied = self._has_lied = less < self._before
@@ -394,6 +405,10 @@ class Disk:
         """The store as it is at this moment: the open writer's, or the files of a machine that is off."""
         if self._writer is not None:
             yield self._writer._conn
+            return
+        if self.rot is not None:
+            with looked_at(Files(*self.files())) as conn:
+                yield conn
             return
         with contextlib.closing(sqlite3.connect(self.directory / FILE_NAME)) as conn:
             yield conn
