@@ -75,8 +75,7 @@ class Repeats:
             sale.id,
             confirms,
             window_us=window_us,
-            # The clock may have been set since the gate was asked about a new sale.
-            at=sale.at if isinstance(sale, NewInvoice) else None,
+            came_at=sale.at if isinstance(sale, NewInvoice) else sale.created_at,
         )
 
     def take(
@@ -88,13 +87,16 @@ class Repeats:
         confirms: str | None = None,
         *,
         window_us: int | None = None,
-        at: int | None = None,
+        came_at: int | None = None,
     ) -> InvoiceRow | None:
-        """As `claim`, for an owner that is no invoice yet."""
+        """As `claim`, for an owner that is no invoice yet. `came_at`: when this sale was claimed."""
         if till_id in self.reuses_numbers:
             return None
         within_us = self.window_us if window_us is None else window_us
-        at = micros(self.clock.now()) if at is None else at
+        now = micros(self.clock.now())
+        # Either of the two may be of a wrong clock, which may be set at any moment: an earlier sale is old only if it is old
+        # by both, and the mark of this one is the younger of both.
+        at, stamp = min(now, came_at or now), max(now, came_at or now)
         before = fingerprints.holder(conn, till_id, mark)
         if before is not None and before.id not in (owner, confirms):
             recent = at - before.created_at <= within_us
@@ -106,6 +108,7 @@ class Repeats:
             mark,
             owner,
             at=at,
+            stamp=stamp,
             window_us=within_us,
             confirms=confirms,
         )

@@ -12,13 +12,13 @@ from gateway.store.invoices import InvoiceRow
 
 _TAKE_FINGERPRINT = """
     INSERT INTO keyless (till_id, fingerprint, invoice_id, at)
-    VALUES (:till, :fingerprint, :owner, :at)
+    VALUES (:till, :fingerprint, :owner, :stamp)
     ON CONFLICT (till_id, fingerprint) DO UPDATE
     SET invoice_id = excluded.invoice_id, at = excluded.at
     WHERE keyless.invoice_id IN (:owner, :confirms)
        OR NOT EXISTS (SELECT 1 FROM invoice WHERE id = keyless.invoice_id
                       AND state IN ('SIGNING', 'IN_DOUBT', 'SIGNED'))
-       OR (excluded.at - keyless.at > :window
+       OR (:at - keyless.at > :window
            AND NOT EXISTS (SELECT 1 FROM invoice WHERE id = keyless.invoice_id
                            AND state IN ('SIGNING', 'IN_DOUBT')))"""
 
@@ -30,17 +30,19 @@ def take(
     owner: str,
     *,
     at: int,
+    stamp: int,
     window_us: int,
     confirms: str | None = None,
 ) -> str | None:
     """Take the fingerprint for `owner`, an invoice or a sale that waits for its money; else return the id of the
     invoice that keeps it: signed less than the window ago, or with an open outcome. `confirms` never keeps it.
-    The upsert decides, nothing is asked first."""
+    The upsert decides, nothing is asked first. Earlier marks are compared with `at`; the new one gets `stamp`."""
     values = {
         "till": till_id,
         "fingerprint": fingerprint,
         "owner": owner,
         "at": at,
+        "stamp": stamp,
         "window": window_us,
         "confirms": confirms,
     }

@@ -67,4 +67,7 @@ class InlineConnection:
         return result
 
     def full(self) -> bool:
-        return bool(self._conn.execute("PRAGMA synchronous").fetchone()[0] == 2)
+        return self.synchronous() == 2
+
+    def synchronous(self) -> int:
+        return int(self._conn.execute("PRAGMA synchronous").fetchone()[0])

@@ -59,6 +59,7 @@ class Pages:
         # Pages of the WAL after which a checkpoint follows a commit.
         self.every = dice.choice((2, 10, 40, 200))
         self._now = self._durable = self._before = Files(b"", b"")
+        self.syncs = True
         # What was durable before each of the last checkpoints, for disks that lie.
         self.older: list[Files] = []
 
@@ -67,8 +68,12 @@ class Pages:
         self._now = self._durable = self._before = Files(main, wal)
         self.older.clear()
 
-    def wrote(self, main: bytes, wal: bytes, *, full: bool) -> None:
-        """Record what the files are after a transaction, `full`: its commit was synced."""
+    def wrote(self, main: bytes, wal: bytes, *, full: bool, syncs: bool = True) -> None:
+        """Record what the files are after a transaction. `full`: its commit was synced; `syncs`: the store syncs at all."""
+        self.syncs = syncs
+        if not syncs:
+            self._now = Files(main, wal)
+            return
         if main != self._now.main:
             # A checkpoint: the WAL was synced before it, the main file after it.
             self.older = [*self.older[-2:], self._durable]
@@ -88,7 +93,8 @@ class Pages:
         dice, now, before = self._dice, self._now, self._before
         cut = before != self._durable and dice.random() < 0.3
         if not cut:
-            return Files(self._durable.main, self._with_header(self._durable.wal, now.wal)), False
+            main = self._durable.main if self.syncs else mixed(dice, self._durable.main, now.main)
+            return Files(main, self._with_header(self._durable.wal, now.wal)), False
         if now.main != before.main and dice.random() < 0.5:
             # In the checkpoint: the WAL is whole.
             return Files(mixed(dice, before.main, now.main), now.wal), True
@@ -100,4 +106,6 @@ class Pages:
     def _with_header(self, old: bytes, new: bytes) -> bytes:
         """Mix the frames; the newest header was synced before them."""
         made = mixed(self._dice, old, new)
+        if not self.syncs:
+            return made
         return new[:HEADER] + made[HEADER:] if len(made) >= HEADER else made

@@ -139,3 +139,29 @@ def test_sqlite_itself_raises_the_lock_and_the_read_only_file() -> None:
             conn.execute("PRAGMA query_only = 0")
 
     play(scene)
+
+
+@pytest.mark.parametrize("keyless", [True, False])
+@pytest.mark.parametrize("step_s", [-1_700_000_000, 400 * 86_400])
+def test_a_clock_step_in_the_transaction_of_a_write_ahead_moves_no_mark(
+    keyless: bool, step_s: float
+) -> None:
+    async def scene(shop: Quiet, gateway: RealGateway) -> None:
+        other = await _sold(gateway, "zero", keyless=True)
+        may_sign = gateway.signer._may_sign
+
+        def stepped(*of: Any) -> Any:
+            shop.world.set_clock(step_s)
+            refusal = may_sign(*of)
+            shop.world.set_clock(-step_s)
+            return refusal
+
+        gateway.signer._may_sign = stepped
+        assert (await _sold(gateway, "one", keyless=keyless, idem_key="first"))[0] == 201
+        gateway.signer._may_sign = may_sign
+        status, said = await _sold(gateway, "one", keyless=keyless, idem_key="second")
+        assert (status, said["code"]) == (409, "LIKELY_REPEAT")
+        status, said = await _sold(gateway, "zero", keyless=True)
+        assert (status, said["invoiceId"]) == (409, other[1]["invoiceId"])
+
+    play(scene)

@@ -82,7 +82,10 @@ class SimUnit:
     def _over(self) -> None:
         """A sale that arrives when the ceiling is reached is a problem, while clocks can be trusted."""
         heard, now = self.kra_heard_s, self.world.loop.time()
-        if self.world.clock_right and (heard is None or now - heard > self.ceiling_s + 1):
+        same_boot = heard is not None and heard >= self.world.boot_at_s
+        if (self.world.clock_right or same_boot) and (
+            heard is None or now - heard > self.ceiling_s + 1
+        ):
             self.world.problems.append(f"a sale was sent at {now:.0f}, KRA was heard at {heard}")
 
     async def answer(self, life: Life, name: str, body: dict[str, Any]) -> tuple[int, bytes] | None:

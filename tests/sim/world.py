@@ -283,7 +283,7 @@ class Disk:
             self._synced = self._size()
             self.durable |= self._ended()
         if self.pages is not None:
-            self.pages.wrote(*self.files(), full=full)
+            self.pages.wrote(*self.files(), full=full, syncs=writer.synchronous() > 0)
 
     def _ended(self) -> set[str]:
         assert self._writer is not None
@@ -325,7 +325,7 @@ class Disk:
         main, wal = self.files()
         wal, cut = wal[:kept], kept < self._synced
         if power and self.pages is not None:
-            self.pages.wrote(main, self.files()[1], full=False)
+            self.pages.wrote(main, self.files()[1], full=False, syncs=self.pages.syncs)
             found, cut = self.pages.after_power_cut()
             main, wal = found.main, found.wal
         if power and self.rot is not None:
