@@ -202,9 +202,12 @@ class RealGateway:
             supervisor = Supervisor(self.clock)
             supervisor.start("days", self.days.run, Restart.BACKOFF)
             more.append(asyncio.ensure_future(self.db.failed()))
-        done, _ = await asyncio.wait([monitor, signer, *more], return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        parts = [monitor, signer, *more]
+        done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+        # In the order in which they were started: a seed replays exactly.
+        for task in parts:
+            if task in done:
+                task.result()
 
     def _started(
         self, loop: Callable[[], Awaitable[None]], *waits: type[StoreError]

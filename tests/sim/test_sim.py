@@ -11,13 +11,13 @@ import random
 
 import pytest
 
-from tests.sim import wrong_evidence
+from tests.sim import wrong_disk, wrong_evidence
 from tests.sim.selling import Make, simulate
 from tests.sim.wrong import DeletePlaceholder, NewKeyNewSale, SelectThenInsert
 from tests.sim.wrong_notes import WRONG, Patch
 
 # About two minutes on two cores, 10 s of them for seeds that nobody has seen before.
-KNOWN, NEW = 800, 100
+KNOWN, NEW = 500, 100
 # Lives in which sales and then credit notes are signed, and their steps: a unit of its own that can be read and
 # repeats stored answers, one in our process that can be read, one of its own that can be read, one in our
 # process that cannot be read.
@@ -103,6 +103,24 @@ def test_what_is_wrong_with_evidence_is_found_out(
         sign in problem
         for seed in range(40, 240)
         for problem in simulate(seed, make, returns=True).problems
+    )
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("wrong", "sign", "first"),
+    [(wrong, *found) for wrong, found in wrong_disk.WRONG.items()],
+    ids=[w.__name__ for w in wrong_disk.WRONG],
+)
+def test_what_is_wrong_with_disks_and_clocks_is_found_out(
+    wrong: Patch, sign: str, first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On days on which that fault happens all the time."""
+    make = wrong(monkeypatch)
+    assert any(
+        sign in problem
+        for seed in range(first, first + 200)
+        for problem in simulate(seed, make).problems
     )
 
 

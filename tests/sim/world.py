@@ -97,6 +97,8 @@ class World:
         self.problems: list[str] = []
 
     def trace(self, line: str) -> None:
+        # The directory has another name each time.
+        line = line.replace(str(self.directory), "")
         self.lines.append(f"{self.loop.time():.3f} {line}")
 
     def delay(self) -> float:
