@@ -197,7 +197,7 @@ class PayingGateway(RealGateway):
 
     async def of_sale(self, till: str, ref: str) -> Said:
         rows = await _said(self.db.read(lambda conn: payments.of_sale(conn, till, ref)))
-        return [] if rows is True else rows
+        return [] if rows is True or isinstance(rows, GatewayError) else rows
 
     async def sell(self, till: str, key: str, ref: str, tenders: list[Payment]) -> Said:
         """A plain sale, its tenders as the till says they are."""
@@ -223,7 +223,11 @@ class PayingGateway(RealGateway):
     async def loose(self) -> Said:
         """Payments that came by themselves and are no sale's."""
         rows = await _said(self.db.read(payments.unowned))
-        return [] if rows is True else [r for r in rows if r.kind == "C2B" and r.sale_ref is None]
+        return (
+            []
+            if rows is True or isinstance(rows, GatewayError)
+            else [r for r in rows if r.kind == "C2B" and r.sale_ref is None]
+        )
 
     async def claim(self, payment_id: str, till: str, ref: str) -> Said:
         return await _said(self.line.desk.claim(payment_id, till, ref, "till"))
