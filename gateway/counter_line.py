@@ -209,6 +209,7 @@ class CounterLine:
                 template=template_of(part),
                 silence_s=part.silence_s,
                 last_line=part.last_line,
+                code_page=part.code_page,
             ),
             api=self._api(part.till),
             db=self._db,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Seconds = Annotated[float, Field(gt=0)]
 Baud = Literal[1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200]
@@ -140,6 +141,17 @@ class SerialTillSettings(DeviceSettings):
     baud: Baud = 115200
 
 
+def _codec(name: str) -> str:
+    """Return Python's own name of a text encoding. ValueError when there is none of this name."""
+    try:
+        codec = codecs.lookup(name)
+        if b"A".decode(codec.name) != "A":
+            raise LookupError
+    except (LookupError, UnicodeError):
+        raise ValueError(f"{name} is no text encoding; cp437, cp1252 and utf-8 are some") from None
+    return codec.name
+
+
 class CaptureSettings(DeviceSettings):
     """A till that only knows how to print, and how its slips are read (docs/operating/capture.md).
 
@@ -165,8 +177,14 @@ class CaptureSettings(DeviceSettings):
     not_a_sale: tuple[str, ...] = ()
     # A slip with one of these says that it was printed before.
     copies: tuple[str, ...] = ()
-    # The till's tax marks and KRA's letters; without a mark the letter under "".
-    tax_letters: dict[str, Literal["A", "B", "C", "D", "E"]] = {"": "B"}
+    # The discount of the item above, and the VAT that the slip shows: compared with its items.
+    discount: str | None = None
+    vat: str | None = None
+    # Names that are goods although a word of them is a tax, a charge or the like; and more such words.
+    goods: tuple[str, ...] = ()
+    not_goods: tuple[str, ...] = ()
+    # The till's tax marks and KRA's letters; without a mark the letter under "", and none by default.
+    tax_letters: dict[str, Literal["A", "B", "C", "D", "E"]] = Field(default_factory=dict)
     # Item codes by the name on the slip; others get `item_code`.
     item_codes: dict[str, str] = Field(default_factory=dict)
     item_code: str = "KE2NTXU0000001"
@@ -174,12 +192,27 @@ class CaptureSettings(DeviceSettings):
     silence_s: Annotated[float, Field(ge=0, le=600)] = 3
     # The line that ends a slip of a till that neither cuts nor prints in one go.
     last_line: str | None = None
+    # A Python codec for letters above ASCII of a till that chooses no code page; without it such a slip
+    # is not read with certainty.
+    code_page: Annotated[str, AfterValidator(_codec)] | None = None
 
     def expressions(self) -> dict[str, tuple[str, ...]]:
         """Every pattern by its setting."""
-        single = ("item", "total", "receipt", "item_detail", "date", "payment", "last_line")
+        single = (
+            "item",
+            "total",
+            "receipt",
+            "item_detail",
+            "date",
+            "payment",
+            "vat",
+            "discount",
+            "last_line",
+        )
         found = {name: (value,) for name in single if (value := getattr(self, name)) is not None}
-        return found | {name: getattr(self, name) for name in ("ignore", "not_a_sale", "copies")}
+        return found | {
+            name: getattr(self, name) for name in ("ignore", "not_a_sale", "copies", "goods")
+        }
 
 
 def ports_of(*groups: Mapping[str, DeviceSettings | PrinterSettings]) -> list[tuple[str, str]]:
@@ -238,6 +271,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "receipt": ("number",),
     "date": ("date",),
     "payment": ("amount",),
+    "vat": ("amount",),
+    "discount": ("amount",),
 }
 
 

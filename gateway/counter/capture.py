@@ -27,7 +27,7 @@ from gateway.devices.channel import LineSettings
 from gateway.devices.line import DeviceLine
 from gateway.domain.signing import SigningState
 from gateway.money import cents, parse_amount
-from gateway.store import captures, events, invoices, print_jobs
+from gateway.store import captures, events, invoices, print_jobs, unit
 from gateway.store.captures import Captured, NewSlip
 from gateway.store.database import Database
 
@@ -37,6 +37,10 @@ RETRY_FIRST_S, RETRY_LAST_S = 1.0, 15.0
 # Without news the loop looks again this often, in seconds.
 IDLE_S = 30.0
 BANNER = "NOT FISCALISED"
+# A command whose data stop for so long, in seconds, was cut short by an unplugged cable.
+COMMAND_MAX_S = 10.0
+# Lines of a slip that are printed under the banner; a longer one is looked up in the list.
+NOTE_LINES_MAX = 150
 # A sale that cannot be signed at once is tried for so long, in seconds; under these codes, not at all.
 PATIENCE_S = 60.0
 NOT_NOW = (
@@ -60,6 +64,7 @@ class CaptureRules:
     template: Template
     silence_s: float = 3.0
     last_line: str | None = None
+    code_page: str | None = None
 
 
 class Capture:
@@ -84,7 +89,7 @@ class Capture:
         self._clock = clock
         self._wake = wake
         self._pulse = pulse
-        self._reader = SlipReader(rules.last_line)
+        self._reader = SlipReader(rules.last_line, rules.code_page)
         self._slips: list[CapturedSlip] = []
         self._bytes = asyncio.Event()
         self._heard_ns = 0
@@ -92,6 +97,9 @@ class Capture:
         self.line = DeviceLine(name, settings, clock, heard=self._heard)
 
     def _heard(self, data: bytes) -> None:
+        now_ns = self._clock.boottime_ns()
+        if now_ns - self._heard_ns > COMMAND_MAX_S * 1e9:
+            self._reader.give_up_command()
         pulses = self._reader.pulses
         answers, slips = self._reader.feed(data)
         if answers:
@@ -99,7 +107,7 @@ class Capture:
         if self._pulse is not None and self._reader.pulses > pulses:
             self._meanwhile(self._pulse())
         self._slips += slips
-        self._heard_ns = self._clock.boottime_ns()
+        self._heard_ns = now_ns
         self._bytes.set()
 
     def _meanwhile(self, work: Awaitable[Any]) -> None:
@@ -144,12 +152,16 @@ class Capture:
 
     async def _keep(self, slip: CapturedSlip) -> None:
         """Into the store first; what it is, is decided with it."""
-        reading = self.rules.template.read(slip.lines, slip.doubts)
+        template = self.rules.template
+        template.rates = await self._db.read(unit.load_rates)
+        reading = template.read(slip.lines, slip.doubts)
         at = micros(self._clock.now())
         state = await self._db.write(lambda conn: self._record(conn, slip, reading, at))
         self._wake()
         if state == "UNREAD":
-            log.warning("capture.unread device=%s", self.name)
+            log.warning(
+                "capture.unread device=%s reason=%s", self.name, "; ".join(reading.problems)
+            )
 
     def _record(
         self, conn: sqlite3.Connection, slip: CapturedSlip, reading: SlipReading, at: int
@@ -223,6 +235,10 @@ class Capture:
     def _paper(self, conn: sqlite3.Connection, text: str, *, banner: bool, at: int) -> None:
         if self.rules.printer is not None:
             head = f"{BANNER}\n" if banner else "\n"
+            lines = text.split("\n")
+            if len(lines) > NOTE_LINES_MAX:
+                rest = f"... and {len(lines) - NOTE_LINES_MAX} more lines, in the list of slips"
+                text = "\n".join([*lines[:NOTE_LINES_MAX], rest])
             print_jobs.enqueue_note(conn, self.rules.printer, head + text, at=at)
 
     def _copy(self, conn: sqlite3.Connection, invoice_id: str | None, at: int) -> None:

@@ -1,7 +1,8 @@
-"""Reads a captured slip as a sale, by a shop's patterns; certain or not at all. Pure.
+"""Read a captured slip as a sale, by a shop's patterns; certain or not at all. Pure.
 
-Every line must be accounted for by a pattern, the items must make the total, and the receipt must
-have a number. Anything less is not a sale that may be signed without a person.
+Every line must be accounted for by a pattern, no item may be a tax, a balance or a charge, the items must
+make the total and the VAT that the slip shows, and the receipt must have a number. Anything less is not a
+sale that may be signed without a person.
 """
 
 from __future__ import annotations
@@ -12,11 +13,19 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
 
+from gateway.counter.not_goods import NotGoods
 from gateway.counter.slip_reader import LINE_MAX
-from gateway.money import ZERO, parse_amount, parse_quantity, round_amount, text
+from gateway.domain.tax import DEFAULT_RATES, RateTable, tax_of
+from gateway.money import CENT, ZERO, parse_amount, parse_quantity, round_amount, text
 
 Kind = Literal["sale", "not_a_sale", "unread"]
 # A comma parts thousands only where three digits follow: "1,50" is not read as 150.
+# What stands for a slip without text.
+PICTURE = re.compile(r"\[[^\]]*\]")
+# An amount that a pattern for a line without one leaves over.
+_AMOUNT = re.compile(r"\d[.,]\d\d(?!\d)")
+# Lines that hold no article: what such a pattern does not cover of its line must be no amount.
+_BESIDE = ("ignore", "copy", "date", "receipt")
 _THOUSANDS = re.compile(r"[0-9]{1,3}(,[0-9]{3})+(\.[0-9]*)?")
 
 
@@ -35,7 +44,11 @@ class Patterns:
     ignore: Sequence[str] = ()
     not_a_sale: Sequence[str] = ()
     copies: Sequence[str] = ()
-    tax_letters: Mapping[str, str] = field(default_factory=lambda: {"": "B"})
+    discount: str | None = None
+    vat: str | None = None
+    goods: Sequence[str] = ()
+    not_goods: Sequence[str] = ()
+    tax_letters: Mapping[str, str] = field(default_factory=dict)
     item_codes: Mapping[str, str] = field(default_factory=dict)
     item_code: str = "KE2NTXU0000001"
 
@@ -65,9 +78,21 @@ class SlipReading:
     is_copy: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """One line of the invoice, and what it adds to the total."""
+
+    body: dict[str, Any]
+    amount: Decimal
+
+
 class Template:
-    def __init__(self, patterns: Patterns) -> None:
+    """`rates`: KRA's tax rates, which the slip's own VAT is compared with."""
+
+    def __init__(self, patterns: Patterns, rates: RateTable = DEFAULT_RATES) -> None:
         self._patterns = patterns
+        self.rates = rates
+        self._not_goods = NotGoods(patterns.not_goods, patterns.goods)
         roles = [
             *(("copy", pattern) for pattern in patterns.copies),
             ("item_detail", patterns.item_detail),
@@ -75,6 +100,8 @@ class Template:
             ("receipt", patterns.receipt),
             ("date", patterns.date),
             ("payment", patterns.payment),
+            ("vat", patterns.vat),
+            ("discount", patterns.discount),
             *(("ignore", pattern) for pattern in patterns.ignore),
             # Last: an item's pattern is the most general one, and would take a total for an item.
             ("item", patterns.item),
@@ -83,9 +110,11 @@ class Template:
         self._not_a_sale = [re.compile(pattern) for pattern in patterns.not_a_sale]
 
     def read(self, lines: Sequence[str], doubts: Sequence[str] = ()) -> SlipReading:
-        """The slip as a sale, as something else, or unread with every reason. `doubts`: what the
+        """Return the slip as a sale, as something else, or unread with every reason. `doubts`: what the
         reader of its bytes did not understand."""
         readings = tuple(self._role(line) for line in lines if line.strip())
+        if doubts and all(PICTURE.fullmatch(line.text) for line in readings):
+            return SlipReading("unread", readings, tuple(doubts))
         sale = self._sale(readings, list(doubts))
         rest = tuple(line for line in readings if not self._is_mark(line.text))
         if len(rest) == len(readings):
@@ -122,15 +151,16 @@ class Template:
         total = _amount(totals[0]) if totals else None
         if total is None and totals:
             problems.append(f"the total is no amount: {totals[0]}")
-        summed = sum((item[1] for item in items), ZERO)
+        summed = sum((item.amount for item in items), ZERO)
         if total is not None and items and summed != total:
             problems.append(f"the items make {text(summed)}, the total is {text(total)}")
+        self._check_vat(readings, items, problems)
         payments = self._payments(readings, total, problems)
         if problems or total is None:
             return SlipReading("unread", readings, tuple(problems))
         invoice: dict[str, Any] = {
             "tillReceiptNo": numbers[0],
-            "lines": [body for body, _ in items],
+            "lines": [item.body for item in items],
             "total": text(total),
         }
         if payments:
@@ -143,31 +173,42 @@ class Template:
         if len(line) <= LINE_MAX:
             for role, pattern in self._roles:
                 match = pattern.search(line)
-                if match is not None:
-                    found = match.groupdict().items()
-                    return LineReading(line, role, {name: (v or "").strip() for name, v in found})
+                if match is None or (role in _BESIDE and _AMOUNT.search(_outside(match, line))):
+                    continue
+                found = match.groupdict().items()
+                return LineReading(line, role, {name: (v or "").strip() for name, v in found})
         return LineReading(line, None, {})
 
-    def _items(
-        self, readings: Sequence[LineReading], problems: list[str]
-    ) -> list[tuple[dict[str, Any], Decimal]]:
-        items: list[tuple[dict[str, Any], Decimal]] = []
+    def _items(self, readings: Sequence[LineReading], problems: list[str]) -> list[_Item]:
+        items: list[_Item] = []
         used: set[int] = set()
-        step = -1 if self._patterns.detail_first else 1
+        # Where the item above ends, for a discount that stands below it.
+        below = -1
+        last_discount = None
         for at, line in enumerate(readings):
+            if line.role == "discount":
+                if at == below and items:
+                    items[-1], last_discount = _reduced(items[-1], line, problems), line
+                else:
+                    problems.append(f"a discount that belongs to no item: {line.text}")
             if line.role != "item":
                 continue
             extra: Mapping[str, str] = {}
-            beside = at + step
+            beside = at - 1 if self._patterns.detail_first else at + 1
             if 0 <= beside < len(readings) and readings[beside].role == "item_detail":
                 extra = readings[beside].fields
                 used.add(beside)
+            below = max(at, beside if beside in used else at) + 1
             given = {name: value for name, value in line.fields.items() if value}
             made = self._item({**line.fields, **extra, **given})
             if isinstance(made, str):
                 problems.append(f"{made}: {line.text}")
             else:
                 items.append(made)
+                last_discount = None
+        if last_discount is not None and len({item.body["taxCode"] for item in items}) > 1:
+            # With one tax rate both are the same sale.
+            problems.append(f"a discount of one item or of the whole sale: {last_discount.text}")
         problems += [
             f"it belongs to no item: {line.text}"
             for at, line in enumerate(readings)
@@ -175,7 +216,7 @@ class Template:
         ]
         return items
 
-    def _item(self, fields: Mapping[str, str]) -> tuple[dict[str, Any], Decimal] | str:
+    def _item(self, fields: Mapping[str, str]) -> _Item | str:
         amount = _amount(fields.get("amount", ""))
         quantity = _amount(fields.get("quantity") or "1", parse_quantity)
         if amount is None or quantity is None:
@@ -184,13 +225,19 @@ class Template:
         price = _amount(given) if given else round_amount(amount / quantity)
         if price is None or round_amount(price * quantity) != amount:
             return "price and quantity do not make its amount"
+        name = fields.get("name", "")
+        if not name:
+            return "it has no name"
+        counted = bool(fields.get("quantity"))
+        why = self._not_goods.why(name, amount, counted=counted)
+        if why is None and name in self._patterns.tax_letters:
+            why = f"{name!r} is a tax mark"
+        if why is not None:
+            return why
         mark = fields.get("tax", "")
         letter = self._patterns.tax_letters.get(mark)
         if letter is None:
             return f"its tax mark {mark!r} is not in tax_letters"
-        name = fields.get("name", "")
-        if not name:
-            return "it has no name"
         body = {
             "itemCode": self._patterns.item_codes.get(name, self._patterns.item_code),
             "name": name,
@@ -198,7 +245,37 @@ class Template:
             "unitPrice": text(price),
             "taxCode": letter,
         }
-        return body, amount
+        return _Item(body, amount)
+
+    def _check_vat(
+        self, readings: Sequence[LineReading], items: Sequence[_Item], problems: list[str]
+    ) -> None:
+        """Compare the VAT that the slip shows with the VAT of its items."""
+        shown: dict[str | None, Decimal] = {}
+        lines = [line for line in readings if line.role == "vat"]
+        for line in lines:
+            amount = _amount(line.fields.get("amount", ""))
+            mark = line.fields.get("tax") if "tax" in line.fields else None
+            letter = None if mark is None else self._patterns.tax_letters.get(mark)
+            if amount is None or (mark is not None and letter is None):
+                problems.append(f"the VAT cannot be read: {line.text}")
+                return
+            shown[letter] = shown.get(letter, ZERO) + amount
+        for letter, amount in shown.items():
+            taxed = [item for item in items if letter in (None, item.body["taxCode"])]
+            by_letter: dict[str, Decimal] = {}
+            for item in taxed:
+                code = str(item.body["taxCode"])
+                by_letter[code] = by_letter.get(code, ZERO) + item.amount
+            tax = sum(
+                (tax_of(gross, self.rates[c].percent) for c, gross in by_letter.items()), ZERO
+            )
+            # A till may round each line.
+            if abs(tax - amount) > CENT * max(1, len(taxed)):
+                of = f" of {letter}" if letter else ""
+                problems.append(
+                    f"the VAT{of} of the items is {text(tax)}, the slip says {text(amount)}: {lines[0].text}"
+                )
 
     def _payments(
         self, readings: Sequence[LineReading], total: Decimal | None, problems: list[str]
@@ -221,6 +298,20 @@ class Template:
         if payments and total is not None and paid < total:
             problems.append(f"{text(paid)} are paid of {text(total)}")
         return payments
+
+
+def _reduced(item: _Item, line: LineReading, problems: list[str]) -> _Item:
+    """Take the discount below an item off that item."""
+    discount = _amount(line.fields.get("amount", ""))
+    if discount is None or discount > item.amount or "discountAmount" in item.body:
+        problems.append(f"the discount cannot be read: {line.text}")
+        return item
+    return _Item({**item.body, "discountAmount": text(discount)}, item.amount - discount)
+
+
+def _outside(match: re.Match[str], line: str) -> str:
+    """Return the part of a line that its pattern does not cover."""
+    return line[: match.start()] + "\n" + line[match.end() :]
 
 
 def _values(readings: Sequence[LineReading], roles: Sequence[str], group: str) -> list[str]:

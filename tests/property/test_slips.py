@@ -62,7 +62,7 @@ def test_after_any_commands_a_status_question_is_answered_and_a_sale_is_read(
     reader = SlipReader()
     reader.feed(data + b"\x1dV\x00")
     answers, _ = reader.feed(b"\x10\x04\x01\x10\x04\x02\x1dr\x01")
-    assert answers == b"\x12\x12\x00"
+    assert answers == b"\x16\x12\x00"
     _, (slip,) = reader.feed(b"\x1b@" + slips.fancy(SALE))
     assert TEMPLATE.read(slip.lines, slip.doubts).kind == "sale"
 

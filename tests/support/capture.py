@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -116,3 +117,12 @@ async def until_slips(shop: OpenShop, *wanted: str, within: float = 30) -> list[
                 news.cancel()
     except TimeoutError:
         raise AssertionError([(row.id, row.state, row.reason) for row in rows]) from None
+
+
+def sample_settings(**changes: Any) -> CaptureSettings:
+    """The template of config/gateway.toml, as docs/operating/capture.md explains it."""
+    text = (Path(__file__).parents[2] / "config/gateway.toml").read_text(encoding="utf-8")
+    section = text.split("# [captures.old]\n")[1].split("\n\n")[0]
+    values = tomllib.loads("\n".join(line.removeprefix("# ") for line in section.splitlines()))
+    # The page's sample names every setting; these two are for other tills than most.
+    return CaptureSettings(**{**values, "last_line": None, "code_page": None, **changes})
