@@ -3,7 +3,6 @@ without the sums to show for it."""
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -12,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.counter.slip_commands import ESC_LENGTHS, FS_LENGTHS, GS_LENGTHS
 from gateway.counter.slip_reader import SLIP_MAX_BYTES, CapturedSlip, SlipReader
 from gateway.counter.template import Template
 from gateway.counter_line import template_of
-from gateway.counter_settings import CaptureSettings
 from hw_fakes.legacy_till import slips
 from hw_fakes.legacy_till.slips import TillItem, TillSale
-from tests.support.capture import a_template
+from tests.support.capture import a_template, sample_settings
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = a_template()
@@ -179,12 +178,86 @@ def test_the_sample_configurations_template_reads_the_slip_of_its_page() -> None
     """docs/operating/capture.md shows a slip, config/gateway.toml the template for it."""
     page = (ROOT / "docs/operating/capture.md").read_text()
     slip = page.split("```slip\n")[1].split("```")[0].splitlines()
-    text = (ROOT / "config/gateway.toml").read_text()
-    section = text.split("# [captures.old]\n")[1].split("\n\n")[0]
-    values = tomllib.loads("\n".join(line.removeprefix("# ") for line in section.splitlines()))
-    template: Template = template_of(CaptureSettings(**values))
+    template: Template = template_of(sample_settings())
     reading = template.read(slip)
     assert reading.problems == ()
     assert reading.invoice is not None
     assert reading.invoice["payments"] == [{"method": "MOBILE_MONEY", "amount": "185.00"}]
     assert [line["taxCode"] for line in reading.invoice["lines"]] == ["B", "C"]
+
+
+# A documented command with any parameters of its length, and commands with data of any bytes.
+_SHORT = [
+    *((b"\x1b", name, count) for name, count in ESC_LENGTHS.items()),
+    *((b"\x1d", name, count) for name, count in GS_LENGTHS.items()),
+    *((b"\x1c", name, count) for name, count in FS_LENGTHS.items()),
+    *((b"\x1b", name, 1) for name in "dJeKRu9"), (b"\x1b", "$", 2), (b"\x1b", "\\", 2), (b"\x1b", "p", 3),
+    (b"\x1d", "r", 1), (b"\x1d", "I", 1), (b"\x1d", "$", 2), (b"\x10", "\x04", 1), (b"\x10", "\x05", 1),
+]  # fmt: skip
+SHORT = st.sampled_from(_SHORT).flatmap(
+    lambda command: st.binary(min_size=command[2], max_size=command[2]).map(
+        lambda data: command[0] + command[1].encode("latin-1") + data
+    )
+)
+DATA = st.one_of(
+    st.binary(max_size=40).map(lambda data: b"\x1d(k" + len(data).to_bytes(2, "little") + data),
+    st.binary(max_size=40).map(lambda data: b"\x1dkI" + bytes([len(data)]) + data),
+    st.binary(min_size=12, max_size=12).map(lambda data: b"\x1dv0\x00\x03\x00\x04\x00" + data),
+    st.binary(min_size=6, max_size=6).map(lambda data: b"\x1b*\x21\x02\x00" + data),
+)
+# Anything at all: no command, half a command, two at once.
+JUNK = st.one_of(
+    st.binary(max_size=6), st.binary(min_size=1, max_size=3).map(lambda x: b"\x1b" + x)
+)
+ITEMS = st.lists(
+    st.builds(
+        lambda name, unit, quantity, mark: TillItem(name, unit * quantity, quantity, mark),
+        st.sampled_from(["SODA 500ML", "UGALI FLOUR 2KG", "BREAD"]), st.integers(1, 2_000_000),
+        st.integers(1, 99), st.sampled_from(["V", "Z", "E"]),
+    ),
+    min_size=1, max_size=5,
+)  # fmt: skip
+
+
+def sold(slip: CapturedSlip) -> tuple[str, list[tuple[str, str, str]], str] | None:
+    reading = TEMPLATE.read(slip.lines, slip.doubts)
+    if reading.invoice is None:
+        return None
+    items = [(x["name"], x["quantity"], x["taxCode"]) for x in reading.invoice["lines"]]
+    return reading.receipt_no or "", items, reading.invoice["total"]
+
+
+def truth(sale: TillSale) -> tuple[str, list[tuple[str, str, str]], str]:
+    letters = {"V": "B", "Z": "C", "E": "A"}
+    items = [(item.name, str(item.quantity), letters[item.mark]) for item in sale.items]
+    return sale.number, items, slips.money(sale.total).replace(",", "")
+
+
+@given(ITEMS, st.data())
+def test_documented_commands_between_lines_never_give_a_wrong_sale(
+    items: list[TillItem], data: st.DataObject
+) -> None:
+    """Commands after the end of a line, as tills send them; the next line begins with ESC E."""
+    sale = replace(SALE, items=tuple(items))
+    stream = bytearray(b"\x1b@")
+    for line in slips.lines_of(sale):
+        stream += line.encode() + b"\n" + data.draw(st.one_of(st.just(b""), SHORT, DATA))
+        stream += b"\x1bE\x00"
+    for slip in read(bytes(stream) + b"\x1dV\x00", [4096])[1]:
+        assert sold(slip) in (None, truth(sale))
+
+
+@given(ITEMS, st.data())
+def test_any_bytes_between_lines_never_give_another_amount(
+    items: list[TillItem], data: st.DataObject
+) -> None:
+    """Bytes that are no whole command may print a letter, as they would on paper; amounts check each other."""
+    sale = replace(SALE, items=tuple(items))
+    stream = bytearray()
+    for line in slips.lines_of(sale):
+        stream += line.encode() + b"\n" + data.draw(st.one_of(st.just(b""), SHORT, JUNK))
+    for slip in read(bytes(stream) + b"\x1dV\x00", [4096])[1]:
+        found = sold(slip)
+        if found is not None:
+            assert found[2] == truth(sale)[2]
+            assert [item[1:] for item in found[1]] == [item[1:] for item in truth(sale)[1]]
