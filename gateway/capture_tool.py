@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gateway.clock import EAT, from_micros
-from gateway.counter.slip_reader import CapturedSlip, SlipReader
-from gateway.counter.template import SlipReading, Template
+from gateway.counter import learn
+from gateway.counter.slip_trial import (
+    doubts_of,
+    likely_sales,
+    numbered,
+    slips_in,
+    trial_lines,
+    tried,
+)
+from gateway.counter.template import SlipReading
 from gateway.counter_line import template_of
 from gateway.counter_settings import CaptureSettings
+from gateway.domain.tax import LETTERS
 from gateway.errors import ConfigError
 from gateway.settings import Settings
 from gateway.store import captures
@@ -18,8 +27,8 @@ from gateway.tools import read_only
 
 ROLE_COLUMNS = 12
 TEXT_COLUMNS = 44
-# What only a till's commands hold; a file without them is text as an editor saves it.
-COMMANDS = (b"\x1b", b"\x1d", b"\x10", b"\x1c")
+# Slips of the store that a proposed template is tried on.
+LEARN_SLIPS = 100
 
 
 def chosen(settings: Settings, device: str | None) -> dict[str, CaptureSettings]:
@@ -36,7 +45,7 @@ def chosen(settings: Settings, device: str | None) -> dict[str, CaptureSettings]
 
 def stored(settings: Settings, device: str | None, number: int | None, limit: int) -> str:
     """The newest slips of the store, oldest of them first, or one by its number."""
-    templates = {name: template_of(part) for name, part in chosen(settings, device).items()}
+    parts = chosen(settings, device)
     with read_only(settings) as conn:
         if number is not None:
             one = captures.by_id(conn, number)
@@ -45,7 +54,7 @@ def stored(settings: Settings, device: str | None, number: int | None, limit: in
             rows = captures.newest(conn, limit, device)[::-1]
     if not rows:
         return "no slip was captured yet" if number is None else f"there is no slip {number}"
-    return "\n\n".join(_stored(row, templates.get(row.device)) for row in rows)
+    return "\n\n".join(_stored(row, parts.get(row.device)) for row in rows)
 
 
 def from_file(settings: Settings, device: str | None, file: Path) -> tuple[str, bool]:
@@ -58,7 +67,7 @@ def from_file(settings: Settings, device: str | None, file: Path) -> tuple[str, 
         data = file.read_bytes()
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror}.") from None
-    slips = slips_in(data, part.last_line)
+    slips = slips_in(data, part.last_line, part.code_page)
     if not slips:
         return f"{file} holds no line of text", False
     template = template_of(part)
@@ -70,29 +79,89 @@ def from_file(settings: Settings, device: str | None, file: Path) -> tuple[str, 
     return "\n\n".join(texts), all(reading.kind != "unread" for _, reading in readings)
 
 
-def slips_in(data: bytes, last_line: str | None = None) -> list[CapturedSlip]:
-    """Every slip that is in these bytes."""
-    reader = SlipReader(last_line)
-    if not any(command in data for command in COMMANDS):
-        try:
-            lines = tuple(line.rstrip() for line in data.decode("utf-8").splitlines())
-            return [CapturedSlip(lines, data)] if any(lines) else []
-        except UnicodeDecodeError:
-            pass  # the till's own code page
-    _, slips = reader.feed(data)
-    return slips + reader.end()
-
-
-def _stored(row: Captured, template: Template | None) -> str:
+def _stored(row: Captured, part: CaptureSettings | None) -> str:
     at = f"{from_micros(row.at).astimezone(EAT):%d/%m/%Y %H:%M:%S}"
     head = f"slip {row.id}  {row.device}  {at}  {row.state}"
     head += f": {row.reason}" if row.reason else ""
     head += f"\ninvoice {row.invoice_id}" if row.invoice_id else ""
-    if template is None:
+    if part is None:
         return f"{head}\n{row.text}\n[captures.{row.device}] is not in the configuration"
-    # The bytes are kept, so that what the reader did not understand is seen again.
-    doubts = [doubt for slip in slips_in(row.raw) for doubt in slip.doubts] if row.raw else []
-    return f"{head}\n{shown(template.read(row.text.split(chr(10)), doubts), doubts)}"
+    doubts = doubts_of(row, part.code_page)
+    reading = template_of(part).read(row.text.split("\n"), doubts)
+    return f"{head}\n{shown(reading, doubts)}"
+
+
+def learned(
+    settings: Settings,
+    device: str | None,
+    numbers: Sequence[int],
+    *,
+    roles: Mapping[int, str],
+    taxes: Mapping[str, str],
+    limit: int = LEARN_SLIPS,
+) -> tuple[str, bool]:
+    """A template proposed from these slips (the newest three of a sale without any), how it reads them, and
+    how it would read the newest ones; whether all of these slips are read. `roles`: by line number."""
+    code_page = settings.captures[device].code_page if device in settings.captures else None
+    with read_only(settings) as conn:
+        rows = captures.newest(conn, limit, device)
+        marked = [row for number in numbers if (row := captures.by_id(conn, number))]
+    if len(marked) < len(numbers) or not rows:
+        return "there is no such slip; pos-gateway capture --last 20 shows what there is", False
+    marked = marked or likely_sales(rows)
+    if len({row.device for row in rows}) > 1:
+        raise ConfigError(
+            f"Say which with --device: {', '.join(sorted({r.device for r in rows}))}."
+        )
+    lines = numbered(marked)
+    unknown = [number for number in roles if not 1 <= number <= len(lines)]
+    if unknown or not lines:
+        return f"there is no line {unknown[0] if unknown else 1} on these slips", False
+    said = {lines[number - 1]: role for number, role in roles.items()}
+    proposal = learn.propose([row.text.split("\n") for row in marked], said, taxes)
+    text = [f"from slip {', '.join(str(row.id) for row in marked)} of {marked[0].device}"]
+    text += [
+        f"{at:4} {said.get(line) or learn.guess(line):{ROLE_COLUMNS}}{line}"
+        for at, line in enumerate(lines, start=1)
+    ]
+    text += ["", f"[captures.{marked[0].device}]", learn.to_toml(proposal), ""]
+    text += [f"? {sentence}" for sentence in proposal.open]
+    trial = tried(proposal, rows, code_page)
+    text += trial_lines(trial, len(rows))
+    own = tried(proposal, marked, code_page)
+    return "\n".join(text), own.sales == len(marked)
+
+
+def slip_numbers(words: Sequence[str]) -> list[int]:
+    """Return the numbers of slips on the command line."""
+    for word in words:
+        if not (word.isascii() and word.isdigit() and len(word) < 16):
+            raise ConfigError(f"{word} is no number of a slip.")
+    return [int(word) for word in words]
+
+
+def line_roles(words: Sequence[str]) -> dict[int, str]:
+    """Return the roles of `--mark LINE=ROLE`."""
+    roles = {}
+    for word in words:
+        number, _, role = word.partition("=")
+        if not (number.isascii() and number.isdigit()) or role not in learn.ROLES:
+            raise ConfigError(
+                f"--mark {word}: write the number of a line, = and one of {', '.join(learn.ROLES)}."
+            )
+        roles[int(number)] = role
+    return roles
+
+
+def tax_letters(words: Sequence[str]) -> dict[str, str]:
+    """Return the letters of `--tax MARK=LETTER`."""
+    letters = {}
+    for word in words:
+        mark, sign, letter = word.rpartition("=")
+        if not sign or letter not in LETTERS:
+            raise ConfigError(f"--tax {word}: write the till's mark, = and a letter from A to E.")
+        letters[mark] = letter
+    return letters
 
 
 def shown(reading: SlipReading, doubts: Sequence[str] = ()) -> str:

@@ -62,14 +62,6 @@ def _parser() -> argparse.ArgumentParser:
     export = parts.add_parser("export", help="JSON lines, 40-column text, and the checking script")
     export.add_argument("--to", type=Path, required=True, help="a directory")
     export.set_defaults(run=_journal_export)
-    capture = commands.add_parser(
-        "capture", help="slips of a till that only prints, and how the template reads each line"
-    )
-    capture.add_argument("slip", type=int, nargs="?", help="one slip by its number")
-    capture.add_argument("--device", help="a name of [captures]; default: all of them")
-    capture.add_argument("--file", type=Path, help="try the template on a slip in a file")
-    capture.add_argument("--last", type=int, default=5, help="so many slips; default: %(default)s")
-    capture.set_defaults(run=_capture)
     backup = commands.add_parser("backup", help="copy store and unit keys now, beside the daemon")
     backup.add_argument("--to", type=Path, help="a directory; default: the configured one")
     backup.set_defaults(run=_backup)
@@ -88,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         devices,
         verify,
         export,
-        capture,
+        _capture_command(commands),
         *_mpesa_commands(commands),
         backup,
         restore,
@@ -126,6 +118,30 @@ def _devices_command(commands: Any) -> argparse.ArgumentParser:
     devices.add_argument("--sys", type=Path, default=Path("/sys"), help=argparse.SUPPRESS)
     devices.set_defaults(run=_devices)
     return devices
+
+
+def _capture_command(commands: Any) -> argparse.ArgumentParser:
+    capture: argparse.ArgumentParser = commands.add_parser(
+        "capture", help="slips of a till that only prints, and how the template reads each line"
+    )
+    capture.add_argument(
+        "slip", nargs="*", help="one slip by its number; or: learn, and up to three"
+    )
+    capture.add_argument("--device", help="a name of [captures]; default: all of them")
+    capture.add_argument("--file", type=Path, help="try the template on a slip in a file")
+    capture.add_argument("--last", type=int, default=5, help="so many slips; default: %(default)s")
+    capture.add_argument(
+        "--mark", action="append", default=[], metavar="LINE=ROLE", help="learn: what a line is"
+    )
+    capture.add_argument(
+        "--tax",
+        action="append",
+        default=[],
+        metavar="MARK=LETTER",
+        help="learn: KRA's letter of a mark",
+    )
+    capture.set_defaults(run=_capture)
+    return capture
 
 
 def _unit_test_command(commands: Any) -> argparse.ArgumentParser:
@@ -275,14 +291,26 @@ def _journal_export(options: argparse.Namespace) -> int:
 
 
 def _capture(options: argparse.Namespace) -> int:
-    """With a file: exit code 0 if it is read with certainty, 1 if not."""
+    """With a file or `learn`: exit code 0 if every slip is read with certainty, 1 if not."""
     from gateway import capture_tool
 
     settings = _settings(options)
-    if options.file is None:
-        print(capture_tool.stored(settings, options.device, options.slip, options.last))
+    learning = options.slip[:1] == ["learn"]
+    numbers = capture_tool.slip_numbers(options.slip[1:] if learning else options.slip)
+    if learning:
+        text, certain = capture_tool.learned(
+            settings,
+            options.device,
+            numbers,
+            roles=capture_tool.line_roles(options.mark),
+            taxes=capture_tool.tax_letters(options.tax),
+        )
+    elif options.file is None:
+        number = numbers[0] if numbers else None
+        print(capture_tool.stored(settings, options.device, number, options.last))
         return 0
-    text, certain = capture_tool.from_file(settings, options.device, options.file)
+    else:
+        text, certain = capture_tool.from_file(settings, options.device, options.file)
     print(text)
     return 0 if certain else 1
 

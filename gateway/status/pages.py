@@ -23,6 +23,7 @@ from gateway.money import from_cents, text
 from gateway.status import (
     counter_pages,
     html,
+    learn_pages,
     payment_pages,
     payment_views,
     printer_pages,
@@ -47,6 +48,8 @@ def register(app: web.Application) -> None:
     app.router.add_post("/unit/rates", post_rates)
     app.router.add_get("/static/{name}", get_static)
     html.register(app)
+    # Before /captured/{id}.
+    learn_pages.register(app)
     counter_pages.register(app)
     printer_pages.register(app)
     report_pages.register(app)
