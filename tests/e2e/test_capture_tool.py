@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import os
 import sys
 from dataclasses import replace
@@ -12,9 +13,10 @@ from typing import Any
 from hw_fakes.legacy_till import slips
 from hw_fakes.vscu.unit import UnitControl
 from tests.support.capture import PATTERNS, old_till, toml, until_slips
-from tests.support.shop import TOKENS
+from tests.support.shop import TECHNICIANS, TOKENS, OpenShop
 
 SALE = slips.TillSale()
+CODE = TECHNICIANS["wanjiru"]
 
 
 def configuration(folder: Path, names: tuple[str, ...] = ("old",), **changes: Any) -> Path:
@@ -107,6 +109,46 @@ async def test_two_captures_of_one_till_are_refused(tmp_path: Path) -> None:
     config.write_text(config.read_text().replace('till = "till-2"', 'till = "till-1"'))
     code, out = await tool(config)
     assert (code, "captures.bar.till: till-1 is the till of old already" in out) == (78, True)
+
+
+async def test_a_template_is_learned_from_the_slips_of_the_store(
+    unit: UnitControl, shop_dir: Path
+) -> None:
+    """The till's slips are not read yet; the proposal reads them, and says which it would refuse."""
+    async with old_till(unit, shop_dir, capture={"tax_letters": {}}) as (shop, till, _):
+        await till.print_slip(slips.plain(SALE))
+        await till.print_slip(slips.plain(replace(SALE, number="0002", tender="M-PESA")))
+        await till.print_slip(slips.plain(replace(SALE, number="0003", extra=("PROMO WEEK",))))
+        await till.print_slip(slips.x_report())
+        await until_slips(shop, "UNREAD", "UNREAD", "UNREAD", "NOT_A_SALE")
+        config = configuration(shop_dir)
+        taxes = ("--tax", "V=B", "--tax", "Z=C")
+        code, out = await tool(config, "learn", "1", "2", *taxes)
+        assert code == 0, out
+        assert "   5 item        SODA 500ML              120.00 V" in out
+        assert "tax_letters = { 'V' = 'B', 'Z' = 'C' }" in out
+        assert "of the newest 4 slips: 2 read as sales, 0 no sales, 2 refused" in out
+        assert "slip 3 refused: no pattern fits: PROMO WEEK" in out
+        code, page = await learn_page(shop, slips="1 2", **{"tax.V": "B", "tax.Z": "C"})
+        assert code == 200
+        assert "2 read as sales, 0 no sales, 2 refused" in page
+        assert "Slip 3: no pattern fits: PROMO WEEK" in page
+        # Without numbers: the newest sales, the odd one among them.
+        code, page = await learn_page(shop, role5="item")
+        assert "Say which tax letter" in page
+        assert "3 read" not in page
+        for fields, status in (
+            ({"slips": "99"}, 400),
+            ({"slips": "x"}, 400),
+            ({"code": "wrong"}, 401),
+        ):
+            assert (await learn_page(shop, **fields))[0] == status
+        assert "MAMA" not in (await shop.till().request("GET", "/captured/learn")).body.decode()
+
+
+async def learn_page(shop: OpenShop, **fields: str) -> tuple[int, str]:
+    reply = await shop.till().request("POST", "/captured/learn", data={"code": CODE, **fields})
+    return reply.status, html.unescape(reply.body.decode())
 
 
 async def test_slips_of_the_store_are_shown_beside_the_gateway(

@@ -232,6 +232,7 @@ FORMS = [
     ("/reports", {"do": "x"}),
     ("/reports", {"do": "deposit", "amount": "1.00"}),
     ("/captured", {}),
+    ("/captured/learn", {"slips": "1"}),
     ("/captured/1", {"reason": "because I say so"}),
 ]
 

@@ -7,10 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.capture_tool import line_roles, slip_numbers, tax_letters
 from gateway.counter.learn import guess, propose, to_toml
 from gateway.counter.template import Template
 from gateway.counter_line import template_of
 from gateway.counter_settings import CaptureSettings
+from gateway.errors import ConfigError
 from hw_fakes.legacy_till import slips
 from hw_fakes.legacy_till.slips import TillItem, TillSale
 
@@ -110,3 +112,17 @@ def test_an_amount_below_zero_is_no_total() -> None:
     template = learned(slips.lines_of(TillSale()), taxes=LETTERS)
     lines = [line.replace("185.00", "-185.00") for line in slips.lines_of(TillSale())]
     assert template.read(lines).kind == "unread"
+
+
+def test_words_of_the_command_line_that_are_none_are_refused_in_a_sentence() -> None:
+    assert line_roles(["3=item", "4=total"]) == {3: "item", 4: "total"}
+    assert tax_letters(["V=B", "=A"]) == {"V": "B", "": "A"}
+    for parse, word, says in (
+        (slip_numbers, "x", "x is no number of a slip."),
+        (line_roles, "3=goods", "write the number of a line, = and one of item,"),
+        (line_roles, "x=item", "write the number of a line"),
+        (tax_letters, "V=F", "a letter from A to E"),
+        (tax_letters, "V", "write the till's mark"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            parse([word])
