@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gateway.clock import EAT, from_micros
 from gateway.counter import learn
+from gateway.counter.slip_advice import next_step
 from gateway.counter.slip_trial import (
     doubts_of,
     likely_sales,
@@ -176,6 +177,8 @@ def shown(reading: SlipReading, doubts: Sequence[str] = ()) -> str:
         return "\n".join([*lines, "= not a sale: printed as it is"])
     if reading.invoice is None:
         problems = [f"! {problem}" for problem in reading.problems]
+        step = next_step("; ".join(reading.problems))
+        problems += [f"> {step}"] if step else []
         return "\n".join([*lines, "= NOT CERTAIN: never signed without a person", *problems])
     number, dated = reading.receipt_no, reading.dated or "no date"
     copy = ", says it is a copy" if reading.is_copy else ""

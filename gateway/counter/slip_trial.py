@@ -15,24 +15,30 @@ COMMANDS = (b"\x1b", b"\x1d", b"\x10", b"\x1c")
 def slips_in(
     data: bytes, last_line: str | None = None, code_page: str | None = None
 ) -> list[CapturedSlip]:
-    """Every slip that is in these bytes."""
-    reader = SlipReader(last_line, code_page)
+    """Return every slip that is in these bytes of a file."""
     if not any(command in data for command in COMMANDS):
         try:
             lines = tuple(line.rstrip() for line in data.decode("utf-8").splitlines())
             return [CapturedSlip(lines, data)] if any(lines) else []
         except UnicodeDecodeError:
             pass  # the till's own code page
+    return slips_sent(data, last_line, code_page)
+
+
+def slips_sent(
+    data: bytes, last_line: str | None = None, code_page: str | None = None
+) -> list[CapturedSlip]:
+    """Return every slip in these bytes as a till sent them."""
+    reader = SlipReader(last_line, code_page)
     _, slips = reader.feed(data)
     return slips + reader.end()
 
 
 def doubts_of(row: Captured, code_page: str | None = None) -> list[str]:
-    """The bytes are kept, so that what the reader did not understand is seen again."""
+    """Return what the reader did not understand of a stored slip: its bytes are kept."""
     if not row.raw:
         return []
-    slips = slips_in(row.raw, code_page=code_page)
-    return [doubt for slip in slips for doubt in slip.doubts]
+    return [doubt for slip in slips_sent(row.raw, code_page=code_page) for doubt in slip.doubts]
 
 
 def likely_sales(rows: Sequence[Captured]) -> list[Captured]:

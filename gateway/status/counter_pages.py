@@ -13,10 +13,12 @@ from gateway.api.captures import capture_json
 from gateway.api.devices import find_job, settle_job
 from gateway.api.server import Services, services
 from gateway.clock import EAT, from_micros
+from gateway.counter.slip_advice import NONE_READ, next_step, reads_nothing
 from gateway.errors import FieldError, RequestError
 from gateway.money import from_cents
 from gateway.status.html import form, page, person
 from gateway.store import captures, print_jobs, receipts
+from gateway.store.captures import Captured
 from gateway.store.print_jobs import PrintJob
 
 # A page of more is scrolled by nobody.
@@ -172,12 +174,25 @@ async def post_dismiss(request: web.Request) -> web.Response:
 async def _captured(
     parts: Services, *, open_: bool, problem: RequestError | None = None
 ) -> web.Response:
-    rows = await parts.db.read(lambda conn: captures.in_state(conn, "UNREAD"))
+    def read(conn: sqlite3.Connection) -> tuple[list[Captured], list[str]]:
+        rows = captures.in_state(conn, "UNREAD")
+        states = {
+            device: captures.newest_states(conn, device, NONE_READ)
+            for device in dict.fromkeys(row.device for row in rows)
+        }
+        said = [reads_nothing(device, found) for device, found in states.items()]
+        return rows, [sentence for sentence in said if sentence]
+
+    rows, templates = await parts.db.read(read)
     return page(
         "captured.html",
         problem=problem,
         count=len(rows),
-        slips=[{**capture_json(row), "at": _when(row.at)} for row in rows[:ROWS_MAX]]
+        templates=templates,
+        slips=[
+            {**capture_json(row), "at": _when(row.at), "step": next_step(row.reason)}
+            for row in rows[:ROWS_MAX]
+        ]
         if open_
         else None,
     )

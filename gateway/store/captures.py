@@ -93,6 +93,14 @@ def newest(conn: sqlite3.Connection, limit: int, device: str | None = None) -> l
     return [Captured(*row) for row in rows]
 
 
+def newest_states(conn: sqlite3.Connection, device: str, limit: int) -> list[str]:
+    """Return the states of the newest slips of a device, newest first."""
+    rows = conn.execute(
+        "SELECT state FROM captured_slip WHERE device = ? ORDER BY id DESC LIMIT ?", (device, limit)
+    )
+    return [str(row[0]) for row in rows]
+
+
 def of_number(conn: sqlite3.Connection, till_id: str, receipt_no: str) -> list[Captured]:
     """What this till printed under a number before, newest first."""
     rows = conn.execute(

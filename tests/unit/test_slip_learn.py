@@ -9,6 +9,8 @@ import pytest
 
 from gateway.capture_tool import line_roles, slip_numbers, tax_letters
 from gateway.counter.learn import guess, propose, to_toml
+from gateway.counter.slip_advice import next_step, reads_nothing
+from gateway.counter.slip_trial import slips_sent
 from gateway.counter.template import Template
 from gateway.counter_line import template_of
 from gateway.counter_settings import CaptureSettings
@@ -126,3 +128,30 @@ def test_words_of_the_command_line_that_are_none_are_refused_in_a_sentence() -> 
     ):
         with pytest.raises(ConfigError, match=says):
             parse([word])
+
+
+@pytest.mark.parametrize(
+    ("data", "step"),
+    [
+        (b"\x1dv0\x00\x01\x00\x01\x00a\x1dV\x01", "print text instead of a picture"),
+        (b"A" * 210_000, "Set silence_s or last_line"),
+        ("CAFÉ 400G\n".encode(), "Set code_page"),
+        (b"A\n\x1b\x7f\n", "Switch this function off"),
+        (b"PROMO WEEK\n", "Write a pattern for this line"),
+        (b"VAT RETURN BOOK         10.00 V\n", "If it is an article"),
+        (b"BREAD                   10.00 V\n", None),
+    ],
+)  # fmt: skip
+def test_a_refused_slip_has_a_next_step(data: bytes, step: str | None) -> None:
+    slip = slips_sent(data)[0]
+    template = learned(slips.lines_of(TillSale()), taxes=LETTERS)
+    reading = template.read(slip.lines, slip.doubts)
+    assert reading.kind == "unread"
+    found = next_step("; ".join(reading.problems))
+    assert (found is None) if step is None else (step in (found or ""))
+
+
+def test_a_template_that_reads_nothing_is_said_in_one_sentence() -> None:
+    assert reads_nothing("old", ["UNREAD"] * 4) is None
+    assert reads_nothing("old", ["UNREAD", "SIGNED", "UNREAD", "UNREAD", "UNREAD"]) is None
+    assert "capture learn" in (reads_nothing("old", ["UNREAD", "DISMISSED"] * 3) or "")
