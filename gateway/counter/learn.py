@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.counter.not_goods import NotGoods
+from gateway.counter.slip_reader import LINE_MAX
 from gateway.counter.template import Patterns, SlipReading, Template
 from gateway.money import ZERO
 
@@ -22,6 +23,8 @@ SINGLE = ("item", "item_detail", "total", "receipt", "date", "payment", "vat", "
 TENDERS = {"CASH": "CASH", "TASLIMU": "CASH", "M-PESA": "MOBILE_MONEY", "MPESA": "MOBILE_MONEY",
     "AIRTEL MONEY": "MOBILE_MONEY", "CARD": "CARD", "VISA": "CARD", "MASTERCARD": "CARD", "CHEQUE": "BANK_CHECK",
     "CREDIT": "CREDIT"}  # fmt: skip
+# Of one slip; a receipt has fewer, and a slip that does not end is no example.
+LINES_MAX = 300
 _TENDER = "|".join(sorted(map(re.escape, TENDERS), key=len, reverse=True))
 _MONEY = r"[0-9][0-9,]*\.[0-9]{2}"
 _AT_END = re.compile(
@@ -75,11 +78,22 @@ class Trial:
         elif reading.kind == "not_a_sale":
             self.not_sales += 1
         else:
-            self.refused.append((number, reading.problems[0] if reading.problems else "not read"))
+            self.refuse(number, reading.problems[0] if reading.problems else "not read")
+
+    def refuse(self, number: int, reason: str) -> None:
+        self.refused.append((number, reason))
+
+
+def lines_of(slips: Iterable[Sequence[str]]) -> list[str]:
+    """Return every different line of these slips, in order: a mark on one is a mark on all that are like it."""
+    lines = (line.rstrip() for slip in slips for line in slip[:LINES_MAX] if line.strip())
+    return list(dict.fromkeys(line for line in lines if len(line) <= LINE_MAX))
 
 
 def guess(line: str) -> str:
     """Return the role of a line, as far as its form tells; every other line is text to be ignored."""
+    if len(line) > LINE_MAX:
+        return "ignore"
     if _NOT_A_SALE.search(line):
         return "not_a_sale"
     if _DETAIL.match(line):
@@ -116,7 +130,7 @@ def propose(
     """Return a template for these slips. `roles`: what a person says of a line, by its text; the form of
     the line decides else. `taxes`: KRA's letters by the till's marks."""
     by_role: dict[str, list[str]] = {}
-    for line in dict.fromkeys(line.rstrip() for lines in slips for line in lines if line.strip()):
+    for line in lines_of(slips):
         role = (roles or {}).get(line) or guess(line)
         by_role.setdefault(role, []).append(line)
     found: dict[str, Any] = {}

@@ -14,6 +14,7 @@ from gateway.counter.slip_machine import CommandMachine
 
 # A slip ends here at the latest, pictures not counted; 200 kB are some 4,000 lines.
 SLIP_MAX_BYTES = 200_000
+TOO_LONG = "it is too long for one slip"
 # Of a slip that does not end, one piece in so many is shown.
 PIECES_A_SLIP = 10
 # A slip with its pictures: six metres of paper.
@@ -90,7 +91,7 @@ class SlipReader(CommandMachine):
             pieces = self._pieces
             self._pieces = 0
             if pieces % PIECES_A_SLIP == 0:
-                self._paper.doubt("it is too long for one slip")
+                self._paper.doubt(TOO_LONG)
                 self._cut()
             # The rest of it, to its cut, is no slip of its own.
             self._paper.cut()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.counter import learn
-from gateway.counter.slip_reader import CapturedSlip, SlipReader
+from gateway.counter.slip_reader import TOO_LONG, CapturedSlip, SlipReader
 from gateway.store.captures import Captured
 
 # What only a till's commands hold; a file without them is text as an editor saves it.
@@ -42,17 +42,21 @@ def doubts_of(row: Captured, code_page: str | None = None) -> list[str]:
 
 
 def likely_sales(rows: Sequence[Captured]) -> list[Captured]:
-    """The newest three slips that have a total."""
-    found = [
-        row for row in rows if any(learn.guess(line) == "total" for line in row.text.split("\n"))
-    ]
-    return list(found[:3]) or list(rows[:1])
+    """Return the newest three slips that look like sales, or the newest slip."""
+    found = [row for row in rows if _is_likely_sale(row)]
+    return found[:3] or list(rows[:1])
+
+
+def _is_likely_sale(row: Captured) -> bool:
+    if TOO_LONG in (row.reason or ""):
+        return False
+    roles = {learn.guess(line) for line in learn.lines_of([row.text.split("\n")])}
+    return {"item", "total"} <= roles and "not_a_sale" not in roles
 
 
 def numbered(rows: Sequence[Captured]) -> list[str]:
-    """Every different line of these slips, in order: a mark on one is a mark on all that are like it."""
-    lines = (line.rstrip() for row in rows for line in row.text.split("\n") if line.strip())
-    return list(dict.fromkeys(lines))
+    """Return the lines of these slips, as a technician marks them by their numbers."""
+    return learn.lines_of(row.text.split("\n") for row in rows)
 
 
 def tried(
@@ -62,7 +66,9 @@ def tried(
     trial = learn.Trial()
     template = proposal.template
     for row in reversed(rows):
-        if template is not None:
+        if template is None or TOO_LONG in (row.reason or ""):
+            trial.refuse(row.id, row.reason or "the template has no item, total or receipt")
+        else:
             doubts = doubts_of(row, code_page)
             trial.add(row.id, template.read(row.text.split("\n"), doubts))
     return trial

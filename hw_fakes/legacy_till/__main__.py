@@ -13,7 +13,7 @@ from pathlib import Path
 from hw_fakes.legacy_till import slips
 from hw_fakes.legacy_till.peer import FakeLegacyTill, NoPrinter
 
-KINDS = (*slips.STYLES, "x-report", "no-sale", "garbled")
+KINDS = (*slips.STYLES, "x-report", "no-sale", "garbled", "picture")
 
 
 def parse() -> argparse.Namespace:
@@ -34,6 +34,8 @@ def slip_of(options: argparse.Namespace) -> bytes:
     sale = slips.TillSale(number=options.number, date=options.date)
     if options.slip == "x-report":
         return slips.x_report()
+    if options.slip == "picture":
+        return slips.picture()
     if options.slip == "no-sale":
         return slips.no_sale()
     if options.slip == "garbled":

@@ -110,6 +110,11 @@ def logo(wide_bytes: int, rows: int) -> bytes:
     return b"\x1dv0\x00" + bytes([wide_bytes, 0, rows, 0]) + data
 
 
+def picture(rows: int = 400) -> bytes:
+    """A receipt of an app that draws it: strips of raster pictures, not one letter."""
+    return INIT + logo(48, 100) * max(1, rows // 100) + PULSE + CUT
+
+
 def x_report() -> bytes:
     lines = [
         SHOP,

@@ -83,7 +83,7 @@ async def test_a_certain_slip_is_signed_and_printed_with_the_fiscal_block(
         (slips.plain(SALE)[:-4] + slips.plain(replace(SALE, number="0002")), "several receipt"),
         (slips.plain(replace(SALE, extra=("NO SALE",))), "a sale and as none"),
         (slips.garbled(slips.plain(SALE), share=0.08), ""),
-        (b"\x1b@" + slips.logo(48, 255) * 8 + b"\x1dV\x01", "it has no text that can be read"),
+        (slips.picture(2000), "it has no text that can be read"),
         (slips.plain(SALE).replace(b"BREAD 400G ", b"BALANCE B/F"), "'BALANCE' is no article"),
     ],
 )

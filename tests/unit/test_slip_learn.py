@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.capture_tool import line_roles, slip_numbers, tax_letters
-from gateway.counter.learn import guess, propose, to_toml
+from gateway.counter.learn import guess, lines_of, propose, to_toml
 from gateway.counter.slip_advice import next_step, reads_nothing
 from gateway.counter.slip_trial import slips_sent
 from gateway.counter.template import Template
@@ -155,3 +155,12 @@ def test_a_template_that_reads_nothing_is_said_in_one_sentence() -> None:
     assert reads_nothing("old", ["UNREAD"] * 4) is None
     assert reads_nothing("old", ["UNREAD", "SIGNED", "UNREAD", "UNREAD", "UNREAD"]) is None
     assert "capture learn" in (reads_nothing("old", ["UNREAD", "DISMISSED"] * 3) or "")
+
+
+def test_a_slip_of_1_mb_is_no_example_and_takes_no_time() -> None:
+    """Long lines and many lines are left out before a pattern is tried on them."""
+    long = [" " * 200_000 + "x", *(f"LINE {at:06d}" for at in range(20_000)), "- " * 100_000]
+    proposal = propose([slips.lines_of(TillSale()), long], taxes=LETTERS)
+    assert proposal.template is not None
+    assert len(lines_of([long])) < 400
+    assert guess(long[0]) == guess(long[-1]) == "ignore"
