@@ -17,6 +17,8 @@ _STEPS = (
     ("the data of a command are missing", "Check the cable, and print the slip again."),
     ("is no text", "Check the baud rate and the cable, and print the slip again."),
     ("ESC =", "Set the till so that it switches the printer on again (ESC = 1) before it prints."),
+    ("ESC 1D is not known", "Choose an Epson (ESC/POS) printer at the till: this is the language of Star printers."),
+    ("ESC 1E is not known", "Choose an Epson (ESC/POS) printer at the till: this is the language of Star printers."),
     ("is not known", "Switch this function off at the till, or ask for the command to be added."),
     ("name it in goods", "If it is an article, add a pattern of its name to goods."),
     ("is not in tax_letters", "Add this mark with KRA's letter to tax_letters."),

@@ -19,7 +19,7 @@ from gateway.counter.slip_commands import (
 from gateway.counter.slip_data import Bytes, DataCommands
 
 ESC, GS, FS, DLE = 0x1B, 0x1D, 0x1C, 0x10
-LF, FF, TAB, CR, CAN = 0x0A, 0x0C, 0x09, 0x0D, 0x18
+LF, FF, TAB, CR, CAN, DC2 = 0x0A, 0x0C, 0x09, 0x0D, 0x18, 0x12
 # Text for a customer display that is kept, to be seen if it was a slip after all.
 ASIDE_MAX_BYTES = 8192
 # Answers of a printer that is online, with paper, its cover and its drawer closed (pin 3 is high then).
@@ -104,6 +104,9 @@ class CommandMachine(DataCommands, ABC):
                 yield from self._fs()
             elif byte == DLE:
                 yield from self._dle()
+            elif byte == DC2:
+                paper.control(byte)
+                yield from self._dc2()
             elif byte == CAN and paper.page_mode and not paper.is_blank:
                 paper.doubt("text of page mode is deleted again (CAN)")
             else:
@@ -152,7 +155,7 @@ class CommandMachine(DataCommands, ABC):
         elif command == "9":
             # Clones: 0 GBK, 1 UTF-8, 3 Big5.
             kind = yield from self._parameter()
-            paper.choose_double({0: "gb18030", 1: "utf-8", 3: "big5"}.get(kind, "ascii"))
+            paper.choose_double({0: "gb18030", 1: "utf-8", 3: "big5"}.get(kind))
             paper.switch_double(True)
         elif command in "$\\":
             dots = (yield) + 256 * (yield from self._parameter())
@@ -306,9 +309,9 @@ class CommandMachine(DataCommands, ABC):
         elif command in "&.":
             self._paper.switch_double(command == "&")
         elif command == "C":
-            # 7-bit JIS has no codec that fits: its text is no ASCII, and a doubt where it has any.
+            # 1 is Shift JIS. 0 is JIS of 7 bits on Japanese printers, and nothing on Chinese ones.
             kind = yield from self._parameter()
-            self._paper.choose_double("ascii" if kind in (0, 48) else "cp932")
+            self._paper.choose_double(None if kind in (0, 48) else "cp932")
         elif command == "q":
             for _ in range((yield)):
                 wide, high = (yield) + 256 * (yield), (yield) + 256 * (yield)
@@ -339,6 +342,17 @@ class CommandMachine(DataCommands, ABC):
         else:
             self._paper.doubt(f"DLE {command:02X} is not known")
             self._give_back(command)
+
+    def _dc2(self) -> Bytes:
+        """DC2 q n and DC2 ~ n of some makers; elsewhere DC2 prints nothing, and text follows."""
+        self._may_end = True
+        command = yield
+        if command not in b"q~":
+            self._again.append(command)
+            return
+        value = yield
+        if value >= 0x08:
+            self._again += [command, value]
 
     def _known(self, lead: str, command: str, lengths: dict[str, int]) -> Bytes:
         if command not in lengths:

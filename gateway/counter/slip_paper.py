@@ -21,6 +21,8 @@ from gateway.counter.slip_commands import (
 CHARACTER_DOTS, CHARACTER_DOTS_MIN = 12, 8
 TAB_COLUMNS = 8
 DOUBLE_BYTE = "gb18030"
+# Stands for a codec that is not known: letters of ASCII are the same in all of them.
+UNKNOWN = "ascii"
 # Codecs in which a byte alone means nothing, so that wrong text is found.
 _MULTI_BYTE = ("utf-8", "gb18030", "gbk", "gb2312", "big5", "big5hkscs", "cp932", "shift_jis", "euc_kr",
     "euc_jp", "cp949", "cp950")  # fmt: skip
@@ -46,6 +48,8 @@ class SlipPaper:
 
     def __init__(self, code_page: str | None = None) -> None:
         self._default = code_page
+        # Double-byte text of a till that says "Chinese" but not which.
+        self._own_double = code_page if code_page in _MULTI_BYTE and code_page != "utf-8" else None
         self.lines: list[str] = []
         self.doubts: list[str] = []
         # Pictures and codes that were printed, and those that were only stored in the printer.
@@ -70,7 +74,7 @@ class SlipPaper:
         self._page: int | None = None
         # UTF-8 is switched on; the codec of double-byte text, and the one that is switched on.
         self._utf8 = False
-        self._double_codec = DOUBLE_BYTE
+        self._double_codec = self._own_double or DOUBLE_BYTE
         self._double: str | None = None
         self._country = 0
         self._stops: list[int] = []
@@ -168,9 +172,9 @@ class SlipPaper:
         self._flush()
         self._utf8 = on
 
-    def choose_double(self, codec: str) -> None:
-        """Set the codec of double-byte text, without switching to it."""
-        self._double_codec = codec
+    def choose_double(self, codec: str | None) -> None:
+        """Set the codec of double-byte text, without switching to it; None: the command does not tell."""
+        self._double_codec = codec or self._own_double or UNKNOWN
 
     def switch_double(self, on: bool) -> None:
         self._flush()
@@ -213,7 +217,11 @@ class SlipPaper:
         try:
             return self._national(data.decode(codec))
         except UnicodeDecodeError:
-            self.doubt(f"{_hex(data)} is no text in {codec}")
+            self.doubt(
+                f"{_hex(data)} is double-byte text of an unknown kind: set code_page (gb18030, big5, ...)"
+                if codec == UNKNOWN
+                else f"{_hex(data)} is no text in {codec}"
+            )
             return data.decode(codec, "replace")
 
     def _checked(self, text: str, data: bytes) -> str:

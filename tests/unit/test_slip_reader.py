@@ -180,6 +180,9 @@ def test_the_setting_gives_the_encoding_of_a_till_that_chooses_none() -> None:
         assert lines_of("CAFÉ".encode(codec) + b"\n" + CUT, codec) == ("CAFÉ",)
     assert lines_of(b"\x1bt\x00" + "CAFÉ".encode() + b"\n" + CUT, "utf-8") == ("CAFÉ",)
     assert one(b"CAF\xe9\n" + CUT, "utf-8").doubts
+    big5 = b"\x1cC0\x1c&" + "麵包".encode("big5") + b"\n" + CUT
+    assert "set code_page" in one(big5).doubts[0]
+    assert lines_of(big5, "big5") == ("麵包",)
 
 
 def test_code_pages_have_the_numbers_that_printers_agree_on() -> None:
@@ -211,6 +214,7 @@ SILENT_COMMANDS = {
     "status 7": b"\x10\x04\x07\x01",
     "user characters": b"\x1b&\x03AA\x0c" + b"\n" * 36,
     "shift bytes": b"\x0e\x0f\x11\x12\x14\x0b\x1f\x11\x04",
+    "answer of some makers": b"\x12q\x00\x12~\x03",
     "heating": b"\x1b7\x07\x50\x02",
     "counter": b"\x1dC0\x04\x00\x1dC1\x01\x00\x09\x00\x01\x01\x1dC2\x01\x00\x1dC;1;9;1;1;1;\x1dc",
     "power off, buzzer, status, clear": b"\x10\x14\x02\x01\x08\x10\x14\x03\x01\x01\x01\x01\x01\x10\x14\x07\x01\x10\x14\x08\x01\x03\x14\x01\x06\x02\x08",
@@ -268,6 +272,7 @@ def test_a_control_byte_inside_a_word_is_a_doubt() -> None:
     assert one(b"BR\x00EAD\n").doubts == ("byte 00 is no text",)
     assert one(b"TOTAL 1\x1285.00\n").doubts == ("byte 12 is no text",)
     assert lines_of(b"TOTAL \x0e185.00\x14\n") == ("TOTAL 185.00",)
+    assert lines_of(b"TOTAL \x12quick\n\x12A\n\x12q\n\x12\n") == ("TOTAL quick", "A", "q", "")
 
 
 def test_text_that_may_look_different_on_paper_is_a_doubt() -> None:
