@@ -33,7 +33,7 @@ LEARN_SLIPS = 100
 
 
 def chosen(settings: Settings, device: str | None) -> dict[str, CaptureSettings]:
-    """The captures that are meant. ConfigError when there is none, or none of this name."""
+    """Return the chosen captures. ConfigError when there is none, or none of this name."""
     if device is None and settings.captures:
         return settings.captures
     if device is None or device not in settings.captures:
@@ -45,7 +45,7 @@ def chosen(settings: Settings, device: str | None) -> dict[str, CaptureSettings]
 
 
 def stored(settings: Settings, device: str | None, number: int | None, limit: int) -> str:
-    """The newest slips of the store, oldest of them first, or one by its number."""
+    """Return the newest slips of the store, oldest of them first, or one by its number."""
     parts = chosen(settings, device)
     with read_only(settings) as conn:
         if number is not None:
@@ -59,7 +59,7 @@ def stored(settings: Settings, device: str | None, number: int | None, limit: in
 
 
 def from_file(settings: Settings, device: str | None, file: Path) -> tuple[str, bool]:
-    """A slip in a file, as the till sends it or as text; whether each is read with certainty."""
+    """Read a slip in a file, as the till sends it or as text; return whether each is read with certainty."""
     parts = chosen(settings, device)
     if len(parts) > 1:
         raise ConfigError(f"Say which with --device: {', '.join(parts)}.")
@@ -101,8 +101,8 @@ def learned(
     taxes: Mapping[str, str],
     limit: int = LEARN_SLIPS,
 ) -> tuple[str, bool]:
-    """A template proposed from these slips (the newest three of a sale without any), how it reads them, and
-    how it would read the newest ones; whether all of these slips are read. `roles`: by line number."""
+    """Propose a template from these slips (without any: the newest three sales), and try it on the newest
+    slips. Return the text, and whether all of these slips are read. `roles`: by line number."""
     code_page = settings.captures[device].code_page if device in settings.captures else None
     with read_only(settings) as conn:
         rows = captures.newest(conn, limit, device)

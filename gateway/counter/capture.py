@@ -37,7 +37,7 @@ RETRY_FIRST_S, RETRY_LAST_S = 1.0, 15.0
 # Without news the loop looks again this often, in seconds.
 IDLE_S = 30.0
 BANNER = "NOT FISCALISED"
-# A command whose data stop for so long, in seconds, was cut short by an unplugged cable.
+# A command whose data stop for longer, in seconds, was cut short by an unplugged cable.
 COMMAND_MAX_S = 10.0
 # Lines of a slip that are printed under the banner; a longer one is looked up in the list.
 NOTE_LINES_MAX = 150

@@ -58,7 +58,7 @@ class Proposal:
 
     @property
     def template(self) -> Template | None:
-        """The template of these settings; None while one of its patterns is missing."""
+        """Return the template of these settings; None while one of its patterns is missing."""
         if any(name not in self.settings for name in ("item", "total", "receipt")):
             return None
         return Template(Patterns(**self.settings))
@@ -66,7 +66,7 @@ class Proposal:
 
 @dataclass(slots=True)
 class Trial:
-    """How a template reads slips: how many of each kind, and the refused ones with their first reason."""
+    """Result of reading slips with a template: counts, and the refused slips with their first reason."""
 
     sales: int = 0
     not_sales: int = 0
@@ -220,7 +220,7 @@ def _date(lines: Sequence[str]) -> str | None:
 
 
 def _labelled(lines: Sequence[str]) -> str | None:
-    """A label and an amount; other amounts before it are of no interest."""
+    """Return a pattern for a label and an amount; other amounts before it may be any."""
     return _shape(lines, "")
 
 
@@ -241,7 +241,7 @@ def _shape(lines: Sequence[str], sign: str) -> str | None:
 
 
 def _text(line: str) -> str:
-    """A line of text whose numbers may change; an amount stays an amount."""
+    """Return a pattern for a line of text whose numbers may change; an amount stays an amount."""
     pieces = []
     for piece in re.split(rf"({_MONEY}|[0-9]+)", line.strip()):
         if re.fullmatch(_MONEY, piece):

@@ -26,7 +26,7 @@ _STEPS = (
     ("no pattern fits", "Write a pattern for this line, or run pos-gateway capture learn."),
     ("there are no items", "Run pos-gateway capture learn: the template does not fit this till."),
 )  # fmt: skip
-# So many slips in a row without one that is read are the template's fault.
+# Slips in a row, none of them read, that show a fault of the template.
 NONE_READ = 5
 
 

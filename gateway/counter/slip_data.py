@@ -158,7 +158,7 @@ class DataCommands:
             stored.append("[picture]")
 
     def _give_back(self, byte: int) -> None:
-        """A byte after a lead that is no command may begin one, or end the line."""
+        """Read a byte again that is no command: it may begin one, or end the line."""
         if byte < 0x20:
             self._again.append(byte)
 

@@ -123,7 +123,7 @@ class SlipPaper:
         self._stops = stops
 
     def carriage_return(self) -> None:
-        """End a line of text: a till that ends its lines with CR alone has told its printer so."""
+        """End a line of text: a till that ends its lines with CR alone has set its printer to that."""
         if self._pending:
             self.line_end()
             self._after_cr = True

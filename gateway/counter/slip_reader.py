@@ -15,7 +15,7 @@ from gateway.counter.slip_machine import CommandMachine
 # A slip ends here at the latest, pictures not counted; 200 kB are some 4,000 lines.
 SLIP_MAX_BYTES = 200_000
 TOO_LONG = "it is too long for one slip"
-# Of a slip that does not end, one piece in so many is shown.
+# A slip that does not end is shown once in this number of pieces.
 PIECES_A_SLIP = 10
 # A slip with its pictures: six metres of paper.
 RAW_MAX_BYTES = 1_000_000

@@ -62,7 +62,7 @@ def numbered(rows: Sequence[Captured]) -> list[str]:
 def tried(
     proposal: learn.Proposal, rows: Sequence[Captured], code_page: str | None = None
 ) -> learn.Trial:
-    """How the proposal would read these slips."""
+    """Read these slips with the proposal."""
     trial = learn.Trial()
     template = proposal.template
     for row in reversed(rows):
@@ -75,7 +75,7 @@ def tried(
 
 
 def trial_lines(trial: learn.Trial, count: int) -> list[str]:
-    """The result of a trial for a person: counts, then each refused slip with its first reason."""
+    """Return the result of a trial for a person: counts, then each refused slip with its reason."""
     lines = [
         f"of the newest {count} slips: {trial.sales} read as sales, {trial.not_sales} no sales, "
         f"{len(trial.refused)} refused"

@@ -315,7 +315,7 @@ def _outside(match: re.Match[str], line: str) -> str:
 
 
 def _values(readings: Sequence[LineReading], roles: Sequence[str], group: str) -> list[str]:
-    """What stands in a group, each value once."""
+    """Return the values of a group, each once."""
     found = [line.fields.get(group, "") for line in readings if line.role in roles]
     return list(dict.fromkeys(value for value in found if value))
 
@@ -330,7 +330,7 @@ def _has_control(line: str) -> bool:
 
 
 def _amount(raw: str, parse: Any = parse_amount) -> Decimal | None:
-    """An amount as tills print it ("1,250.00"); None for anything that could be read in two ways."""
+    """Return an amount as tills print it ("1,250.00"); None for anything that could be read in two ways."""
     plain = raw.replace(",", "") if _THOUSANDS.fullmatch(raw) else raw
     try:
         value: Decimal = parse(plain)

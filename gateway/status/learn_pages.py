@@ -45,7 +45,7 @@ async def post_learn(request: web.Request) -> web.Response:
 
 
 async def _proposed(parts: Services, value: dict[str, Any]) -> dict[str, Any]:
-    """The proposal for the slips and marks of the form."""
+    """Return the proposal for the slips and marks of the form."""
     words = str(value.get("slips", "")).replace(",", " ").split()[:LEARN_SLIPS]
     if not all(word.isascii() and word.isdigit() and len(word) < 16 for word in words):
         raise QueryInvalid(
