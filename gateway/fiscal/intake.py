@@ -228,13 +228,20 @@ class Intake:
         cannot be claimed now."""
         mark = fingerprint(new.till_receipt_no, new.body_digest)
         since = new.at - window_us
-        row = await self._db.read(
-            lambda conn: invoices.by_fingerprint(conn, new.till_id, mark, since=since)
-        )
+
+        def find(conn):  # type: ignore[no-untyped-def]
+            return invoices.by_fingerprint(conn, new.till_id, mark, since=since)
+
+        row: InvoiceRow | None = await self._db.read(find)
+        if row is None:
+            return
+        # Its till has gone, its place in the signer's line has not.
+        in_line = row.state is SigningState.RECEIVED and self._signer.job(row.id) is not None
+        if row.state in OPEN_STATES or in_line:
+            await self._outcome(row, self._clock.boottime_ns())
+            row = await self._db.read(find)
         if row is not None and row.state is SigningState.SIGNED:
             raise likely_repeat(row)
-        if row is not None and row.state in OPEN_STATES:
-            await self._outcome(row, self._clock.boottime_ns())
 
     async def _confirmed(self, sale: Submission, confirms: str) -> None:
         """Raise KeyInvalid where `confirms` names no earlier sending of this sale."""

@@ -17,7 +17,7 @@ from tests.sim.wrong import DeletePlaceholder, NewKeyNewSale, SelectThenInsert
 from tests.sim.wrong_notes import WRONG, Patch
 
 # About two minutes on two cores, 10 s of them for seeds that nobody has seen before.
-KNOWN, NEW = 500, 100
+KNOWN, NEW = 300, 60
 # Lives in which sales and then credit notes are signed, and their steps: a unit of its own that can be read and
 # repeats stored answers, one in our process that can be read, one of its own that can be read, one in our
 # process that cannot be read.
@@ -33,6 +33,15 @@ def _quiet(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize("first", range(1, KNOWN, 50))
 def test_known_days(first: int) -> None:
     for seed in range(first, first + 50):
+        assert not (problems := simulate(seed).problems), f"seed {seed}: {problems}"
+
+
+# Days on which a violation was found and mended: a sale in the signer's line, and a full disk that refuses its repeat.
+FOUND = (87450385,)
+
+
+def test_days_that_found_something() -> None:
+    for seed in FOUND:
         assert not (problems := simulate(seed).problems), f"seed {seed}: {problems}"
 
 
