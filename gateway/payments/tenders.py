@@ -253,16 +253,16 @@ class Tenders:
     def settle(self, conn: sqlite3.Connection, row: InvoiceRow, invoice: Invoice) -> None:
         """Payments and checkout of a signed sale; doing it again changes nothing."""
         at = micros(self._clock.now())
-        used = set()
+        # A payment that the sale names and that turned out to be another amount stays a manager's question.
+        named = set()
         for link in links(conn, row.till_id, invoice):
             payment = link.payment
+            if payment is not None:
+                named.add(payment.id)
             if payment is not None and payment.invoice_id == row.id:
-                used.add(payment.id)
-            elif (
-                payment is not None and wrong_with(payment, row.till_id, link.amount_cents) is None
-            ):
+                continue
+            if payment is not None and wrong_with(payment, row.till_id, link.amount_cents) is None:
                 self._pays(conn, payment, row)
-                used.add(payment.id)
             elif self._on:
                 checkouts.note_unpaid(
                     conn, invoice_id=row.id, position=link.position, till_id=row.till_id,
@@ -270,7 +270,7 @@ class Tenders:
                     reference=link.reference.strip().upper() if link.reference else None, at=at,
                 )  # fmt: skip
         for other in payments.of_sale(conn, row.till_id, row.till_receipt_no):
-            if other.id not in used and other.tender in (Tender.OPEN, Tender.REVIEW):
+            if other.id not in named and other.tender in (Tender.OPEN, Tender.REVIEW):
                 self._heard.append(
                     self._ledger.act_in(conn, other, Act.SALE_WITHOUT_IT, row.till_id, row.id)
                 )

@@ -211,7 +211,9 @@ def _signed(conn: sqlite3.Connection, journal: list[dict[str, Any]]) -> list[str
             continue
         document = json.loads(row["document"])
         for _, _, _, *named in document["payments"]:
-            if named and not _linked(conn, named[0], row["id"]):
+            if not named or _is_asked_about(conn, named[0], row["id"]):
+                continue
+            if not _linked(conn, named[0], row["id"]):
                 problems.append(
                     f"{row['till_receipt_no']} is signed, and its payment does not know"
                 )
@@ -243,6 +245,18 @@ def _linked(conn: sqlite3.Connection, payment_id: str, invoice_id: str) -> bool:
     while row is not None and row["merged_into"] is not None:
         row = conn.execute("SELECT * FROM payment WHERE id = ?", (row["merged_into"],)).fetchone()
     return row is not None and row["invoice_id"] == invoice_id
+
+
+def _is_asked_about(conn: sqlite3.Connection, payment_id: str, invoice_id: str) -> bool:
+    """Whether another amount became known while the sale was at the unit: a manager was asked about the payment,
+    and its receipt is on the list of those without money."""
+    review = "SELECT 1 FROM payment WHERE id = ? AND tender IN ('REVIEW', 'REFUNDED')"
+    noted = "SELECT 1 FROM unpaid_tender WHERE invoice_id = ? AND state = 'OPEN'"
+    return (
+        _has_alarm(conn, payment_id, "OTHER_AMOUNT")
+        and conn.execute(review, (payment_id,)).fetchone() is not None
+        and conn.execute(noted, (invoice_id,)).fetchone() is not None
+    )
 
 
 def _checkouts(conn: sqlite3.Connection) -> list[str]:

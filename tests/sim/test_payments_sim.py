@@ -23,6 +23,12 @@ def _quiet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("CRITICAL")
 
 
+def test_another_amount_that_becomes_known_while_the_sale_is_at_the_unit_stops_no_till() -> None:
+    """A day on which the payment's review undid the settlement of its sale, and the till was answered
+    PAYMENT_SETTLED without end."""
+    assert not (problems := simulate(41044).problems), problems
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("first", range(1, KNOWN, 10))
 def test_known_days(first: int) -> None:
