@@ -17,7 +17,7 @@ from tests.sim.wrong import DeletePlaceholder, NewKeyNewSale, SelectThenInsert
 from tests.sim.wrong_notes import WRONG, Patch
 
 # About two minutes on two cores, 10 s of them for seeds that nobody has seen before.
-KNOWN, NEW = 300, 60
+KNOWN, NEW = 200, 60
 # Lives in which sales and then credit notes are signed, and their steps: a unit of its own that can be read and
 # repeats stored answers, one in our process that can be read, one of its own that can be read, one in our
 # process that cannot be read.
