@@ -28,9 +28,13 @@ def lines_of(document: Document, replaced: dict[str, str]) -> list[str]:
 
 
 def read_lines(case: Case, found: list[str]) -> list[str]:
-    """A drawn QR is a picture to any reader; its content is read from the paper below."""
+    """A drawn QR is a picture to any reader, in bands; its content is read from the paper below."""
     drawn = not paper_of(case.bytes_file.read_bytes()).slip.qrs
-    lines = ["[image]" if line.startswith("[image ") else line for line in found if line]
+    lines: list[str] = []
+    for line in found:
+        part = "[image]" if line.startswith("[image ") else line
+        if part and not (part == "[image]" and lines[-1:] == ["[image]"]):
+            lines.append(part)
     content = next((b.content for b in case.document if isinstance(b, Qr)), None)
     if drawn and content is not None:
         lines[lines.index("[image]")] = f"[qr {content}]"
