@@ -129,7 +129,9 @@ def _capture_command(commands: Any) -> argparse.ArgumentParser:
     )
     capture.add_argument("--device", help="a name of [captures]; default: all of them")
     capture.add_argument("--file", type=Path, help="try the template on a slip in a file")
-    capture.add_argument("--last", type=int, default=5, help="so many slips; default: %(default)s")
+    capture.add_argument(
+        "--last", type=int, default=5, help="number of slips; default: %(default)s"
+    )
     capture.add_argument(
         "--mark", action="append", default=[], metavar="LINE=ROLE", help="learn: what a line is"
     )

@@ -18,7 +18,7 @@ ANYWHERE = (
     "VAT", r"V\.A\.T\.?", "TAX", "TAXES", "TAXABLE", "VATABLE", "ZERO[ -]?RATED", "EXEMPT(?:ED)?", "LEVY",
     "LEVIES", "EXCISE", "GST", "KODI", "USHURU", "TOTAL", "TOTALS", "SUB[ -]?TOTAL", "JUMLA", "AMOUNT",
     "AMT", "TURNOVER",
-    # What was owed before.
+    # The answers that were owed before.
     "BALANCE", "BAL", "B/F", "BBF", "C/F", "BROUGHT", "CARRIED", "FORWARD", "ARREARS", "OUTSTANDING",
     "DEBT", "DEBTOR", "CREDIT", "DEBIT", "LOAN", "DUE", "OWED", "OWING", "PREVIOUS", "OPENING", "CLOSING",
     "DEPOSIT", "ADVANCE", "SALIO", "DENI", "AMANA", "PREPAID", "PREPAYMENT",

@@ -24,7 +24,7 @@ KEEP_BYTES = 256
 # The newest bytes that a problem shows; fewer than WHOLE_BYTES are a cut answer, FOREIGN_BYTES another
 # format.
 RAW_BYTES, WHOLE_BYTES, FOREIGN_BYTES = 64, 6, 128
-# How often a scale is asked for two equal answers.
+# A scale is asked so many times for two equal answers.
 TWICE_TRIES = 3
 # Questions whose answers may still come: no more than so many, and not for longer than so long (seconds).
 OWED_MAX, LATE_S = 3, 5.0

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 # The longest code in use at a till is the QR address of a receipt (129); what is longer than this is noise.
 CODE_MAX = 512
-# What is kept of a code that has not ended: it, and what may stand around it.
+# The most bytes that are kept of a code that has not ended, frames included.
 KEEP_MAX = CODE_MAX + 8
 # The bytes of one code follow each other closer than this, at any baud rate. Seconds.
 SILENCE_S = 1.0
@@ -29,7 +29,7 @@ NUL, STX, ETX, TAB = 0x00, 0x02, 0x03, 0x09
 LINE_ENDS, FIRST_ENDS = b"\r\n", bytes((ETX, TAB))
 ALL_ENDS = LINE_ENDS + FIRST_ENDS + bytes((NUL,))
 NUL_SILENCE_S = 0.25
-# What stands before a code and is no part of it: frames, and padding after the end of the code before.
+# Bytes before a code that are no part of it: frames, and padding after the end of the code before.
 PADDING = bytes((NUL, STX, ETX))
 # `]`, the letter of the kind of code, and a digit or letter (AIM, ISO/IEC 15424).
 AIM = re.compile(r"\][A-Za-z][0-9A-Za-z]")
@@ -68,7 +68,7 @@ class Scanner:
         self._heard_ns = 0
         self._ends = LINE_ENDS + FIRST_ENDS
         self._waiting: asyncio.Task[None] | None = None
-        # Why the newest bytes were no code; None after a code.
+        # The reason why the newest bytes were no code; None after a code.
         self._unread: str | None = None
         self.line = DeviceLine(name, settings, clock, heard=self._heard, opened=self._opened)
 
@@ -139,7 +139,7 @@ class Scanner:
                 self._fallen_silent()
                 return
             await self._clock.sleep(left_ns / 1e9)
-            # What waits in the port arrived within the time, however late this task runs.
+            # Bytes that wait in the port arrived within the time, however late this task runs.
             self.line.hear_now()
 
     @property

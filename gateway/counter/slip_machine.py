@@ -42,7 +42,7 @@ class CommandMachine(DataCommands, ABC):
         self._may_end = False
         self._aside = False
         self._macro = False
-        # How often the till has asked for the drawer.
+        # The number of times the till has asked for the drawer.
         self.pulses = 0
         self._machine = self._commands()
         next(self._machine)

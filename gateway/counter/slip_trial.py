@@ -8,7 +8,7 @@ from gateway.counter import learn
 from gateway.counter.slip_reader import TOO_LONG, CapturedSlip, SlipReader
 from gateway.store.captures import Captured
 
-# What only a till's commands hold; a file without them is text as an editor saves it.
+# Bytes that only a till's commands hold; a file without them is text as an editor saves it.
 COMMANDS = (b"\x1b", b"\x1d", b"\x10", b"\x1c")
 
 

@@ -20,7 +20,7 @@ from gateway.money import CENT, ZERO, parse_amount, parse_quantity, round_amount
 
 Kind = Literal["sale", "not_a_sale", "unread"]
 # A comma parts thousands only where three digits follow: "1,50" is not read as 150.
-# What stands for a slip without text.
+# Stands for a slip without text.
 PICTURE = re.compile(r"\[[^\]]*\]")
 # An amount that a pattern for a line without one leaves over.
 _AMOUNT = re.compile(r"\d[.,]\d\d(?!\d)")

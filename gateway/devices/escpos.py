@@ -181,7 +181,7 @@ class _Hand:
     def _bands(self, ink: Image.Image, mode: int) -> Iterator[tuple[bytes, int]]:
         """Yield raster bands, or columns of 24 dots where the profile knows no raster. `ink`: 1 is black."""
         row_bytes = -(-ink.width // 8)
-        # What was set before, such as the alignment, stands before the picture.
+        # The settings before, such as the alignment, stand before the picture.
         before = self.take()
         if not self.rasters():
             self.printer.image(

@@ -102,9 +102,9 @@ class AskedPrinter:
         # Told when a printer that was taken for one that cannot answer does answer.
         self.woke: Callable[[], None] = lambda: None
         self.known: Abilities | None = None
-        # What a person has said of it on its page; counts where the settings leave it open.
+        # The corrections that a person made on its page; they count where the settings leave it open.
         self.corrected = Corrections()
-        # What it answers, found out since the line was opened.
+        # Its answers, found out since the line was opened.
         self.found: Abilities | None = None
         self._channel = Channel(setup.line, self.tap)
         self._stop = threading.Event()
@@ -118,7 +118,7 @@ class AskedPrinter:
         # Whether the printer may wait for the rest of a command: at the first contact, and after a broken slip.
         self._torn = True
         self._well_at_s: float | None = None
-        # How often it was silent at the first contact.
+        # The number of times it was silent at the first contact.
         self._silences = 0
         # Not from 0: the answers of before a restart must not fit.
         self._number = secrets.randbelow(ID_MAX)

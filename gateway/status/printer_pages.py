@@ -20,7 +20,7 @@ from gateway.status.html import form, page, person
 from gateway.store import print_jobs
 
 ANSWERS = ("all-came-out", "none-came-out")
-# What came out of the test print, and what is printed from then on.
+# The answers about the test print, and the QR that is printed from then on.
 QRS: dict[str, QrHow] = {"qr-native": "native", "qr-picture": "picture", "qr-auto": "auto"}
 SAYS = (*ANSWERS, *QRS, "test", "mute", "another")
 
